@@ -1,78 +1,162 @@
-# moerun: plain `make` builds build/moerun. `make help` lists the rest.
+# moerun: plain `make` builds build/moerun; `make help` lists the rest.
 MAKEFLAGS += -r
 SHELL := /bin/bash
 .DEFAULT_GOAL := all
 
 BUILD   := build
-MPICXX  ?= mpicxx
-CXX     := $(MPICXX)
-NVCC    ?= $(firstword $(shell command -v nvcc 2>/dev/null) $(wildcard /usr/local/cuda/bin/nvcc))
-CUDA    ?= $(if $(NVCC),1,0)
+PREFIX  ?= /usr/local
 VERSION := 0.1.0
-GIT     := $(shell git describe --always --dirty 2>/dev/null || echo unknown)
+CXX     := $(or $(MPICXX),mpicxx)
+NVCC    ?= $(firstword $(shell command -v nvcc 2>/dev/null) $(wildcard /usr/local/cuda/bin/nvcc))
+# CUDA=0 builds without a toolkit that is there; CUDA=1 insists on one.
+CUDA    ?= $(if $(NVCC),1,0)
+ifeq ($(CUDA)$(NVCC),1)
+  $(error CUDA=1 was asked for and no nvcc is on PATH or in /usr/local/cuda)
+endif
+# Ranks beyond the cores, and root in a container, need to be asked for; MPIRUN= replaces the launcher of demo and tests.
+# As many compile jobs as cores, unless the caller's make already has a job server.
+JOBS     = $(if $(findstring -j,$(MAKEFLAGS)),,-j$(shell nproc))
+MPIRUN  ?= mpirun --oversubscribe $(if $(filter 0,$(shell id -u)),--allow-run-as-root)
+export MPIRUN
 
+GIT         := $(shell git describe --always --dirty 2>/dev/null || echo unknown)
 HDF5_CFLAGS := $(shell pkg-config --cflags hdf5-serial 2>/dev/null || pkg-config --cflags hdf5 2>/dev/null)
 HDF5_LIBS   := $(or $(shell pkg-config --libs hdf5-serial 2>/dev/null || pkg-config --libs hdf5 2>/dev/null),-lhdf5)
-LIBS     := $(HDF5_LIBS) -lyaml-cpp -lfmt -lpcre2-8 -lutf8proc -lcrypto -lpthread -ldl
-CPPFLAGS := -Iinclude -Isrc -I. $(HDF5_CFLAGS) -MD -MP
-CXXFLAGS ?= -O2 -g
-CXXFLAGS += -std=c++20 -Wall -Wextra -Werror -ffp-contract=off -fno-math-errno -fopenmp
-LDFLAGS  += -fopenmp
+LIBS        := $(HDF5_LIBS) -lyaml-cpp -lfmt -lpcre2-8 -lutf8proc -lcrypto -lpthread -ldl
+CPPFLAGS    := -Iinclude -Isrc -I. $(HDF5_CFLAGS) -MD -MP
+CXXFLAGS    ?= -O2 -g
+CXXFLAGS    += -std=c++20 -Wall -Wextra -Werror -ffp-contract=off -fno-math-errno -fopenmp
+LDFLAGS     += -fopenmp
 
-# Host | CUDA seam: these alone may see CUDA or NCCL headers.
+# Host | CUDA seam: these alone may see CUDA or NCCL headers (tests/seams/check proves it).
 CUDA_SRC := $(wildcard src/device/cuda*.cpp src/device/cuda/*.cpp src/comm/nccl*.cpp src/comm/p2p*.cpp)
 KERNELS  := $(wildcard kernels/cuda/*.cu)
-HOST_SRC := $(filter-out $(CUDA_SRC) src/main.cpp, $(wildcard src/*.cpp src/*/*.cpp src/*/*/*.cpp)) $(wildcard kernels/cpu/*.cpp)
+HOST_SRC := $(filter-out $(CUDA_SRC) src/main.cpp,$(wildcard src/*.cpp src/*/*.cpp src/*/*/*.cpp)) $(wildcard kernels/cpu/*.cpp)
 UNIT_SRC := $(wildcard tests/unit/*.cpp)
 
-obj = $(patsubst %,$(BUILD)/obj/%.o,$(1))
+obj      = $(patsubst %,$(BUILD)/obj/%.o,$(1))
 HOST_OBJ := $(call obj,$(HOST_SRC))
 CUDA_OBJ := $(call obj,$(CUDA_SRC) $(KERNELS))
 MAIN_OBJ := $(call obj,$(wildcard src/main.cpp))
 UNIT_OBJ := $(call obj,$(UNIT_SRC))
+# Catch2 v3 is a library; v2 is headers alone (tests/catch.h).
+CATCH_LIBS := $(if $(wildcard /usr/include/catch2/catch_all.hpp),-lCatch2)
 
 ifeq ($(CUDA),1)
-  CUDA_HOME  ?= $(patsubst %/bin/nvcc,%,$(NVCC))
-  NVCCFLAGS  ?= -O3 -lineinfo
-  NVCCFLAGS  += -std=c++20 -gencode=arch=compute_90a,code=sm_90a -Werror all-warnings --expt-relaxed-constexpr
-  CUDA_INC   := -I$(CUDA_HOME)/include
-  CUDA_LIBS  := -L$(CUDA_HOME)/lib64 -lcudart_static -lcublasLt -lnccl -lrt
-  LINK_OBJ   := $(HOST_OBJ) $(CUDA_OBJ)
+  CUDA_HOME := $(patsubst %/bin/nvcc,%,$(realpath $(NVCC)))
+  NVCCFLAGS ?= -O3 -lineinfo
+  NVCCFLAGS += -std=c++20 -gencode=arch=compute_90a,code=sm_90a -Werror all-warnings --expt-relaxed-constexpr
+  CUDA_INC  := -I$(CUDA_HOME)/include
+  CUDA_LIBS := -L$(CUDA_HOME)/lib64 -lcudart_static -lcublasLt -lnccl -lrt -Wl,-rpath,$(CUDA_HOME)/lib64
+  LINK_OBJ  := $(HOST_OBJ) $(CUDA_OBJ)
 else
-  LINK_OBJ   := $(HOST_OBJ)
+  LINK_OBJ  := $(HOST_OBJ)
 endif
 
-all: $(BUILD)/moerun
+## Building
+all: $(BUILD)/moerun          ## build build/moerun (the default)
 
-$(BUILD)/obj/kernels/cpu/%.cpp.o: CXXFLAGS += -O3
+# The configuration is a prerequisite of what depends on it: switching CUDA on or off, or another commit, rebuilds just that.
+CONFIG := CUDA=$(CUDA) VERSION=$(VERSION) GIT=$(GIT) CXXFLAGS=$(CXXFLAGS)
+$(BUILD)/config: FORCE
+	@mkdir -p $(@D)
+	@echo '$(CONFIG)' | cmp -s - $@ || { echo '$(CONFIG)' >$@; \
+	  echo "moerun $(VERSION) ($(GIT)): $$($(CXX) --version | head -1); $$(mpirun --version | head -1); HDF5 $$(pkg-config --modversion hdf5-serial 2>/dev/null || pkg-config --modversion hdf5);" \
+	    $(if $(filter 1,$(CUDA)),"CUDA $$($(NVCC) --version | sed -n 's/.*release \([0-9.]*\).*/\1/p') ($(NVCC))","no CUDA (CUDA=$(CUDA)): the CPU device alone"); }
+
 $(call obj,$(CUDA_SRC)): CPPFLAGS += $(CUDA_INC)
-$(BUILD)/obj/src/%.cpp.o: CPPFLAGS += -DMOERUN_CUDA=$(CUDA)
+$(BUILD)/obj/kernels/cpu/%.cpp.o: CXXFLAGS += -O3
+$(BUILD)/obj/src/version.cpp.o $(BUILD)/obj/src/device/factory.cpp.o: $(BUILD)/config
+$(BUILD)/obj/src/version.cpp.o $(BUILD)/obj/src/device/factory.cpp.o: CPPFLAGS += -DMOERUN_CUDA=$(CUDA) -DMOERUN_VERSION='"$(VERSION)"' -DMOERUN_GIT='"$(GIT)"'
 
 $(BUILD)/obj/%.cpp.o: %.cpp
 	@mkdir -p $(@D)
-	$(CXX) $(CPPFLAGS) $(CXXFLAGS) -c $< -o $@
+	@echo "  CXX   $<"
+	@$(CXX) $(CPPFLAGS) $(CXXFLAGS) -c $< -o $@
 
 $(BUILD)/obj/%.cu.o: %.cu
 	@mkdir -p $(@D)
-	$(NVCC) $(NVCCFLAGS) -Iinclude -Isrc -I. -MD -MP -MF $(@:.o=.d) -c $< -o $@
+	@echo "  NVCC  $<"
+	@$(NVCC) $(NVCCFLAGS) -Iinclude -Isrc -I. -MD -MP -MF $(@:.o=.d) -c $< -o $@
 
-$(BUILD)/moerun: $(MAIN_OBJ) $(LINK_OBJ)
-	$(CXX) $(LDFLAGS) $^ $(if $(filter 1,$(CUDA)),$(CUDA_LIBS)) $(LIBS) -o $@
+$(BUILD)/moerun: $(MAIN_OBJ) $(LINK_OBJ) | $(BUILD)/config
+	@echo "  LINK  $@"
+	@$(CXX) $(LDFLAGS) $^ $(if $(filter 1,$(CUDA)),$(CUDA_LIBS)) $(LIBS) -o $@
 
 $(BUILD)/tests/unit: $(UNIT_OBJ) $(HOST_OBJ)
 	@mkdir -p $(@D)
-	$(CXX) $(LDFLAGS) $^ $(LIBS) $(CATCH_LIBS) -o $@
+	@echo "  LINK  $@"
+	@$(CXX) $(LDFLAGS) $^ $(LIBS) $(CATCH_LIBS) -o $@
 
-# Catch2 v3 has a library with a main; v2 is headers alone (tests/catch.h, tests/unit/main.cpp).
-CATCH_LIBS := $(if $(wildcard /usr/include/catch2/catch_all.hpp),-lCatch2)
+kernels: $(call obj,$(KERNELS)) ## compile every CUDA kernel (needs a toolkit, no GPU)
 
-unit: $(BUILD)/tests/unit
-	$<
+## Running
+demo:                         ## set up, build, and answer 64 prompts on four ranks of this machine's CPUs
+	@.ci/setup
+	@$(MAKE) $(JOBS) --no-print-directory all
+	@mkdir -p out
+	OMP_NUM_THREADS=1 $(MPIRUN) -n 4 $(BUILD)/moerun jobs/demo.yaml
 
-kernels: $(call obj,$(KERNELS))
+## Testing
+# Fragments tests/*/*.mk add their suite's name to SUITES, its packages to PACKAGES, and a target test-NAME that runs tests/run-suite.
+SUITES   := unit
+PACKAGES := packages
+-include $(sort $(wildcard tests/*/*.mk))
 
-clean:
+test:                         ## set up, build, run every suite, and end with `N passed, M failed`
+	@.ci/setup $(PACKAGES)
+	@rm -rf $(BUILD)/test-results
+	@$(MAKE) $(JOBS) --no-print-directory all $(BUILD)/tests/unit
+	@for suite in $(SUITES) seams; do $(MAKE) --no-print-directory test-$$suite || true; done
+	@tests/run-suite --total
+
+test-unit: $(BUILD)/tests/unit ## the unit tests (no MPI launch, no CUDA library)
+	@tests/run-suite unit $<
+
+test-seams: all $(BUILD)/tests/unit ## the seams, from dependency files and object symbols
+	@tests/run-suite seams tests/seams/check $(BUILD)
+
+LINTED := $(shell git ls-files 'src/*.cpp' 'src/*.h' 'include/*.h' 'kernels/*.cpp' 'kernels/*.h' 'kernels/*.cu' 'kernels/*.cuh' 'tests/*.cpp' 'tests/*.h' 'tests/*.cu')
+TIDY   := $(patsubst %,$(BUILD)/tidy/%.ok,$(HOST_SRC) $(wildcard src/main.cpp))
+
+lint:                         ## clang-format, clang-tidy and the seam checks
+	@.ci/setup packages packages-lint
+	@clang-format --dry-run -Werror $(LINTED)
+	@$(MAKE) $(JOBS) --no-print-directory tidy
+	@$(MAKE) $(JOBS) --no-print-directory test-seams
+
+format:                       ## let clang-format rewrite the sources
+	@clang-format -i $(LINTED)
+
+tidy: $(TIDY)
+$(BUILD)/tidy/%.ok: % .clang-tidy $(BUILD)/obj/%.o
+	@mkdir -p $(@D)
+	@echo "  TIDY  $<"
+	@clang-tidy --quiet $< -- -std=c++20 $(filter-out -MD -MP,$(CPPFLAGS)) $(shell mpicxx --showme:compile 2>/dev/null) -DMOERUN_CUDA=$(CUDA) -DMOERUN_VERSION='""' -DMOERUN_GIT='""' 2>/dev/null
+	@touch $@
+
+## Packaging
+install: all                  ## copy the program to PREFIX/bin (PREFIX=/usr/local)
+	install -D -m 755 $(BUILD)/moerun $(DESTDIR)$(PREFIX)/bin/moerun
+
+# Libraries of libc, MPI, the driver and (unless BUNDLE_CUDA=1) the CUDA toolkit belong to the machine it runs on.
+BUNDLE_SKIP := ^(ld-linux|libc|libm|libdl|librt|libpthread|libmpi|libopen-|libmpi_cxx|libpmix|libhwloc|libevent|libcuda|libnvidia)$(if $(BUNDLE_CUDA),,|^(libcublas|libnccl|libcudart))
+bundle: all                   ## build/bundle: the program and the libraries beyond libc and MPI that it needs, relocatable
+	@rm -rf $(BUILD)/bundle && mkdir -p $(BUILD)/bundle/bin $(BUILD)/bundle/lib
+	@cp $(BUILD)/moerun $(BUILD)/bundle/bin/
+	@cp -r jobs $(BUILD)/bundle/
+	@ldd $(BUILD)/moerun | awk '$$3 ~ /^\// {print $$1, $$3}' | while read -r name path; do \
+	  if ! echo "$$name" | grep -qE '$(BUNDLE_SKIP)'; then cp -L "$$path" $(BUILD)/bundle/lib/"$$name"; fi; done
+	@$(CXX) $(LDFLAGS) $(MAIN_OBJ) $(LINK_OBJ) $(if $(filter 1,$(CUDA)),$(CUDA_LIBS)) $(LIBS) \
+	  -Wl,-rpath,'$$ORIGIN/../lib' -Wl,--disable-new-dtags -s -o $(BUILD)/bundle/bin/moerun
+	@du -sh $(BUILD)/bundle
+
+clean:                        ## remove build/
 	rm -rf $(BUILD)
 
-.PHONY: all unit kernels clean
+help:                         ## this list
+	@awk -F ':.*## ' '/^## /{print "\n" substr($$0,4)} /^[a-z-]+:.*## /{sub(/:.*/,"",$$1); printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+FORCE:
+.PHONY: all kernels demo test test-unit test-seams lint format tidy install bundle clean help FORCE
 -include $(patsubst %.o,%.d,$(HOST_OBJ) $(CUDA_OBJ) $(MAIN_OBJ) $(UNIT_OBJ))
