@@ -13,9 +13,9 @@ CUDA    ?= $(if $(NVCC),1,0)
 ifeq ($(CUDA)$(NVCC),1)
   $(error CUDA=1 was asked for and no nvcc is on PATH or in /usr/local/cuda)
 endif
-# Ranks beyond the cores, and root in a container, need to be asked for; MPIRUN= replaces the launcher of demo and tests.
 # As many compile jobs as cores, unless the caller's make already has a job server.
 JOBS     = $(if $(findstring -j,$(MAKEFLAGS)),,-j$(shell nproc))
+# Ranks beyond the cores, and root in a container, need to be asked for; MPIRUN= replaces the launcher of demo and tests.
 MPIRUN  ?= mpirun --oversubscribe $(if $(filter 0,$(shell id -u)),--allow-run-as-root)
 export MPIRUN
 
