@@ -7,8 +7,9 @@
 
 namespace moerun {
 
-/// Exchange of activations among the tensor-parallel ranks, ordered on the device's stream. Every rank calls the same operations in the same
-/// order with the same shapes. Thread contract: the engine thread alone. Throws Error.
+/// Exchange of activations among the tensor-parallel ranks, ordered on the device's stream. Every rank calls
+/// the same operations in the same order with the same shapes. Thread contract: the engine thread alone.
+/// Throws Error.
 class Collective {
  public:
   virtual ~Collective() = default;
@@ -16,22 +17,27 @@ class Collective {
   virtual int size() const = 0;
   /// out [size·rows] = every rank's in [rows], in rank order.
   virtual void all_gather(Tensor in, Tensor out) = 0;
-  /// out [rows] = sum over ranks of in [size·rows], this rank's part, as a fixed binary tree over rank order, each node rounded to dtype.
+  /// out [rows] = sum over ranks of in [size·rows], this rank's part, as a fixed binary tree over rank order,
+  /// each node rounded to dtype.
   virtual void reduce_scatter(Tensor in, Tensor out) = 0;
   /// out block r = block `rank()` of rank r's `in`; in and out [size·rows].
   virtual void all_to_all(Tensor in, Tensor out) = 0;
 };
 
-/// Carries tokens to the ranks that hold their experts and the partial sums back. A layer calls dispatch, computes, then combine.
-/// Zero tokens are fine and take part. Thread contract: the engine thread alone. Throws Error.
+/// Carries tokens to the ranks that hold their experts and the partial sums back. A layer calls dispatch,
+/// computes, then combine. Zero tokens are fine and take part. Thread contract: the engine thread alone.
+/// Throws Error.
 class ExpertExchange {
  public:
   virtual ~ExpertExchange() = default;
-  /// Says how many tokens each rank of the engine brings to this step's exchanges (the step's agreement already knows). [ep ranks]
+  /// Says how many tokens each rank of the engine brings to this step's exchanges (the step's agreement
+  /// already knows). [ep ranks]
   virtual void begin_step(const std::vector<int32_t>& tokens_of_rank) = 0;
-  /// Sends each token once to every rank that holds one of its experts. Returns what arrived here; valid until combine.
+  /// Sends each token once to every rank that holds one of its experts. Returns what arrived here; valid
+  /// until combine.
   virtual Routed dispatch(const Routed& tokens) = 0;
-  /// Where expert_ffn puts the partial sums of what arrived (rows and, when several a token, partial_offsets).
+  /// Where expert_ffn puts the partial sums of what arrived (rows and, when several a token,
+  /// partial_offsets).
   virtual Tensor partials() = 0;
   virtual Ints partial_offsets() = 0;
   /// Returns the partial sums and adds them along the expert tree into out [tokens, hidden].

@@ -1,5 +1,7 @@
 #pragma once
+#include <compare>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <span>
 #include <string>
@@ -10,7 +12,8 @@
 
 namespace moerun {
 
-/// A row-major matrix in device memory; not owning. `rows` may be smaller than what was allocated: buffers are made once for the largest step.
+/// A row-major matrix in device memory; not owning. `rows` may be smaller than what was allocated: buffers
+/// are made once for the largest step.
 struct Tensor {
   void* data = nullptr;
   DType dtype = DType::float32;
@@ -35,21 +38,23 @@ struct HostMatrix {
   const void* data = nullptr;  ///< first wanted element
   DType dtype = DType::float32;
   int64_t rows = 0, cols = 0;
-  int64_t row_stride = 0;      ///< elements between rows: a column shard of a wider matrix has row_stride > cols
+  int64_t row_stride = 0;  ///< elements between rows: a column shard of a wider matrix has row_stride > cols
 };
 
-/// The weight of `count` linear maps y = x·Wᵀ, W [out_features, in_features], in the device's own packing (each device's business).
-/// `gate_up`: out_features = 2·I, of which `load` fills gate rows [0, I) and up rows [I, 2·I); the device may interleave them.
+/// The weight of `count` linear maps y = x·Wᵀ, W [out_features, in_features], in the device's own packing
+/// (each device's business). `gate_up`: out_features = 2·I, of which `load` fills gate rows [0, I) and up
+/// rows [I, 2·I); the device may interleave them.
 struct Matrix {
   enum class Kind { plain, gate_up } kind = Kind::plain;
   void* data = nullptr;
   int64_t count = 1, out_features = 0, in_features = 0;
 };
 
-/// Which experts live here: `local_slot[e]` is expert e's index in this rank's expert matrices, −1 when it is elsewhere.
+/// Which experts live here: `local_slot[e]` is expert e's index in this rank's expert matrices, −1 when it is
+/// elsewhere.
 struct ExpertSlots {
-  Ints local_slot;                      ///< [num_experts] in device memory
-  std::vector<int32_t> host_local_slot; ///< the same, for the host
+  Ints local_slot;                       ///< [num_experts] in device memory
+  std::vector<int32_t> host_local_slot;  ///< the same, for the host
   int64_t num_local = 0;
 };
 
@@ -74,46 +79,69 @@ struct KvLayer {
 };
 
 struct RopeArgs {
-  Tensor qkv;                  ///< [n, (heads + 2·kv_heads)·head_dim] in
-  Tensor q_norm, k_norm;       ///< [1, head_dim] RMSNorm weights
-  Tensor cos, sin;             ///< [max_model_len, head_dim / 2] float32, attention factor folded in
-  Tensor q;                    ///< [n, heads·head_dim] out: normed, rotated
-  KvLayer kv;                  ///< out: normed, rotated keys and plain values at slot_mapping
+  Tensor qkv;             ///< [n, (heads + 2·kv_heads)·head_dim] in
+  Tensor q_norm, k_norm;  ///< [1, head_dim] RMSNorm weights
+  Tensor cos, sin;        ///< [max_model_len, head_dim / 2] float32, attention factor folded in
+  Tensor q;               ///< [n, heads·head_dim] out: normed, rotated
+  KvLayer kv;             ///< out: normed, rotated keys and plain values at slot_mapping
   int32_t num_heads = 0;
   float eps = 0;
 };
 
 struct AttentionArgs {
-  Tensor q;                    ///< [n, heads·head_dim]
+  Tensor q;  ///< [n, heads·head_dim]
   KvLayer kv;
-  Tensor out;                  ///< [n, heads·head_dim]
+  Tensor out;  ///< [n, heads·head_dim]
   int32_t num_heads = 0;
-  float scale = 0;             ///< 1/√head_dim
+  float scale = 0;  ///< 1/√head_dim
 };
 
 struct RouterArgs {
-  Tensor x;                    ///< [n, hidden]
-  Tensor gate;                 ///< [num_experts, hidden]
+  Tensor x;     ///< [n, hidden]
+  Tensor gate;  ///< [num_experts, hidden]
   int32_t num_experts_per_tok = 0;
   bool norm_topk_prob = false;
-  Ints topk_ids;               ///< [n, k] out, most probable first, ties by index
-  Tensor topk_weights;         ///< [n, k] float32 out
+  Ints topk_ids;        ///< [n, k] out, most probable first, ties by index
+  Tensor topk_weights;  ///< [n, k] float32 out
 };
 
 struct ExpertFfnArgs {
   Routed in;
-  const Matrix* gate_up = nullptr;      ///< [num_local, 2·I, hidden]
-  const Matrix* down = nullptr;         ///< [num_local, hidden, I]
+  const Matrix* gate_up = nullptr;  ///< [num_local, 2·I, hidden]
+  const Matrix* down = nullptr;     ///< [num_local, hidden, I]
   const ExpertSlots* slots = nullptr;
-  Tensor out;                           ///< [num_partials, hidden]
-  Ints partial_offsets;                 ///< [n + 1] host-visible on the CPU; empty: one partial a token (`partials == n`)
+  Tensor out;            ///< [num_partials, hidden]
+  Ints partial_offsets;  ///< [n + 1] host-visible on the CPU; empty: one partial a token (`partials == n`)
 };
 
-/// One GPU, or the CPU: memory, and about 20 coarse operations that run in order on one stream. The forward pass is written against this
-/// alone. Every operation computes each row by itself and reduces in a fixed order, so that no row's bits depend on the others, on their number, or
-/// on the layout (invariant 1). Activations have `dtype()`; accumulation is float32.
+/// A process that holds memory of this rank's GPU, as the driver's management library (NVML) sees it.
+struct DeviceProcess {
+  int64_t pid = 0;
+  int64_t bytes = -1;  ///< −1: NVML does not say
+};
+
+/// One line of the memory table that a run prints at its start.
+struct MemoryUse {
+  std::string what;
+  size_t bytes = 0;
+};
+
+/// What decides which launches a step makes, and nothing of its data: two steps of equal shape may replay one
+/// CUDA graph.
+struct StepShape {
+  int32_t num_tokens = 0, num_seqs = 0, num_prefill_seqs = 0, max_query_len = 0, max_context_len = 0;
+  int32_t num_exchange_tokens =
+      0;  ///< what the engine's ranks bring together, where the exchange depends on it
+  auto operator<=>(const StepShape&) const = default;
+};
+
+/// One GPU, or the CPU: memory, and about 20 coarse operations that run in order on one stream. The forward
+/// pass is written against this alone. Every operation computes each row by itself and reduces in a fixed
+/// order, so that no row's bits depend on the others, on their number, or on the layout (invariant 1).
+/// Activations have `dtype()`; accumulation is float32.
 ///
-/// Thread contract: the engine thread alone. All throw Error (on CUDA, asynchronous faults surface at the next `synchronize` or `sample`).
+/// Thread contract: the engine thread alone. All throw Error (on CUDA, asynchronous faults surface at the
+/// next `synchronize` or `sample`).
 class Device {
  public:
   virtual ~Device() = default;
@@ -131,18 +159,33 @@ class Device {
   }
   virtual Matrix matrix(Matrix::Kind kind, int64_t count, int64_t out_features, int64_t in_features,
                         const char* what) = 0;
-  /// Fills rows [row0, row0 + part.rows) of map `index` (for gate_up: row0 in [0, 2·I), gate first), converting from the checkpoint's dtype.
+  /// Fills rows [row0, row0 + part.rows) of map `index` (for gate_up: row0 in [0, 2·I), gate first),
+  /// converting from the checkpoint's dtype.
   virtual void load(const Matrix& matrix, int64_t index, int64_t row0, const HostMatrix& part) = 0;
   /// Fills rows of a plain tensor, converting.
   virtual void load(const Tensor& tensor, int64_t row0, const HostMatrix& part) = 0;
-  /// Bytes that are left for keys and values once weights and buffers are placed (CUDA: of gpu_memory_utilization; CPU: cpu_kv_gib).
+  /// Bytes that are left for keys and values once weights and buffers are placed (CUDA: of
+  /// gpu_memory_utilization; CPU: cpu_kv_gib).
   virtual size_t free_bytes() const = 0;
 
   virtual void copy_to_device(void* device, const void* host, size_t bytes) = 0;
   virtual void copy_to_host(void* host, const void* device, size_t bytes) = 0;  ///< waits
   virtual void synchronize() = 0;
 
+  /// What `allocate` and `matrix` took so far, by name, in the order of first use.
+  virtual std::vector<MemoryUse> memory_table() const = 0;
+  /// Who holds memory of this GPU right now; empty on the CPU.
+  virtual std::vector<DeviceProcess> processes() const { return {}; }
+  /// The GPU's own name in the machine (its UUID); empty on the CPU. Ranks that share a GPU have the same.
+  virtual std::string uuid() const { return {}; }
+
   // --- the step ---
+  /// Runs `body`, which enqueues operations that depend on `shape` and on device memory alone (no host wait,
+  /// no host data). CUDA records a shape that recurs as a graph and replays it.
+  virtual void run(const StepShape& shape, const std::function<void()>& body) {
+    (void)shape;
+    body();
+  }
   virtual DevicePlan upload(const StepPlan& plan) = 0;
   virtual void embed(const Tensor& table, Ints tokens, Tensor out) = 0;
   /// Hugging Face Qwen3MoeRMSNorm: x·rsqrt(mean(x²)+eps) in float32, rounded to dtype, times weight.
@@ -150,21 +193,23 @@ class Device {
   /// residual += delta (rounded to dtype), then out = rms_norm(residual).
   virtual void add_rms_norm(Tensor residual, Tensor delta, const Tensor& weight, float eps, Tensor out) = 0;
   virtual void linear(Tensor x, const Matrix& w, const Tensor* bias, Tensor out) = 0;
-  /// y = x·Wᵀ with K cut into `chunks` equal parts (a power of two), each summed ascending, then summed as a binary tree: the same bits as
-  /// `chunks/T` parts on each of T ranks followed by Collective::reduce_scatter.
+  /// y = x·Wᵀ with K cut into `chunks` equal parts (a power of two), each summed ascending, then summed as a
+  /// binary tree: the same bits as `chunks/T` parts on each of T ranks followed by
+  /// Collective::reduce_scatter.
   virtual void linear_tree(Tensor x, const Matrix& w, int32_t chunks, Tensor out) = 0;
   virtual void rope_and_cache(const DevicePlan& plan, const RopeArgs& args) = 0;
   virtual void attention(const DevicePlan& plan, const AttentionArgs& args) = 0;
   /// out = silu(gate)·up of gate_up [n, 2·I], laid out as a `Kind::gate_up` matrix leaves it.
   virtual void silu_mul(Tensor gate_up, Tensor out) = 0;
   virtual void router(const RouterArgs& args) = 0;
-  /// The local experts' share of each token: weight·down(silu(gate x)·up x), summed along the tree over expert ids
-  /// (moerun/expert_tree.h) as far as it lies on this rank; one row of `out` for each partial sum.
+  /// The local experts' share of each token: weight·down(silu(gate x)·up x), summed along the tree over
+  /// expert ids (moerun/expert_tree.h) as far as it lies on this rank; one row of `out` for each partial sum.
   virtual void expert_ffn(const ExpertFfnArgs& args) = 0;
   virtual void gather_rows(Tensor x, std::span<const int32_t> rows, Tensor out) = 0;
   /// out[i] = binary tree sum over s of shards[s·out.rows + i], each node rounded to the tensors' dtype.
   virtual void tree_sum(Tensor shards, int32_t num_shards, Tensor out) = 0;
-  /// Draws or scores each row of logits [rows, vocab] float32; `plan` carries histories and banned ids. The step's one host wait.
+  /// Draws or scores each row of logits [rows, vocab] float32; `plan` carries histories and banned ids. The
+  /// step's one host wait.
   virtual std::vector<TokenResult> sample(Tensor logits, std::span<const LogitRow> rows,
                                           const StepPlan& plan) = 0;
 };

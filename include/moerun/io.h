@@ -10,12 +10,13 @@
 
 namespace moerun {
 
-/// The input as a stream of rows: memory does not grow with it. Thread contract: the coordinator thread alone (after start-up checks).
+/// The input as a stream of rows: memory does not grow with it. Thread contract: the coordinator thread alone
+/// (after start-up checks).
 class RecordSource {
  public:
   virtual ~RecordSource() = default;
-  /// The next row in row order; false at the end. Throws BadInput (file and line) unless `input.on_error: row`, where a bad row comes back with
-  /// `error` set.
+  /// The next row in row order; false at the end. Throws BadInput (file and line) unless `input.on_error:
+  /// row`, where a bad row comes back with `error` set.
   virtual bool next(PromptRecord& record) = 0;
   /// Goes on at `row` (rows before it were answered earlier).
   virtual void seek(uint64_t row) = 0;
@@ -29,11 +30,12 @@ struct Provenance {
   uint64_t seed = 0;
 };
 
-/// What must be the same for a run to be resumed: names and values, so that a difference can be named. Layout, device counts and batch sizes are not in it.
+/// What must be the same for a run to be resumed: names and values, so that a difference can be named.
+/// Layout, device counts and batch sizes are not in it.
 using Fingerprint = std::vector<std::pair<std::string, std::string>>;
 
-/// Where answers go: sealed segments in a run directory beside the output, named by a ledger, merged at the end (invariant 2).
-/// Thread contract: the coordinator thread alone.
+/// Where answers go: sealed segments in a run directory beside the output, named by a ledger, merged at the
+/// end (invariant 2). Thread contract: the coordinator thread alone.
 class ResultStore {
  public:
   virtual ~ResultStore() = default;
@@ -44,9 +46,11 @@ class ResultStore {
   virtual void append(RowResult&& result) = 0;
   /// Seals when enough has come together or the last seal is some seconds old; cheap to call often.
   virtual void seal_if_due() = 0;
-  /// Seals what there is, whatever its size (signals, end of run). A full disk throws Error with ExitCode::stopped.
+  /// Seals what there is, whatever its size (signals, end of run). A full disk throws Error with
+  /// ExitCode::stopped.
   virtual void seal() = 0;
-  /// All rows are sealed: merges them into the final files in row order, under a temporary name, then renames; removes the run directory.
+  /// All rows are sealed: merges them into the final files in row order, under a temporary name, then
+  /// renames; removes the run directory.
   virtual void finish() = 0;
   virtual uint64_t num_row_errors() const = 0;
 };

@@ -16,34 +16,34 @@ struct RandomInput {
   uint64_t seed = 0;
 };
 
-/// A job file with its overrides, checked for spelling, types and ranges (src/job). Keys are documented in README.md.
-/// `auto` is an empty optional.
+/// A job file with its overrides, checked for spelling, types and ranges (src/job). Keys are documented in
+/// README.md. `auto` is an empty optional.
 struct Job {
   struct Model {
     std::string path;
-    std::optional<DType> dtype;         ///< auto: the checkpoint's on CUDA, float32 on the CPU
+    std::optional<DType> dtype;  ///< auto: the checkpoint's on CUDA, float32 on the CPU
     enum class LoadFormat { automatic, dummy } load_format = LoadFormat::automatic;
-    int64_t max_model_len = 0;          ///< 0: max_position_embeddings
+    int64_t max_model_len = 0;  ///< 0: max_position_embeddings
   } model;
   struct Parallel {
     int tensor = 1;
-    int data = 0;                       ///< 0: what the number of ranks leaves
+    int data = 0;  ///< 0: what the number of ranks leaves
     int replicas = 1;
     enum class AllToAll { automatic, mpi, nccl, p2p } all_to_all = AllToAll::automatic;
-    bool allow_shared_gpu = false;      ///< several ranks on one GPU, for testing
+    bool allow_shared_gpu = false;  ///< several ranks on one GPU, for testing
   } parallel;
   enum class DeviceKind { automatic, cpu, cuda, null } device = DeviceKind::automatic;
-  double null_step_ms = 0;              ///< device: null pretends that a step takes this long
+  double null_step_ms = 0;  ///< device: null pretends that a step takes this long
   struct Memory {
     double gpu_memory_utilization = 0.9;
-    int block_size = 64;                ///< tokens a key/value block
-    int64_t num_blocks = 0;             ///< 0: what memory allows (CPU: what max_num_seqs can use, within cpu_kv_gib)
-    double cpu_kv_gib = 2;              ///< room for keys and values a rank on the CPU device
+    int block_size = 64;     ///< tokens a key/value block
+    int64_t num_blocks = 0;  ///< 0: what memory allows (CPU: what max_num_seqs can use, within cpu_kv_gib)
+    double cpu_kv_gib = 2;   ///< room for keys and values a rank on the CPU device
   } memory;
-  bool enforce_eager = false;           ///< no CUDA graphs
+  bool enforce_eager = false;  ///< no CUDA graphs
   struct Scheduler {
-    int max_num_seqs = 0;               ///< 0: auto (256 on CUDA, 64 on the CPU)
-    int max_num_batched_tokens = 0;     ///< 0: auto (8192 on CUDA, 512 on the CPU)
+    int max_num_seqs = 0;            ///< 0: auto (256 on CUDA, 64 on the CPU)
+    int max_num_batched_tokens = 0;  ///< 0: auto (8192 on CUDA, 512 on the CPU)
   } scheduler;
   struct Input {
     std::string path;                   ///< .jsonl, .h5, .txt
@@ -53,17 +53,17 @@ struct Job {
   } input;
   SamplingParams sampling;
   struct Output {
-    std::string path;                   ///< .h5
-    std::string jsonl;                  ///< empty: none
+    std::string path;   ///< .h5
+    std::string jsonl;  ///< empty: none
   } output;
   struct Report {
-    std::string path;                   ///< JSON; empty: none
+    std::string path;  ///< JSON; empty: none
   } report;
   struct Limits {
-    double time_s = 0;                  ///< 0: none (Slurm's own end time counts when it is known)
-    double grace_s = 60;                ///< how long running sequences may go on after the limit or SIGUSR1
+    double time_s = 0;    ///< 0: none (Slurm's own end time counts when it is known)
+    double grace_s = 60;  ///< how long running sequences may go on after the limit or SIGUSR1
   } limits;
-  std::string yaml;                     ///< the job as YAML after overrides, for provenance
+  std::string yaml;  ///< the job as YAML after overrides, for provenance
 };
 
 }  // namespace moerun

@@ -4,36 +4,39 @@
 
 namespace moerun {
 
-/// One row of logits that a step needs, and what becomes of it: the next token is drawn from it (target < 0), or a given
-/// token is scored (prompt log-probabilities, target ≥ 0).
+/// One row of logits that a step needs, and what becomes of it: the next token is drawn from it (target < 0),
+/// or a given token is scored (prompt log-probabilities, target ≥ 0).
 struct LogitRow {
-  int32_t token_index = 0;              ///< row of the step's hidden states
+  int32_t token_index = 0;  ///< row of the step's hidden states
   int32_t target = -1;
-  int32_t sequence = 0;                 ///< the leader's own number of the sequence
-  uint64_t seed = 0, row = 0;           ///< randomness is keyed by (seed, row, position)
-  int32_t position = 0;                 ///< of the token that is drawn or scored
+  int32_t sequence = 0;        ///< the leader's own number of the sequence
+  uint64_t seed = 0, row = 0;  ///< randomness is keyed by (seed, row, position)
+  int32_t position = 0;        ///< of the token that is drawn or scored
   float temperature = 0, top_p = 1, min_p = 0;
   int32_t top_k = 0;
   float repetition_penalty = 1, presence_penalty = 0, frequency_penalty = 0;
-  int32_t num_top_logprobs = -1;        ///< −1: no log-probability is wanted; 0: the token's; n: and the n best
+  int32_t num_top_logprobs = -1;  ///< −1: no log-probability is wanted; 0: the token's; n: and the n best
   int32_t history_begin = 0, history_end = 0;  ///< range of `history_*`: tokens seen, for the penalties
-  int32_t banned_begin = 0, banned_end = 0;    ///< range of `banned_tokens`: ids that cannot be chosen (min_tokens)
+  int32_t banned_begin = 0,
+          banned_end = 0;  ///< range of `banned_tokens`: ids that cannot be chosen (min_tokens)
 };
 
-/// What one data-parallel group does in one step, as integers alone. Made by the leader's scheduler, broadcast over tp; every tp
-/// rank runs the same plan. Sequences that prefill come first, then those that decode.
+/// What one data-parallel group does in one step, as integers alone. Made by the leader's scheduler,
+/// broadcast over tp; every tp rank runs the same plan. Sequences that prefill come first, then those that
+/// decode.
 ///
-/// A sequence's prompt positions are always computed by the prefill path (in chunks of any size) and later positions by the decode
-/// path, one a step, also when a preempted sequence is computed again: the path a token takes never depends on load.
+/// A sequence's prompt positions are always computed by the prefill path (in chunks of any size) and later
+/// positions by the decode path, one a step, also when a preempted sequence is computed again: the path a
+/// token takes never depends on load.
 struct StepPlan {
-  std::vector<int32_t> tokens;          ///< [n]
-  std::vector<int32_t> positions;       ///< [n]
-  std::vector<int32_t> slot_mapping;    ///< [n] block · block_size + offset, where the token's key and value go
-  std::vector<int32_t> cu_seqlens_q;    ///< [s + 1] first token of each sequence
-  std::vector<int32_t> context_lens;    ///< [s] keys each sequence attends to, the step's own included
-  std::vector<int32_t> block_table;     ///< [s, max_blocks] row-major
+  std::vector<int32_t> tokens;        ///< [n]
+  std::vector<int32_t> positions;     ///< [n]
+  std::vector<int32_t> slot_mapping;  ///< [n] block · block_size + offset, where the token's key and value go
+  std::vector<int32_t> cu_seqlens_q;  ///< [s + 1] first token of each sequence
+  std::vector<int32_t> context_lens;  ///< [s] keys each sequence attends to, the step's own included
+  std::vector<int32_t> block_table;   ///< [s, max_blocks] row-major
   int32_t max_blocks = 0;
-  int32_t num_prefill_seqs = 0;         ///< the first ones; the rest decode
+  int32_t num_prefill_seqs = 0;  ///< the first ones; the rest decode
   std::vector<LogitRow> logit_rows;
   std::vector<int32_t> history_tokens;  ///< distinct ids seen by a row that asks for penalties
   std::vector<int32_t> history_counts;  ///< times in the answer (0: in the prompt alone)
@@ -45,9 +48,9 @@ struct StepPlan {
 
 /// What became of one LogitRow.
 struct TokenResult {
-  int32_t token = -1;                   ///< drawn, or the target
-  float logprob = 0;                    ///< log-softmax of the model's own logits (before temperature and penalties)
-  std::vector<int32_t> top_tokens;      ///< [num_top_logprobs] best first, ties by index
+  int32_t token = -1;  ///< drawn, or the target
+  float logprob = 0;   ///< log-softmax of the model's own logits (before temperature and penalties)
+  std::vector<int32_t> top_tokens;  ///< [num_top_logprobs] best first, ties by index
   std::vector<float> top_logprobs;
 };
 

@@ -9,15 +9,16 @@
 
 namespace moerun {
 
-/// One row of the input, as read by the coordinator and sent to a data-parallel group's leader. Exactly one of
-/// `prompt`, `prompt_token_ids`, `messages` is what the row asks; `error` set means that the row is bad and is answered with it.
+/// One row of the input, as read by the coordinator and sent to a data-parallel group's leader. Exactly one
+/// of `prompt`, `prompt_token_ids`, `messages` is what the row asks; `error` set means that the row is bad
+/// and is answered with it.
 struct PromptRecord {
-  uint64_t row = 0;                                       ///< 0-based number of the row in the input
-  std::string id;                                         ///< the input's `id`/`custom_id`; empty when it has none
+  uint64_t row = 0;  ///< 0-based number of the row in the input
+  std::string id;    ///< the input's `id`/`custom_id`; empty when it has none
   std::optional<std::string> prompt;
   std::optional<std::vector<int32_t>> prompt_token_ids;
-  std::optional<std::string> messages;                    ///< JSON: {"messages": [...], "tools"?, "enable_thinking"?}
-  SamplingParams sampling;                                ///< the job's, with the row's own on top
+  std::optional<std::string> messages;  ///< JSON: {"messages": [...], "tools"?, "enable_thinking"?}
+  SamplingParams sampling;              ///< the job's, with the row's own on top
   std::string error;
 };
 
@@ -33,13 +34,13 @@ struct RowResult {
   std::string id;
   int32_t prompt_length = 0;
   std::vector<int32_t> token_ids;
-  std::string text;                                                 ///< UTF-8
+  std::string text;  ///< UTF-8
   FinishReason finish_reason = FinishReason::error;
-  std::string error;                                                ///< empty unless finish_reason is error
-  std::vector<float> logprobs;                                      ///< [token_ids] when asked, else empty
-  int32_t num_top_logprobs = 0;                                     ///< n of `logprobs: n`
-  std::vector<std::pair<int32_t, float>> top_logprobs;              ///< [token_ids * num_top_logprobs], best first
-  std::vector<float> prompt_logprobs;                               ///< [prompt_length] when asked; the first is NaN
+  std::string error;                                    ///< empty unless finish_reason is error
+  std::vector<float> logprobs;                          ///< [token_ids] when asked, else empty
+  int32_t num_top_logprobs = 0;                         ///< n of `logprobs: n`
+  std::vector<std::pair<int32_t, float>> top_logprobs;  ///< [token_ids * num_top_logprobs], best first
+  std::vector<float> prompt_logprobs;                   ///< [prompt_length] when asked; the first is NaN
 };
 
 }  // namespace moerun

@@ -5,23 +5,24 @@
 
 namespace moerun {
 
-/// How one row is answered. Names and meanings are those of vLLM's SamplingParams; a job sets them for all rows
+/// How one row is answered. Names and meanings are those of vLLM's SamplingParams; a job sets them for all
+/// rows
 /// (`sampling:`), a row may override each.
 struct SamplingParams {
   int32_t max_tokens = 16;
-  int32_t min_tokens = 0;          ///< end-of-sequence and stop token ids cannot be chosen before this many
-  float temperature = 0;           ///< 0 is greedy
-  float top_p = 1;                 ///< (0, 1]
-  int32_t top_k = 0;               ///< 0 is off
-  float min_p = 0;                 ///< [0, 1]
-  float repetition_penalty = 1;    ///< over prompt and answer; > 0
-  float presence_penalty = 0;      ///< over the answer; [-2, 2]
-  float frequency_penalty = 0;     ///< over the answer; [-2, 2]
-  uint64_t seed = 0;               ///< randomness is keyed by (seed, row, position) and by nothing else
-  std::vector<std::string> stop;   ///< the answer ends before the first of these; the text leaves it out
+  int32_t min_tokens = 0;         ///< end-of-sequence and stop token ids cannot be chosen before this many
+  float temperature = 0;          ///< 0 is greedy
+  float top_p = 1;                ///< (0, 1]
+  int32_t top_k = 0;              ///< 0 is off
+  float min_p = 0;                ///< [0, 1]
+  float repetition_penalty = 1;   ///< over prompt and answer; > 0
+  float presence_penalty = 0;     ///< over the answer; [-2, 2]
+  float frequency_penalty = 0;    ///< over the answer; [-2, 2]
+  uint64_t seed = 0;              ///< randomness is keyed by (seed, row, position) and by nothing else
+  std::vector<std::string> stop;  ///< the answer ends before the first of these; the text leaves it out
   std::vector<int32_t> stop_token_ids;
   bool ignore_eos = false;
-  int32_t logprobs = -1;           ///< −1: none; 0: of the chosen tokens; n: and of the n most likely
+  int32_t logprobs = -1;  ///< −1: none; 0: of the chosen tokens; n: and of the n most likely
   bool prompt_logprobs = false;
 
   bool operator==(const SamplingParams&) const = default;
