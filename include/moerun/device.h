@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "moerun/dtype.h"
+#include "moerun/dummy.h"
 #include "moerun/plan.h"
 
 namespace moerun {
@@ -33,12 +34,15 @@ struct Ints {
   int64_t size = 0;
 };
 
-/// Rows of a checkpoint tensor in host memory (usually a memory-mapped file).
+/// Rows of a checkpoint tensor in host memory (usually a memory-mapped file), or rows of dummy weights that
+/// the device makes itself.
 struct HostMatrix {
-  const void* data = nullptr;  ///< first wanted element
+  const void* data = nullptr;  ///< first wanted element; null: `dummy` says what each element is
   DType dtype = DType::float32;
   int64_t rows = 0, cols = 0;
   int64_t row_stride = 0;  ///< elements between rows: a column shard of a wider matrix has row_stride > cols
+  DummyWeights
+      dummy;  ///< without data: element (r, c) is dummy_weight(dummy, dummy.first + r·row_stride + c)
 };
 
 /// The weight of `count` linear maps y = x·Wᵀ, W [out_features, in_features], in the device's own packing
