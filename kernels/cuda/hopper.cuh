@@ -1,0 +1,243 @@
+#pragma once
+// Hopper's own instructions (sm_90a), one thin wrapper each. Names and semantics: PTX ISA 8.x/9.0, chapters
+// "Asynchronous copy", "mbarrier", "wgmma", "griddepcontrol".
+#include <cuda_runtime.h>
+
+#include <cstdint>
+#include <type_traits>
+
+#include "common.cuh"
+
+namespace moerun::cuda {
+
+__device__ __forceinline__ uint32_t smem_address(const void* p) {
+  return static_cast<uint32_t>(__cvta_generic_to_shared(p));
+}
+
+// --- mbarrier: arrivals and transferred bytes, counted in shared memory ---
+
+__device__ __forceinline__ void mbarrier_init(uint64_t* barrier, uint32_t arrivals) {
+  asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" ::"r"(smem_address(barrier)), "r"(arrivals));
+}
+/// Makes initialised barriers visible to the asynchronous copies.
+__device__ __forceinline__ void mbarrier_init_fence() {
+  asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
+}
+__device__ __forceinline__ void mbarrier_arrive(uint64_t* barrier) {
+  asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(smem_address(barrier)) : "memory");
+}
+/// Arrives once and announces `bytes` that asynchronous copies will bring.
+__device__ __forceinline__ void mbarrier_arrive_expect(uint64_t* barrier, uint32_t bytes) {
+  asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(smem_address(barrier)),
+               "r"(bytes)
+               : "memory");
+}
+/// Waits until the phase with this parity is over.
+__device__ __forceinline__ void mbarrier_wait(uint64_t* barrier, uint32_t parity) {
+  asm volatile(
+      "{\n.reg .pred done;\n"
+      "WAIT:\n"
+      "mbarrier.try_wait.parity.shared::cta.b64 done, [%0], %1;\n"
+      "@!done bra WAIT;\n}" ::"r"(smem_address(barrier)),
+      "r"(parity)
+      : "memory");
+}
+
+// --- copies ---
+
+/// `bytes` (a multiple of 16) from global to shared memory by the bulk copy engine; counted on `barrier`.
+__device__ __forceinline__ void bulk_copy(void* shared, const void* global, uint32_t bytes, uint64_t* barrier,
+                                          uint64_t cache_policy) {
+  asm volatile(
+      "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes.L2::cache_hint [%0], [%1], %2, [%3], %4;"
+      ::"r"(smem_address(shared)), "l"(global), "r"(bytes), "r"(smem_address(barrier)), "l"(cache_policy)
+      : "memory");
+}
+__device__ __forceinline__ uint64_t policy_evict_first() {
+  uint64_t policy;
+  asm volatile("createpolicy.fractional.L2::evict_first.b64 %0, 1.0;" : "=l"(policy));
+  return policy;
+}
+__device__ __forceinline__ uint64_t policy_evict_normal() {
+  uint64_t policy;
+  asm volatile("createpolicy.fractional.L2::evict_normal.b64 %0, 1.0;" : "=l"(policy));
+  return policy;
+}
+
+/// 16 bytes from global to shared memory, past L1; zeros instead when !valid.
+__device__ __forceinline__ void copy16_async(uint32_t shared, const void* global, bool valid) {
+  asm volatile("cp.async.cg.shared.global.L2::128B [%0], [%1], 16, %2;" ::"r"(shared), "l"(global),
+               "r"(valid ? 16 : 0)
+               : "memory");
+}
+/// Arrives on `barrier` (whose count includes this arrival) once this thread's copies so far have landed.
+__device__ __forceinline__ void copies_arrive(uint64_t* barrier) {
+  asm volatile("cp.async.mbarrier.arrive.noinc.shared::cta.b64 [%0];" ::"r"(smem_address(barrier)) : "memory");
+}
+
+/// Orders ordinary (generic-proxy) accesses to shared memory before those of wgmma and the bulk copies.
+__device__ __forceinline__ void fence_async_proxy() {
+  asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
+}
+
+// --- registers, named barriers, dependent launches ---
+
+template <int kRegisters>
+__device__ __forceinline__ void registers_release() {
+  asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(kRegisters));
+}
+template <int kRegisters>
+__device__ __forceinline__ void registers_acquire() {
+  asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(kRegisters));
+}
+__device__ __forceinline__ void named_barrier_sync(int id, int threads) {
+  asm volatile("bar.sync %0, %1;" ::"r"(id), "r"(threads) : "memory");
+}
+__device__ __forceinline__ void named_barrier_arrive(int id, int threads) {
+  asm volatile("bar.arrive %0, %1;" ::"r"(id), "r"(threads) : "memory");
+}
+/// Programmatic dependent launch: wait for everything the previous kernel of the stream wrote.
+__device__ __forceinline__ void dependency_wait() { asm volatile("griddepcontrol.wait;" ::: "memory"); }
+/// Lets the next kernel of the stream start its prologue.
+__device__ __forceinline__ void dependents_launch() { asm volatile("griddepcontrol.launch_dependents;"); }
+
+__device__ __forceinline__ int32_t load_acquire(const int32_t* p) {
+  int32_t v;
+  asm volatile("ld.acquire.gpu.global.s32 %0, [%1];" : "=r"(v) : "l"(p) : "memory");
+  return v;
+}
+__device__ __forceinline__ void add_release(int32_t* p, int32_t v) {
+  asm volatile("red.release.gpu.global.add.s32 [%0], %1;" ::"l"(p), "r"(v) : "memory");
+}
+
+// --- matrix fragments ---
+
+/// Four 8×8 matrices of 16-bit elements to shared memory, each transposed; lane l gives the address of row l%8 of matrix l/8.
+__device__ __forceinline__ void store_matrices_transposed(uint32_t row_address, uint32_t m0, uint32_t m1,
+                                                          uint32_t m2, uint32_t m3) {
+  asm volatile("stmatrix.sync.aligned.m8n8.x4.trans.shared.b16 [%0], {%1, %2, %3, %4};" ::"r"(row_address),
+               "r"(m0), "r"(m1), "r"(m2), "r"(m3)
+               : "memory");
+}
+
+/// d += a·b, m16n8k16, float32 accumulators.
+template <class T>
+__device__ __forceinline__ void mma_16x8x16(float (&d)[4], uint32_t a0, uint32_t a1, uint32_t a2, uint32_t a3,
+                                            uint32_t b0, uint32_t b1) {
+  if constexpr (std::is_same_v<T, __half>) {
+    asm volatile(
+        "mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
+        : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
+        : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b0), "r"(b1));
+  } else {
+    asm volatile(
+        "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
+        : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
+        : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b0), "r"(b1));
+  }
+}
+
+// --- wgmma ---
+
+__device__ __forceinline__ void wgmma_fence() { asm volatile("wgmma.fence.sync.aligned;" ::: "memory"); }
+__device__ __forceinline__ void wgmma_commit() { asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory"); }
+template <int kGroups>
+__device__ __forceinline__ void wgmma_wait() {
+  asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(kGroups) : "memory");
+}
+
+/// Descriptor of a K-major operand whose rows are 128 bytes (64 elements) with the 128-byte swizzle: element chunk c (16 bytes) of row r lies
+/// at r·128 + ((c ^ (r & 7)) · 16). The tile starts at a multiple of 1,024 bytes; eight rows are 1,024 bytes; + 2 steps 16 elements along K.
+__device__ __forceinline__ uint64_t wgmma_descriptor(uint32_t shared) {
+  constexpr uint64_t kSwizzle128 = 1ull << 62, kStride = (1024ull >> 4) << 32, kLeading = 1ull << 16;
+  return kSwizzle128 | kStride | kLeading | ((shared & 0x3ffffu) >> 4);
+}
+
+// The operand lists of wgmma are long: N/2 accumulators. They are put together from runs of 16.
+#define MOERUN_D0 "%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15"
+#define MOERUN_D1 MOERUN_D0 ",%16,%17,%18,%19,%20,%21,%22,%23,%24,%25,%26,%27,%28,%29,%30,%31"
+#define MOERUN_D2 MOERUN_D1 ",%32,%33,%34,%35,%36,%37,%38,%39,%40,%41,%42,%43,%44,%45,%46,%47"
+#define MOERUN_D3 MOERUN_D2 ",%48,%49,%50,%51,%52,%53,%54,%55,%56,%57,%58,%59,%60,%61,%62,%63"
+#define MOERUN_D4 MOERUN_D3 ",%64,%65,%66,%67,%68,%69,%70,%71,%72,%73,%74,%75,%76,%77,%78,%79"
+#define MOERUN_D5 MOERUN_D4 ",%80,%81,%82,%83,%84,%85,%86,%87,%88,%89,%90,%91,%92,%93,%94,%95"
+#define MOERUN_D6 MOERUN_D5 ",%96,%97,%98,%99,%100,%101,%102,%103,%104,%105,%106,%107,%108,%109,%110,%111"
+#define MOERUN_D7 MOERUN_D6 ",%112,%113,%114,%115,%116,%117,%118,%119,%120,%121,%122,%123,%124,%125,%126,%127"
+#define MOERUN_F4(o) "+f"(d[o]), "+f"(d[o + 1]), "+f"(d[o + 2]), "+f"(d[o + 3])
+#define MOERUN_F16(o) MOERUN_F4(o), MOERUN_F4(o + 4), MOERUN_F4(o + 8), MOERUN_F4(o + 12)
+#define MOERUN_F0 MOERUN_F16(0)
+#define MOERUN_F1 MOERUN_F0, MOERUN_F16(16)
+#define MOERUN_F2 MOERUN_F1, MOERUN_F16(32)
+#define MOERUN_F3 MOERUN_F2, MOERUN_F16(48)
+#define MOERUN_F4X MOERUN_F3, MOERUN_F16(64)
+#define MOERUN_F5 MOERUN_F4X, MOERUN_F16(80)
+#define MOERUN_F6 MOERUN_F5, MOERUN_F16(96)
+#define MOERUN_F7 MOERUN_F6, MOERUN_F16(112)
+#define MOERUN_WGMMA_TYPED(N, TYPE, LIST, A, B, ...)                                                          \
+  asm volatile("wgmma.mma_async.sync.aligned.m64n" #N "k16.f32." TYPE "." TYPE " {" LIST "}, %" #A ", %" #B \
+               ", 1, 1, 1, 0, 0;"                                                                             \
+               : __VA_ARGS__                                                                                  \
+               : "l"(a), "l"(b))
+#define MOERUN_WGMMA(N, LIST, A, B, ...)                              \
+  if constexpr (kColumns == N) {                                      \
+    if constexpr (std::is_same_v<T, __half>) {                        \
+      MOERUN_WGMMA_TYPED(N, "f16", LIST, A, B, __VA_ARGS__);          \
+    } else {                                                          \
+      MOERUN_WGMMA_TYPED(N, "bf16", LIST, A, B, __VA_ARGS__);         \
+    }                                                                 \
+  }
+
+/// d [64, kColumns] += a [64, 16] · b [kColumns, 16]ᵀ by the four warps of a warpgroup, both operands in shared memory.
+/// d[4j + 2h + c] of lane l in warp w is row 16w + 8h + l/4, column 8j + 2(l%4) + c.
+template <class T, int kColumns>
+__device__ __forceinline__ void wgmma_64xNx16(float (&d)[kColumns / 2], uint64_t a, uint64_t b) {
+  static_assert(kColumns % 32 == 0 && kColumns <= 256);
+  MOERUN_WGMMA(32, MOERUN_D0, 16, 17, MOERUN_F0)
+  MOERUN_WGMMA(64, MOERUN_D1, 32, 33, MOERUN_F1)
+  MOERUN_WGMMA(96, MOERUN_D2, 48, 49, MOERUN_F2)
+  MOERUN_WGMMA(128, MOERUN_D3, 64, 65, MOERUN_F3)
+  MOERUN_WGMMA(160, MOERUN_D4, 80, 81, MOERUN_F4X)
+  MOERUN_WGMMA(192, MOERUN_D5, 96, 97, MOERUN_F5)
+  MOERUN_WGMMA(224, MOERUN_D6, 112, 113, MOERUN_F6)
+  MOERUN_WGMMA(256, MOERUN_D7, 128, 129, MOERUN_F7)
+}
+
+#undef MOERUN_WGMMA
+#undef MOERUN_WGMMA_TYPED
+#undef MOERUN_D0
+#undef MOERUN_D1
+#undef MOERUN_D2
+#undef MOERUN_D3
+#undef MOERUN_D4
+#undef MOERUN_D5
+#undef MOERUN_D6
+#undef MOERUN_D7
+#undef MOERUN_F0
+#undef MOERUN_F1
+#undef MOERUN_F2
+#undef MOERUN_F3
+#undef MOERUN_F4
+#undef MOERUN_F4X
+#undef MOERUN_F5
+#undef MOERUN_F6
+#undef MOERUN_F7
+#undef MOERUN_F16
+
+/// Launches with the programmatic-dependency attribute, so that the kernel's prologue may overlap the end of the previous kernel of the stream.
+/// The kernel must call dependency_wait() before it reads or writes anything that another kernel touches.
+template <class... Params, class... Args>
+void launch_dependent(void (*kernel)(Params...), dim3 grid, dim3 block, size_t shared_bytes, cudaStream_t stream,
+                      Args&&... args) {
+  cudaLaunchAttribute attribute{};
+  attribute.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+  attribute.val.programmaticStreamSerializationAllowed = 1;
+  cudaLaunchConfig_t config{};
+  config.gridDim = grid;
+  config.blockDim = block;
+  config.dynamicSmemBytes = shared_bytes;
+  config.stream = stream;
+  config.attrs = &attribute;
+  config.numAttrs = 1;
+  CUDA_CHECK(cudaLaunchKernelEx(&config, kernel, static_cast<Params>(args)...));
+}
+
+}  // namespace moerun::cuda
