@@ -139,6 +139,20 @@ struct StepShape {
   auto operator<=>(const StepShape&) const = default;
 };
 
+/// The largest step that will come: what a device needs to set its workspace aside before keys and values
+/// take the rest.
+struct StepLimits {
+  int64_t max_num_batched_tokens = 0;  ///< tokens of this rank's group in one step
+  int64_t max_num_seqs = 0;
+  int64_t max_model_len = 0;
+  int64_t block_size = 64;        ///< tokens a key/value block
+  int64_t max_routed_tokens = 0;  ///< rows that an expert exchange may bring here in one step
+  int64_t max_logit_rows = 0;     ///< rows of logits at a time
+  int64_t num_heads = 0, num_kv_heads = 0, head_dim = 0;  ///< of this rank
+  int64_t hidden_size = 0, vocab_size = 0;
+  int64_t num_experts = 0, num_experts_per_tok = 0, num_local_experts = 0, moe_intermediate_size = 0;
+};
+
 /// One GPU, or the CPU: memory, and about 20 coarse operations that run in order on one stream. The forward
 /// pass is written against this alone. Every operation computes each row by itself and reduces in a fixed
 /// order, so that no row's bits depend on the others, on their number, or on the layout (invariant 1).
@@ -171,6 +185,10 @@ class Device {
   /// Bytes that are left for keys and values once weights and buffers are placed (CUDA: of
   /// gpu_memory_utilization; CPU: cpu_kv_gib).
   virtual size_t free_bytes() const = 0;
+
+  /// Sets aside what the operations need beyond their arguments. Once, before keys and values are allocated
+  /// and before the first step.
+  virtual void reserve(const StepLimits& limits) { (void)limits; }
 
   virtual void copy_to_device(void* device, const void* host, size_t bytes) = 0;
   virtual void copy_to_host(void* host, const void* device, size_t bytes) = 0;  ///< waits
