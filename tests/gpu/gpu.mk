@@ -1,0 +1,12 @@
+# The operations on the GPU against their CPU twins. Not in SUITES: `make test` runs where there is no GPU.
+GPU_OBJ := $(call obj,$(wildcard tests/gpu/*.cpp))
+$(GPU_OBJ): CPPFLAGS += $(CUDA_INC)
+$(BUILD)/tests/gpu: $(GPU_OBJ) $(call obj,tests/unit/main.cpp) $(HOST_OBJ) $(CUDA_OBJ)
+	@mkdir -p $(@D)
+	@echo "  LINK  $@"
+	@$(CXX) $(LDFLAGS) $^ $(CUDA_LIBS) $(LIBS) $(CATCH_LIBS) -o $@
+
+test-gpu: $(BUILD)/tests/gpu ## every operation on this machine's GPU against its CPU twin (needs a Hopper GPU)
+	@tests/run-suite gpu $<
+.PHONY: test-gpu
+-include $(patsubst %.o,%.d,$(GPU_OBJ))
