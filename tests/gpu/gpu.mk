@@ -1,4 +1,4 @@
-# The operations on the GPU against their CPU twins. Not in SUITES: `make test` runs where there is no GPU.
+#The operations on the GPU against their CPU twins.Not in SUITES : `make test` runs where there is no GPU.
 GPU_OBJ := $(call obj,$(wildcard tests/gpu/*.cpp))
 $(GPU_OBJ): CPPFLAGS += $(CUDA_INC)
 $(BUILD)/tests/gpu: $(GPU_OBJ) $(call obj,tests/unit/main.cpp) $(HOST_OBJ) $(CUDA_OBJ)
