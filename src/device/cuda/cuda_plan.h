@@ -1,0 +1,34 @@
+#pragma once
+#include <array>
+#include <cstdint>
+
+#include "device/cuda/cuda_memory.h"
+#include "moerun/device.h"
+
+namespace moerun {
+
+/// A step's plan on its way to the GPU: packed into pinned memory and copied at once, to the same addresses
+/// every step, so that graphs can hold them. Two pinned buffers take turns: the next plan may be packed while
+/// the last one is still crossing the bus. Thread contract: the engine thread.
+class PlanUpload {
+ public:
+  PlanUpload(Arena& arena, cudaStream_t stream, const StepLimits& limits);
+  DevicePlan upload(const StepPlan& plan);
+
+ private:
+  struct Room {
+    int64_t tokens, seqs, blocks;
+    int64_t ints() const {
+      return 3 * padded(tokens) + padded(seqs + 1) + padded(seqs) + padded(seqs * blocks);
+    }
+    static int64_t padded(int64_t n) { return (n + 63) / 64 * 64; }
+  };
+  Room room_;
+  cudaStream_t stream_;
+  int32_t* device_;
+  std::array<PinnedBuffer, 2> host_;
+  std::array<Event, 2> sent_;
+  size_t next_ = 0;
+};
+
+}  // namespace moerun
