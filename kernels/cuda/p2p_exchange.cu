@@ -5,6 +5,7 @@
 // Model").
 #include "kernels/cuda/common.cuh"
 #include "kernels/cuda/p2p_exchange.h"
+#include "kernels/cuda/rank_tree_sum.h"
 
 namespace moerun {
 
@@ -14,7 +15,6 @@ using namespace moerun::cuda;
 
 constexpr int kThreads = 128;
 constexpr int kMaxBlocks = 256;
-constexpr int kMaxLevels = 7;  // 64 ranks
 
 __device__ void store_release_system(uint64_t* p, uint64_t v) {
   asm volatile("st.release.sys.global.u64 [%0], %1;" ::"l"(p), "l"(v) : "memory");
@@ -122,75 +122,6 @@ __global__ void __launch_bounds__(kThreads)
   meet_peers(args, 2, layout.combined());
 }
 
-/// A node of the tree, each value rounded to T.
-template <class T, int kWidth>
-struct Node {
-  float value[kWidth];
-  bool present = false;
-};
-
-template <class T, int kWidth>
-__device__ Node<T, kWidth> join(const Node<T, kWidth>& left, const Node<T, kWidth>& right) {
-  if (!left.present) return right;
-  if (!right.present) return left;
-  Node<T, kWidth> sum;
-  sum.present = true;
-#pragma unroll
-  for (int i = 0; i < kWidth; ++i)
-    sum.value[i] = Element<T>::to_float(Element<T>::from_float(left.value[i] + right.value[i]));
-  return sum;
-}
-
-/// Sums a token's partial sums over ranks like a binary counter: `open[l]` is the finished subtree of 2^l
-/// ranks that waits for its right half.
-template <class T, class Vector>
-__global__ void __launch_bounds__(kThreads)
-    sum_kernel(const __grid_constant__ P2pArgs args, const int32_t* ids, T* out, int32_t num_tokens,
-               int32_t step_tokens) {
-  constexpr int kWidth = sizeof(Vector) / sizeof(T);
-  const P2pLayout& layout = args.layout;
-  const auto vectors = static_cast<int>(layout.row_bytes() / sizeof(Vector));
-  const auto* const partials = reinterpret_cast<const Vector*>(args.windows[args.rank] + layout.partials());
-  for (int token = blockIdx.x; token < num_tokens; token += gridDim.x) {
-    const uint64_t sources = ranks_of_token(args, ids + static_cast<size_t>(token) * layout.k);
-    for (int v = threadIdx.x; v < vectors; v += kThreads) {
-      Node<T, kWidth> open[kMaxLevels], total;
-      for (int rank = 0; rank < layout.ranks; ++rank) {
-        Node<T, kWidth> node;
-        node.present = sources >> rank & 1;
-        if (node.present) {
-          union {
-            Vector vector;
-            T element[kWidth];
-          } loaded;
-          loaded.vector = partials[(static_cast<size_t>(rank) * step_tokens + token) * vectors + v];
-#pragma unroll
-          for (int i = 0; i < kWidth; ++i) node.value[i] = Element<T>::to_float(loaded.element[i]);
-        }
-        bool carrying = true;
-#pragma unroll
-        for (int level = 0; level < kMaxLevels; ++level) {
-          if (!carrying) continue;
-          if (rank >> level & 1) {
-            node = join(open[level], node);
-          } else {
-            open[level] = node;
-            carrying = false;
-          }
-        }
-        total = node;  // after the last rank: the whole tree, since ranks are a power of two
-      }
-      union {
-        Vector vector;
-        T element[kWidth];
-      } stored;
-#pragma unroll
-      for (int i = 0; i < kWidth; ++i) stored.element[i] = Element<T>::from_float(total.value[i]);
-      reinterpret_cast<Vector*>(out)[static_cast<size_t>(token) * vectors + v] = stored.vector;
-    }
-  }
-}
-
 int grid_for(int rows) { return rows < 1 ? 1 : rows < kMaxBlocks ? rows : kMaxBlocks; }
 
 bool wide(const P2pArgs& args) { return args.layout.row_bytes() % sizeof(uint4) == 0; }
@@ -219,16 +150,17 @@ void launch_p2p_combine(const P2pArgs& args, const void* partial, const int32_t*
     return_kernel<uint16_t>
         <<<grid, kThreads, 0, stream>>>(args, static_cast<const uint16_t*>(partial), step_tokens);
   CUDA_CHECK(cudaGetLastError());
-  if (num_tokens == 0) return;
-  with_element(args.dtype, [&]<class T>(T) {
-    if (wide(args))
-      sum_kernel<T, uint4><<<grid_for(num_tokens), kThreads, 0, stream>>>(args, ids, static_cast<T*>(out),
-                                                                          num_tokens, step_tokens);
-    else
-      sum_kernel<T, uint16_t><<<grid_for(num_tokens), kThreads, 0, stream>>>(args, ids, static_cast<T*>(out),
-                                                                             num_tokens, step_tokens);
-  });
-  CUDA_CHECK(cudaGetLastError());
+  launch_rank_tree_sum({.partials = args.own_window + args.layout.partials(),
+                        .ids = ids,
+                        .rank_of = args.rank_of,
+                        .out = out,
+                        .ranks = args.layout.ranks,
+                        .k = args.layout.k,
+                        .hidden = args.layout.hidden,
+                        .num_tokens = num_tokens,
+                        .step_tokens = step_tokens,
+                        .dtype = args.dtype},
+                       stream);
 }
 
 }  // namespace moerun

@@ -53,7 +53,8 @@ struct P2pArgs {
   P2pLayout layout;
   int32_t rank = 0;
   char* const* windows =
-      nullptr;  ///< [ranks] device array of peer pointers; windows[rank] is this rank's own
+      nullptr;                 ///< [ranks] device array of peer pointers; windows[rank] is this rank's own
+  char* own_window = nullptr;  ///< windows[rank], for the host
   const int32_t* rank_of = nullptr;  ///< [num_experts] which rank computes an expert
   uint64_t* epoch = nullptr;         ///< this rank's own counter; all ranks run the same number of exchanges
   uint32_t* blocks_done = nullptr;   ///< [2] zeroed once

@@ -54,6 +54,7 @@ P2pExchange::P2pExchange(MPI_Comm engine, Device& device, cudaStream_t stream, c
   void* window = nullptr;
   CUDA_CHECK(cudaMalloc(&window, bytes));
   window_ = static_cast<char*>(window);
+  args_.own_window = window_;
   CUDA_CHECK(cudaMemset(window_, 0, bytes));
   CUDA_CHECK(cudaDeviceSynchronize());
 

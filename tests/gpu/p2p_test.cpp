@@ -66,6 +66,7 @@ struct World {
       rank.args = {.layout = layout,
                    .rank = static_cast<int32_t>(r),
                    .windows = table,
+                   .own_window = rank.window,
                    .rank_of = map,
                    .epoch = device_array<uint64_t>(arena, 1),
                    .blocks_done = device_array<uint32_t>(arena, 2),
