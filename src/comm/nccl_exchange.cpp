@@ -40,8 +40,8 @@ void NcclExchange::gather(const void* own, size_t row_bytes, int64_t rows, void*
   const size_t block = static_cast<size_t>(step_tokens_) * row_bytes,
                bytes = static_cast<size_t>(rows) * row_bytes;
   char* const mine = static_cast<char*>(all) + static_cast<size_t>(comm_.rank()) * block;
-  CUDA_CHECK(cudaMemcpyAsync(mine, own, bytes, cudaMemcpyDeviceToDevice, stream_));
-  CUDA_CHECK(cudaMemsetAsync(mine + bytes, filler, block - bytes, stream_));
+  if (bytes > 0) CUDA_CHECK(cudaMemcpyAsync(mine, own, bytes, cudaMemcpyDeviceToDevice, stream_));
+  if (bytes < block) CUDA_CHECK(cudaMemsetAsync(mine + bytes, filler, block - bytes, stream_));
   NCCL_CHECK(ncclAllGather(mine, all, block, ncclInt8, comm_, stream_));
 }
 
