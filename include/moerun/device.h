@@ -46,12 +46,14 @@ struct HostMatrix {
 };
 
 /// The weight of `count` linear maps y = x·Wᵀ, W [out_features, in_features], in the device's own packing
-/// (each device's business). `gate_up`: out_features = 2·I, of which `load` fills gate rows [0, I) and up
-/// rows [I, 2·I); the device may interleave them.
+/// (each device's business). gate_up kinds: out_features = 2·I, of which `load` fills gate rows [0, I) and up
+/// rows [I, 2·I); the device may interleave them. The expert kinds are for expert_ffn, the others for linear.
 struct Matrix {
-  enum class Kind { plain, gate_up } kind = Kind::plain;
+  enum class Kind { plain, gate_up, expert_gate_up, expert_down } kind = Kind::plain;
   void* data = nullptr;
   int64_t count = 1, out_features = 0, in_features = 0;
+
+  bool is_gate_up() const { return kind == Kind::gate_up || kind == Kind::expert_gate_up; }
 };
 
 /// Which experts live here: `local_slot[e]` is expert e's index in this rank's expert matrices, −1 when it is

@@ -1,6 +1,7 @@
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
 
+#include "kernels/cuda/packed_weight.h"
 #include "kernels/cuda/place_rows.h"
 
 namespace moerun {
@@ -33,12 +34,14 @@ __device__ int64_t placed_row(const PlaceRowsArgs& args, int64_t row) {
 template <typename Src, typename Dst>
 __global__ void place_rows_kernel(const __grid_constant__ PlaceRowsArgs args) {
   for (int64_t row = blockIdx.x; row < args.rows; row += gridDim.x) {
-    Dst* const out = static_cast<Dst*>(args.dst) + placed_row(args, args.row0 + row) * args.cols;
+    Dst* const out = static_cast<Dst*>(args.dst);
+    const int64_t place = placed_row(args, args.row0 + row);
+    const PackedWeight packed{args.packed_rows, args.cols};
     const Src* const in = static_cast<const Src*>(args.src) + row * args.cols;
     for (int64_t col = threadIdx.x; col < args.cols; col += blockDim.x) {
       const float x = args.src ? static_cast<float>(in[col])
                                : dummy_weight(args.dummy, args.dummy.first + row * args.dummy_stride + col);
-      out[col] = from_float<Dst>(x);
+      out[args.packed_rows ? packed.offset(place, col) : place * args.cols + col] = from_float<Dst>(x);
     }
   }
 }

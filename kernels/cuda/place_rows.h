@@ -22,6 +22,7 @@ struct PlaceRowsArgs {
   /// this many rows: unit u of gate becomes unit 2u, unit u of up becomes unit 2u + 1.
   int32_t interleave = 0;
   int64_t half = 0;
+  int64_t packed_rows = 0;  ///< not 0: dst is a PackedWeight{packed_rows, cols} (packed_weight.h)
 };
 
 void launch_place_rows(const PlaceRowsArgs& args, cudaStream_t stream);

@@ -192,8 +192,8 @@ TEST_CASE("gpu: router and expert_ffn", "[gpu]") {
         // of the experts.
         const ExpertSlots slots = make_slots(side, local_slot);
         const Matrix w13 =
-            side.matrix(Matrix::Kind::gate_up, slots_used, 2 * c.intermediate, c.hidden, gate_up);
-        const Matrix w2 = side.matrix(Matrix::Kind::plain, slots_used, c.hidden, c.intermediate, down);
+            side.matrix(Matrix::Kind::expert_gate_up, slots_used, 2 * c.intermediate, c.hidden, gate_up);
+        const Matrix w2 = side.matrix(Matrix::Kind::expert_down, slots_used, c.hidden, c.intermediate, down);
         const Tensor out = side.poisoned(c.n, c.hidden);
         side.device().expert_ffn({.in = {in, side.put_ints(c.skew == 1 ? forced : ids[0]),
                                          side.put(weights[0], c.n, c.k, DType::float32)},

@@ -35,7 +35,8 @@ void WeightUpload::rows(const Target& target, const HostMatrix& part) {
                      .cols = part.cols,
                      .row0 = target.row0,
                      .interleave = target.interleave,
-                     .half = target.half};
+                     .half = target.half,
+                     .packed_rows = target.packed_rows};
   if (!part.data) {
     args.dummy = part.dummy;
     args.dummy_stride = part.row_stride;

@@ -18,7 +18,7 @@ class WeightUpload {
   WeightUpload(const WeightUpload&) = delete;
   WeightUpload& operator=(const WeightUpload&) = delete;
 
-  /// Where a part goes: the rows from `row0` of a matrix at `dst`; `interleave` and `half` as in
+  /// Where a part goes: the rows from `row0` of a matrix at `dst`; the rest as in
   /// PlaceRowsArgs.
   struct Target {
     void* dst = nullptr;
@@ -26,6 +26,7 @@ class WeightUpload {
     int64_t row0 = 0;
     int32_t interleave = 0;
     int64_t half = 0;
+    int64_t packed_rows = 0;
   };
   void rows(const Target& target, const HostMatrix& part);
 
