@@ -1,0 +1,69 @@
+#include "comm/topology.h"
+
+#include <fmt/format.h>
+
+#include "moerun/error.h"
+
+namespace moerun {
+
+Coordinates coordinates_of(const Layout& layout, int world_rank) {
+  return {.replica = world_rank / layout.ep_size(),
+          .data = world_rank / layout.tensor % layout.data,
+          .tensor = world_rank % layout.tensor};
+}
+
+int world_rank_of(const Layout& layout, const Coordinates& at) {
+  return (at.replica * layout.data + at.data) * layout.tensor + at.tensor;
+}
+
+int ep_rank_of(const Layout& layout, int world_rank) { return world_rank % layout.ep_size(); }
+
+std::vector<int> leaders_of(const Layout& layout) {
+  std::vector<int> leaders;
+  for (int rank = 0; rank < layout.world_size(); rank += layout.tensor) leaders.push_back(rank);
+  return leaders;
+}
+
+Layout make_layout(int world_size, int tensor, int data, int replicas) {
+  if (tensor < 1 || replicas < 1 || data < 0) {
+    throw BadInput(fmt::format("parallel: tensor {}, data {}, replicas {}: each must be 1 or more", tensor,
+                               data, replicas));
+  }
+  if (data == 0) {
+    if (world_size % (tensor * replicas) != 0) {
+      throw BadInput(fmt::format("parallel: {} ranks are no multiple of tensor {} × replicas {}", world_size,
+                                 tensor, replicas));
+    }
+    data = world_size / (tensor * replicas);
+  }
+  const Layout layout{.tensor = tensor, .data = data, .replicas = replicas};
+  if (layout.world_size() != world_size) {
+    throw BadInput(
+        fmt::format("parallel: tensor {} × data {} × replicas {} needs {} ranks, and {} were started", tensor,
+                    data, replicas, layout.world_size(), world_size));
+  }
+  return layout;
+}
+
+ExpertMap::ExpertMap(int num_experts, int ep_size)
+    : rank_of_(static_cast<size_t>(num_experts)),
+      slot_of_(static_cast<size_t>(num_experts)),
+      experts_of_(static_cast<size_t>(ep_size)) {
+  int expert = 0;
+  for (int rank = 0; rank < ep_size; ++rank) {
+    const int count = num_experts / ep_size + (rank < num_experts % ep_size ? 1 : 0);
+    for (int slot = 0; slot < count; ++slot, ++expert) {
+      rank_of_[static_cast<size_t>(expert)] = rank;
+      slot_of_[static_cast<size_t>(expert)] = slot;
+      experts_of_[static_cast<size_t>(rank)].push_back(expert);
+    }
+  }
+}
+
+std::vector<int32_t> ExpertMap::local_slots(int ep_rank) const {
+  std::vector<int32_t> slots(rank_of_.size(), -1);
+  for (const int32_t expert : experts_of(ep_rank)) slots[static_cast<size_t>(expert)] = slot_of(expert);
+  return slots;
+}
+
+}  // namespace moerun
