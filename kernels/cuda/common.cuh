@@ -10,6 +10,7 @@
 #include "moerun/dtype.h"
 #include "moerun/error.h"
 
+#ifndef CUDA_CHECK
 #define CUDA_CHECK(call)                                                                              \
   do {                                                                                                \
     const cudaError_t cuda_check_status = (call);                                                     \
@@ -18,6 +19,7 @@
                             __FILE__ + ":" + std::to_string(__LINE__) + " (" #call ")");              \
     }                                                                                                 \
   } while (0)
+#endif
 
 namespace moerun::cuda {
 

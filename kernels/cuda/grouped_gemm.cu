@@ -19,7 +19,7 @@ constexpr int kConsumerWarps = 8;
 constexpr int kBlockRows = PackedWeight::kBlockRows, kBlockK = PackedWeight::kBlockCols;
 constexpr int kWeightBytes = kBlockRows * kBlockK * 2, kRowBytes = kBlockK * 2;
 constexpr int kWorkSlots = 4;
-constexpr int kProducerRegisters = 56, kConsumerRegisters = 224;
+constexpr int kProducerRegisters = 72, kConsumerRegisters = 216;
 
 /// One tile of one of the two products.
 struct Work {
