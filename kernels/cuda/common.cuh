@@ -11,13 +11,13 @@
 #include "moerun/error.h"
 
 #ifndef CUDA_CHECK
-#define CUDA_CHECK(call)                                                                              \
-  do {                                                                                                \
-    const cudaError_t cuda_check_status = (call);                                                     \
-    if (cuda_check_status != cudaSuccess) {                                                           \
-      throw ::moerun::Error(std::string("CUDA: ") + cudaGetErrorString(cuda_check_status) + " at " +  \
-                            __FILE__ + ":" + std::to_string(__LINE__) + " (" #call ")");              \
-    }                                                                                                 \
+#define CUDA_CHECK(call)                                                                             \
+  do {                                                                                               \
+    const cudaError_t cuda_check_status = (call);                                                    \
+    if (cuda_check_status != cudaSuccess) {                                                          \
+      throw ::moerun::Error(std::string("CUDA: ") + cudaGetErrorString(cuda_check_status) + " at " + \
+                            __FILE__ + ":" + std::to_string(__LINE__) + " (" #call ")");             \
+    }                                                                                                \
   } while (0)
 #endif
 
@@ -73,9 +73,12 @@ __device__ __forceinline__ float2 unpack_floats(uint32_t bits) {
 template <class F>
 void with_element(DType dtype, F&& f) {
   switch (dtype) {
-    case DType::bfloat16: return f(__nv_bfloat16{});
-    case DType::float16: return f(__half{});
-    case DType::float32: break;
+    case DType::bfloat16:
+      return f(__nv_bfloat16{});
+    case DType::float16:
+      return f(__half{});
+    case DType::float32:
+      break;
   }
   throw Error("the CUDA kernels take bfloat16 or float16, not " + std::string(name_of(dtype)));
 }

@@ -1,10 +1,12 @@
 // The experts' products as one persistent kernel.
 //
-// Weights are the M operand of wgmma (128 rows a tile, 64 for each of two consumer warpgroups) and tokens are the N operand (32 to 256 columns, as many
-// as the expert has): few tokens waste no tensor-core rows, many fill the widest instruction. A producer warpgroup feeds both through a ring of
-// shared-memory stages: weights by bulk copies of the packed blocks (packed_weight.h), tokens row by row with 16-byte copies, so that
-// the gather costs no pass of its own. Both products run in one launch: tiles are taken in order from a ticket counter, all of the first product before
-// the second, and a tile of the second waits (as good as never) for its rows of h; weights keep streaming across the seam.
+// Weights are the M operand of wgmma (128 rows a tile, 64 for each of two consumer warpgroups) and tokens are
+// the N operand (32 to 256 columns, as many as the expert has): few tokens waste no tensor-core rows, many
+// fill the widest instruction. A producer warpgroup feeds both through a ring of shared-memory stages:
+// weights by bulk copies of the packed blocks (packed_weight.h), tokens row by row with 16-byte copies, so
+// that the gather costs no pass of its own. Both products run in one launch: tiles are taken in order from a
+// ticket counter, all of the first product before the second, and a tile of the second waits (as good as
+// never) for its rows of h; weights keep streaming across the seam.
 #include "kernels/cuda/grouped_gemm.h"
 #include "kernels/cuda/hopper.cuh"
 
@@ -13,8 +15,8 @@ namespace {
 
 using namespace cuda;
 
-constexpr int kGroupThreads = 128;               // a warpgroup
-constexpr int kThreads = 3 * kGroupThreads;      // producer, two consumers
+constexpr int kGroupThreads = 128;           // a warpgroup
+constexpr int kThreads = 3 * kGroupThreads;  // producer, two consumers
 constexpr int kConsumerWarps = 8;
 constexpr int kBlockRows = PackedWeight::kBlockRows, kBlockK = PackedWeight::kBlockCols;
 constexpr int kWeightBytes = kBlockRows * kBlockK * 2, kRowBytes = kBlockK * 2;
@@ -61,7 +63,8 @@ __device__ Sizes sizes_of(const GroupedGemmArgs& args, int product) {
 
 // ---------------------------------------------------------------- kernels: the producer
 
-/// The tiles of a group share a pass over the weights: for each block of weight rows, all tiles of the group in turn.
+/// The tiles of a group share a pass over the weights: for each block of weight rows, all tiles of the group
+/// in turn.
 __device__ Work work_of_ticket(const GroupedGemmArgs& args, int32_t ticket) {
   const int32_t num_tiles = args.plan.counters->num_tiles;
   Work work{.product = 0};
@@ -86,7 +89,8 @@ __device__ Work work_of_ticket(const GroupedGemmArgs& args, int32_t ticket) {
 
 template <class T, int kColumns>
 __device__ void produce(const GroupedGemmArgs& args, Shared<kColumns>& shared) {
-  constexpr int kRowsAPass = kGroupThreads / 8, kPasses = kColumns / kRowsAPass;  // eight threads copy a row's 128 bytes
+  constexpr int kRowsAPass = kGroupThreads / 8,
+                kPasses = kColumns / kRowsAPass;  // eight threads copy a row's 128 bytes
   const int thread = threadIdx.x, chunk = thread % 8, row0 = thread / 8;
   const bool leader = thread == 0;
   const uint32_t tokens0 = smem_address(shared.tokens) + row0 * kRowBytes + ((chunk ^ (row0 & 7)) << 4);
@@ -112,11 +116,11 @@ __device__ void produce(const GroupedGemmArgs& args, Shared<kColumns>& shared) {
     const int32_t k_blocks = sizes_of(args, work.product).k_blocks;
     const int32_t cols = work.product == 0 ? args.hidden : args.intermediate;
     const T* const source = static_cast<const T*>(work.product == 0 ? args.x : args.h) + chunk * 8;
-    const T* const weights =
-        work.product == 0
-            ? static_cast<const T*>(args.gate_up) + work.slot * packed[0].elements()
-            : static_cast<const T*>(args.down) + work.slot * packed[1].elements();
-    const T* const block0 = weights + static_cast<int64_t>(work.row_block) * k_blocks * PackedWeight::kBlockElements;
+    const T* const weights = work.product == 0
+                                 ? static_cast<const T*>(args.gate_up) + work.slot * packed[0].elements()
+                                 : static_cast<const T*>(args.down) + work.slot * packed[1].elements();
+    const T* const block0 =
+        weights + static_cast<int64_t>(work.row_block) * k_blocks * PackedWeight::kBlockElements;
     const uint64_t policy = args.plan.tiles[work.tile].group % 16 == 1 ? once : often;
 
     if (work.product == 1) {  // all pieces of these rows of h must be there
@@ -144,8 +148,10 @@ __device__ void produce(const GroupedGemmArgs& args, Shared<kColumns>& shared) {
       for (int i = 0; i < kPasses; ++i) {
         // Rows past the end are left as they are: they only reach columns that nobody stores.
         if (row0 + i * kRowsAPass < work.rows) {
-          copy16_async(to + i * kRowsAPass * kRowBytes,
-                       source + static_cast<int64_t>(rows[i]) * cols + (inside ? block * kBlockK : -chunk * 8), inside);
+          copy16_async(
+              to + i * kRowsAPass * kRowBytes,
+              source + static_cast<int64_t>(rows[i]) * cols + (inside ? block * kBlockK : -chunk * 8),
+              inside);
         }
       }
       copies_arrive(&shared.full[ring.stage]);
@@ -158,8 +164,8 @@ __device__ void produce(const GroupedGemmArgs& args, Shared<kColumns>& shared) {
 
 /// d [64, kWidth] = this consumer's 64 weight rows · tokensᵀ, ascending along K.
 template <class T, int kWidth, int kColumns>
-__device__ void multiply(Shared<kColumns>& shared, Ring<Shared<kColumns>::kStages>& ring, int consumer, int32_t k_blocks,
-                         float (&d)[kWidth / 2]) {
+__device__ void multiply(Shared<kColumns>& shared, Ring<Shared<kColumns>::kStages>& ring, int consumer,
+                         int32_t k_blocks, float (&d)[kWidth / 2]) {
   const uint64_t weights0 = wgmma_descriptor(smem_address(shared.weights) + consumer * 64 * kRowBytes);
   const uint64_t tokens0 = wgmma_descriptor(smem_address(shared.tokens));
   const bool elected = threadIdx.x % kWarpSize == 0;
@@ -173,7 +179,8 @@ __device__ void multiply(Shared<kColumns>& shared, Ring<Shared<kColumns>::kStage
     const uint64_t tokens = tokens0 + ring.stage * (kColumns * kRowBytes >> 4);
     wgmma_fence();
 #pragma unroll
-    for (int step = 0; step < kBlockK / 16; ++step) wgmma_64xNx16<T, kWidth>(d, weights + 2 * step, tokens + 2 * step);
+    for (int step = 0; step < kBlockK / 16; ++step)
+      wgmma_64xNx16<T, kWidth>(d, weights + 2 * step, tokens + 2 * step);
     wgmma_commit();
     if (block > 0) {
       wgmma_wait<1>();
@@ -190,8 +197,8 @@ __device__ __forceinline__ float silu(float v) { return __fdividef(v, 1.0f + __e
 
 /// Rows 0–7 of a warp's 16 are gate rows, 8–15 their up rows: eight columns of h a warp, 16 bytes a token.
 template <class T, int kWidth>
-__device__ void store_h(const GroupedGemmArgs& args, const Work& work, int consumer, int warp, uint8_t (*staging)[512],
-                        const float (&d)[kWidth / 2]) {
+__device__ void store_h(const GroupedGemmArgs& args, const Work& work, int consumer, int warp,
+                        uint8_t (*staging)[512], const float (&d)[kWidth / 2]) {
   const int lane = threadIdx.x % kWarpSize;
   const int32_t col = work.row_block * (kBlockRows / 2) + consumer * 32 + warp * 8;
   if (col >= args.intermediate) return;
@@ -209,18 +216,20 @@ __device__ void store_h(const GroupedGemmArgs& args, const Work& work, int consu
     __syncwarp();
     const int32_t row = round * 32 + lane;
     const uint4 value = *reinterpret_cast<const uint4*>(buffer + lane * 16);
-    if (row < work.rows) *reinterpret_cast<uint4*>(out + static_cast<int64_t>(row) * args.intermediate) = value;
+    if (row < work.rows)
+      *reinterpret_cast<uint4*>(out + static_cast<int64_t>(row) * args.intermediate) = value;
   }
 }
 
 /// 16 columns of y a warp, 32 bytes a token, to the row of its pair.
 template <class T, int kWidth>
-__device__ void store_y(const GroupedGemmArgs& args, const Work& work, int consumer, int warp, uint8_t (*staging)[512],
-                        const RoutedRow* routes, const float (&d)[kWidth / 2]) {
+__device__ void store_y(const GroupedGemmArgs& args, const Work& work, int consumer, int warp,
+                        uint8_t (*staging)[512], const RoutedRow* routes, const float (&d)[kWidth / 2]) {
   const int lane = threadIdx.x % kWarpSize;
   const int32_t col = work.row_block * kBlockRows + consumer * 64 + warp * 16;
   if (col >= args.hidden) return;
-  // stmatrix: lane l addresses row l%8 of matrix l/8 = (eight tokens, half of the 16 columns); halves trade places every four tokens: no bank conflicts.
+  // stmatrix: lane l addresses row l%8 of matrix l/8 = (eight tokens, half of the 16 columns); halves trade
+  // places every four tokens: no bank conflicts.
   const int write_token = lane / 16 * 8 + lane % 8, write_half = lane / 8 % 2;
   const uint32_t write_at = write_token * 32 + ((write_half ^ (write_token >> 2 & 1)) << 4);
   const int read_token = lane / 2, half = lane % 2;
@@ -250,8 +259,9 @@ __device__ void store_y(const GroupedGemmArgs& args, const Work& work, int consu
 }
 
 template <class T, int kWidth, int kColumns>
-__device__ void compute_tile(const GroupedGemmArgs& args, Shared<kColumns>& shared, Ring<Shared<kColumns>::kStages>& ring,
-                             const Work& work, int consumer, uint32_t turn) {
+__device__ void compute_tile(const GroupedGemmArgs& args, Shared<kColumns>& shared,
+                             Ring<Shared<kColumns>::kStages>& ring, const Work& work, int consumer,
+                             uint32_t turn) {
   const int thread = threadIdx.x % kGroupThreads, warp = thread / kWarpSize;
   float d[kWidth / 2];
   if (work.product == 0) {
@@ -263,7 +273,8 @@ __device__ void compute_tile(const GroupedGemmArgs& args, Shared<kColumns>& shar
       add_release(args.plan.tile_arrivals + work.tile, 1);
     }
   } else {
-    // Asked for now, needed after the product. Two buffers: a slower warp may still read those of the tile before.
+    // Asked for now, needed after the product. Two buffers: a slower warp may still read those of the tile
+    // before.
     constexpr int kEach = ceil_div(kWidth, kGroupThreads);
     RoutedRow mine[kEach];
 #pragma unroll
@@ -292,23 +303,41 @@ __device__ void consume(const GroupedGemmArgs& args, Shared<kColumns>& shared, i
     mbarrier_arrive(&shared.work_empty[slot]);
     if (work.product < 0) return;
     const auto tile = [&]<int kWidth>() {
-      if constexpr (kWidth <= kColumns) compute_tile<T, kWidth, kColumns>(args, shared, ring, work, consumer, turn);
+      if constexpr (kWidth <= kColumns)
+        compute_tile<T, kWidth, kColumns>(args, shared, ring, work, consumer, turn);
     };
     switch (ceil_div(work.rows, 32)) {
-      case 1: tile.template operator()<32>(); break;
-      case 2: tile.template operator()<64>(); break;
-      case 3: tile.template operator()<96>(); break;
-      case 4: tile.template operator()<128>(); break;
-      case 5: tile.template operator()<160>(); break;
-      case 6: tile.template operator()<192>(); break;
-      case 7: tile.template operator()<224>(); break;
-      default: tile.template operator()<256>(); break;
+      case 1:
+        tile.template operator()<32>();
+        break;
+      case 2:
+        tile.template operator()<64>();
+        break;
+      case 3:
+        tile.template operator()<96>();
+        break;
+      case 4:
+        tile.template operator()<128>();
+        break;
+      case 5:
+        tile.template operator()<160>();
+        break;
+      case 6:
+        tile.template operator()<192>();
+        break;
+      case 7:
+        tile.template operator()<224>();
+        break;
+      default:
+        tile.template operator()<256>();
+        break;
     }
   }
 }
 
 template <class T, int kColumns>
-__global__ void __launch_bounds__(kThreads, 1) grouped_gemm_kernel(const __grid_constant__ GroupedGemmArgs args) {
+__global__ void __launch_bounds__(kThreads, 1)
+    grouped_gemm_kernel(const __grid_constant__ GroupedGemmArgs args) {
   extern __shared__ __align__(1024) uint8_t shared_bytes[];
   Shared<kColumns>& shared = *reinterpret_cast<Shared<kColumns>*>(shared_bytes);
   if (threadIdx.x == 0) {
@@ -340,8 +369,10 @@ __global__ void __launch_bounds__(kThreads, 1) grouped_gemm_kernel(const __grid_
 template <class T, int kColumns>
 void launch_columns(const GroupedGemmArgs& args, cudaStream_t stream) {
   constexpr auto* kernel = grouped_gemm_kernel<T, kColumns>;
-  CUDA_CHECK(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, sizeof(Shared<kColumns>)));
-  launch_dependent(kernel, static_cast<unsigned>(args.num_sms), kThreads, sizeof(Shared<kColumns>), stream, args);
+  CUDA_CHECK(
+      cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, sizeof(Shared<kColumns>)));
+  launch_dependent(kernel, static_cast<unsigned>(args.num_sms), kThreads, sizeof(Shared<kColumns>), stream,
+                   args);
 }
 
 }  // namespace
@@ -353,15 +384,19 @@ int32_t grouped_gemm_tile_rows(int64_t num_tokens, int32_t k, int32_t num_expert
 
 void launch_grouped_gemm(const GroupedGemmArgs& args, cudaStream_t stream) {
   if (args.hidden % 8 != 0 || args.intermediate % 8 != 0) {
-    throw Error("grouped_gemm: hidden and intermediate sizes must be multiples of 8, not " + std::to_string(args.hidden) +
-                " and " + std::to_string(args.intermediate));
+    throw Error("grouped_gemm: hidden and intermediate sizes must be multiples of 8, not " +
+                std::to_string(args.hidden) + " and " + std::to_string(args.intermediate));
   }
   with_element(args.dtype, [&]<class T>(T) {
     switch (args.tile_rows) {
-      case 64: return launch_columns<T, 64>(args, stream);
-      case 128: return launch_columns<T, 128>(args, stream);
-      case 256: return launch_columns<T, 256>(args, stream);
-      default: throw Error("grouped_gemm: tile_rows is 64, 128 or 256, not " + std::to_string(args.tile_rows));
+      case 64:
+        return launch_columns<T, 64>(args, stream);
+      case 128:
+        return launch_columns<T, 128>(args, stream);
+      case 256:
+        return launch_columns<T, 256>(args, stream);
+      default:
+        throw Error("grouped_gemm: tile_rows is 64, 128 or 256, not " + std::to_string(args.tile_rows));
     }
   });
 }

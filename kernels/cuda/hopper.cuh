@@ -49,8 +49,9 @@ __device__ __forceinline__ void mbarrier_wait(uint64_t* barrier, uint32_t parity
 __device__ __forceinline__ void bulk_copy(void* shared, const void* global, uint32_t bytes, uint64_t* barrier,
                                           uint64_t cache_policy) {
   asm volatile(
-      "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes.L2::cache_hint [%0], [%1], %2, [%3], %4;"
-      ::"r"(smem_address(shared)), "l"(global), "r"(bytes), "r"(smem_address(barrier)), "l"(cache_policy)
+      "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes.L2::cache_hint [%0], [%1], %2, "
+      "[%3], %4;" ::"r"(smem_address(shared)),
+      "l"(global), "r"(bytes), "r"(smem_address(barrier)), "l"(cache_policy)
       : "memory");
 }
 __device__ __forceinline__ uint64_t policy_evict_first() {
@@ -72,7 +73,8 @@ __device__ __forceinline__ void copy16_async(uint32_t shared, const void* global
 }
 /// Arrives on `barrier` (whose count includes this arrival) once this thread's copies so far have landed.
 __device__ __forceinline__ void copies_arrive(uint64_t* barrier) {
-  asm volatile("cp.async.mbarrier.arrive.noinc.shared::cta.b64 [%0];" ::"r"(smem_address(barrier)) : "memory");
+  asm volatile("cp.async.mbarrier.arrive.noinc.shared::cta.b64 [%0];" ::"r"(smem_address(barrier))
+               : "memory");
 }
 
 /// Orders ordinary (generic-proxy) accesses to shared memory before those of wgmma and the bulk copies.
@@ -112,7 +114,8 @@ __device__ __forceinline__ void add_release(int32_t* p, int32_t v) {
 
 // --- matrix fragments ---
 
-/// Four 8×8 matrices of 16-bit elements to shared memory, each transposed; lane l gives the address of row l%8 of matrix l/8.
+/// Four 8×8 matrices of 16-bit elements to shared memory, each transposed; lane l gives the address of row
+/// l%8 of matrix l/8.
 __device__ __forceinline__ void store_matrices_transposed(uint32_t row_address, uint32_t m0, uint32_t m1,
                                                           uint32_t m2, uint32_t m3) {
   asm volatile("stmatrix.sync.aligned.m8n8.x4.trans.shared.b16 [%0], {%1, %2, %3, %4};" ::"r"(row_address),
@@ -126,12 +129,14 @@ __device__ __forceinline__ void mma_16x8x16(float (&d)[4], uint32_t a0, uint32_t
                                             uint32_t b0, uint32_t b1) {
   if constexpr (std::is_same_v<T, __half>) {
     asm volatile(
-        "mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
+        "mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, "
+        "{%0,%1,%2,%3};"
         : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
         : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b0), "r"(b1));
   } else {
     asm volatile(
-        "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
+        "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, "
+        "{%0,%1,%2,%3};"
         : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
         : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b0), "r"(b1));
   }
@@ -140,14 +145,17 @@ __device__ __forceinline__ void mma_16x8x16(float (&d)[4], uint32_t a0, uint32_t
 // --- wgmma ---
 
 __device__ __forceinline__ void wgmma_fence() { asm volatile("wgmma.fence.sync.aligned;" ::: "memory"); }
-__device__ __forceinline__ void wgmma_commit() { asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory"); }
+__device__ __forceinline__ void wgmma_commit() {
+  asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory");
+}
 template <int kGroups>
 __device__ __forceinline__ void wgmma_wait() {
   asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(kGroups) : "memory");
 }
 
-/// Descriptor of a K-major operand whose rows are 128 bytes (64 elements) with the 128-byte swizzle: element chunk c (16 bytes) of row r lies
-/// at r·128 + ((c ^ (r & 7)) · 16). The tile starts at a multiple of 1,024 bytes; eight rows are 1,024 bytes; + 2 steps 16 elements along K.
+/// Descriptor of a K-major operand whose rows are 128 bytes (64 elements) with the 128-byte swizzle: element
+/// chunk c (16 bytes) of row r lies at r·128 + ((c ^ (r & 7)) · 16). The tile starts at a multiple of 1,024
+/// bytes; eight rows are 1,024 bytes; + 2 steps 16 elements along K.
 __device__ __forceinline__ uint64_t wgmma_descriptor(uint32_t shared) {
   constexpr uint64_t kSwizzle128 = 1ull << 62, kStride = (1024ull >> 4) << 32, kLeading = 1ull << 16;
   return kSwizzle128 | kStride | kLeading | ((shared & 0x3ffffu) >> 4);
@@ -172,22 +180,22 @@ __device__ __forceinline__ uint64_t wgmma_descriptor(uint32_t shared) {
 #define MOERUN_F5 MOERUN_F4X, MOERUN_F16(80)
 #define MOERUN_F6 MOERUN_F5, MOERUN_F16(96)
 #define MOERUN_F7 MOERUN_F6, MOERUN_F16(112)
-#define MOERUN_WGMMA_TYPED(N, TYPE, LIST, A, B, ...)                                                          \
+#define MOERUN_WGMMA_TYPED(N, TYPE, LIST, A, B, ...)                                                        \
   asm volatile("wgmma.mma_async.sync.aligned.m64n" #N "k16.f32." TYPE "." TYPE " {" LIST "}, %" #A ", %" #B \
-               ", 1, 1, 1, 0, 0;"                                                                             \
-               : __VA_ARGS__                                                                                  \
+               ", 1, 1, 1, 0, 0;"                                                                           \
+               : __VA_ARGS__                                                                                \
                : "l"(a), "l"(b))
-#define MOERUN_WGMMA(N, LIST, A, B, ...)                              \
-  if constexpr (kColumns == N) {                                      \
-    if constexpr (std::is_same_v<T, __half>) {                        \
-      MOERUN_WGMMA_TYPED(N, "f16", LIST, A, B, __VA_ARGS__);          \
-    } else {                                                          \
-      MOERUN_WGMMA_TYPED(N, "bf16", LIST, A, B, __VA_ARGS__);         \
-    }                                                                 \
+#define MOERUN_WGMMA(N, LIST, A, B, ...)                      \
+  if constexpr (kColumns == N) {                              \
+    if constexpr (std::is_same_v<T, __half>) {                \
+      MOERUN_WGMMA_TYPED(N, "f16", LIST, A, B, __VA_ARGS__);  \
+    } else {                                                  \
+      MOERUN_WGMMA_TYPED(N, "bf16", LIST, A, B, __VA_ARGS__); \
+    }                                                         \
   }
 
-/// d [64, kColumns] += a [64, 16] · b [kColumns, 16]ᵀ by the four warps of a warpgroup, both operands in shared memory.
-/// d[4j + 2h + c] of lane l in warp w is row 16w + 8h + l/4, column 8j + 2(l%4) + c.
+/// d [64, kColumns] += a [64, 16] · b [kColumns, 16]ᵀ by the four warps of a warpgroup, both operands in
+/// shared memory. d[4j + 2h + c] of lane l in warp w is row 16w + 8h + l/4, column 8j + 2(l%4) + c.
 template <class T, int kColumns>
 __device__ __forceinline__ void wgmma_64xNx16(float (&d)[kColumns / 2], uint64_t a, uint64_t b) {
   static_assert(kColumns % 32 == 0 && kColumns <= 256);
@@ -222,11 +230,12 @@ __device__ __forceinline__ void wgmma_64xNx16(float (&d)[kColumns / 2], uint64_t
 #undef MOERUN_F7
 #undef MOERUN_F16
 
-/// Launches with the programmatic-dependency attribute, so that the kernel's prologue may overlap the end of the previous kernel of the stream.
-/// The kernel must call dependency_wait() before it reads or writes anything that another kernel touches.
+/// Launches with the programmatic-dependency attribute, so that the kernel's prologue may overlap the end of
+/// the previous kernel of the stream. The kernel must call dependency_wait() before it reads or writes
+/// anything that another kernel touches.
 template <class... Params, class... Args>
-void launch_dependent(void (*kernel)(Params...), dim3 grid, dim3 block, size_t shared_bytes, cudaStream_t stream,
-                      Args&&... args) {
+void launch_dependent(void (*kernel)(Params...), dim3 grid, dim3 block, size_t shared_bytes,
+                      cudaStream_t stream, Args&&... args) {
   cudaLaunchAttribute attribute{};
   attribute.id = cudaLaunchAttributeProgrammaticStreamSerialization;
   attribute.val.programmaticStreamSerializationAllowed = 1;

@@ -10,14 +10,16 @@ namespace {
 using namespace cuda;
 
 constexpr int kMaxThreads = 256;
-constexpr int kMaxK = 16, kMaxDepth = 9;  // left siblings wait at falling levels, and 512 experts have nine levels
-constexpr int kSpanEnd = 64;              // above every meeting level
+constexpr int kMaxK = 16,
+              kMaxDepth = 9;  // left siblings wait at falling levels, and 512 experts have nine levels
+constexpr int kSpanEnd = 64;  // above every meeting level
 
 /// A token's local pairs in ascending order of expert id, and how their subtree sums are put together.
 struct Order {
   int32_t num_local;
   int32_t slot[kMaxK];    ///< position in the top-k list
-  int32_t level[kMaxK];   ///< level at which pair i meets pair i + 1, or kSpanEnd where their partial sums stay apart
+  int32_t level[kMaxK];   ///< level at which pair i meets pair i + 1, or kSpanEnd where their partial sums
+                          ///< stay apart
   int32_t merges[kMaxK];  ///< waiting left siblings that pair i completes
 };
 
@@ -30,7 +32,8 @@ __device__ void order_pairs(const MoeCombineArgs& args, int32_t token, Order& or
   const int32_t id = used ? args.topk_ids[token * args.k + lane] : 0;
   const bool local = used && args.local_slot[id] >= 0;
   int rank = 0;
-  int pure_level = kSpanEnd - 1;  // of the largest subtree around `id` that holds no foreign expert of this token
+  int pure_level =
+      kSpanEnd - 1;  // of the largest subtree around `id` that holds no foreign expert of this token
   for (int i = 0; i < args.k; ++i) {
     const int32_t other = __shfl_sync(kFullMask, id, i);
     const bool other_local = __shfl_sync(kFullMask, local, i);
@@ -72,7 +75,8 @@ __device__ uint4 add_rounded(uint4 a, uint4 b) {
   return make_uint4(add(a.x, b.x), add(a.y, b.y), add(a.z, b.z), add(a.w, b.w));
 }
 
-/// A block a token, eight elements a thread. Left siblings wait for their right ones on a stack in shared memory, a column a thread.
+/// A block a token, eight elements a thread. Left siblings wait for their right ones on a stack in shared
+/// memory, a column a thread.
 template <class T, int kPairs>
 __global__ void __launch_bounds__(kMaxThreads) combine_kernel(const __grid_constant__ MoeCombineArgs args) {
   constexpr int kDepth = kPairs - 1 < kMaxDepth ? kPairs - 1 : kMaxDepth;

@@ -7,21 +7,23 @@
 
 namespace moerun {
 
-/// Sums the expert outputs of each token along the binary tree over expert ids (moerun/expert_tree.h), every node rounded to dtype.
+/// Sums the expert outputs of each token along the binary tree over expert ids (moerun/expert_tree.h), every
+/// node rounded to dtype.
 struct MoeCombineArgs {
   DType dtype = DType::bfloat16;
-  const void* y = nullptr;              ///< [num_tokens · k, hidden] weight·y of each pair, rounded to dtype
-  const int32_t* topk_ids = nullptr;    ///< [num_tokens, k] global expert ids, any order, no id twice
+  const void* y = nullptr;            ///< [num_tokens · k, hidden] weight·y of each pair, rounded to dtype
+  const int32_t* topk_ids = nullptr;  ///< [num_tokens, k] global expert ids, any order, no id twice
   const int32_t* local_slot = nullptr;  ///< [num_experts]; pairs of experts with −1 are not in y
   /// Null: out is [num_tokens, hidden], the sum over all local experts of a token (zero where it has none).
-  /// Else [num_tokens + 1]: token t's partial sums, one for each largest subtree whose experts are all local, in ascending order, are the rows from
-  /// partial_offsets[t] of out [num_partials, hidden] (cut_into_spans gives the same cut on the host).
+  /// Else [num_tokens + 1]: token t's partial sums, one for each largest subtree whose experts are all local,
+  /// in ascending order, are the rows from partial_offsets[t] of out [num_partials, hidden] (cut_into_spans
+  /// gives the same cut on the host).
   const int32_t* partial_offsets = nullptr;
   void* out = nullptr;
   int32_t num_tokens = 0;
   const int32_t* device_num_tokens = nullptr;  ///< optional: the true number ≤ num_tokens, read on the device
-  int32_t k = 0;                        ///< at most 16
-  int32_t hidden = 0;                   ///< a multiple of 8
+  int32_t k = 0;                               ///< at most 16
+  int32_t hidden = 0;                          ///< a multiple of 8
 };
 
 void launch_moe_combine(const MoeCombineArgs& args, cudaStream_t stream);

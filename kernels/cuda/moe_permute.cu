@@ -10,8 +10,8 @@ namespace {
 using namespace cuda;
 
 constexpr int kThreads = 1024, kWarps = kThreads / kWarpSize;
-constexpr int kChunkPairs = 4096;         // of a block, when there are several
-constexpr int kSingleChunkPairs = 8192;   // up to here one block does all
+constexpr int kChunkPairs = 4096;        // of a block, when there are several
+constexpr int kSingleChunkPairs = 8192;  // up to here one block does all
 constexpr int kMaxExperts = 512;
 
 struct PermuteParams {
@@ -21,13 +21,15 @@ struct PermuteParams {
 
 // ---------------------------------------------------------------- kernels
 
-/// Each warp owns a run of consecutive pairs, in rounds of 32: a stable sort needs only each lane's rank among the equal ids of its round.
+/// Each warp owns a run of consecutive pairs, in rounds of 32: a stable sort needs only each lane's rank
+/// among the equal ids of its round.
 struct WarpRun {
   int32_t begin = 0, end = 0;
 
   __device__ WarpRun(const PermuteParams& p, int32_t total_pairs) {
     const int32_t per_warp = p.chunk_pairs / kWarps;
-    begin = min(static_cast<int32_t>(blockIdx.x) * p.chunk_pairs + static_cast<int32_t>(threadIdx.x) / kWarpSize * per_warp,
+    begin = min(static_cast<int32_t>(blockIdx.x) * p.chunk_pairs +
+                    static_cast<int32_t>(threadIdx.x) / kWarpSize * per_warp,
                 total_pairs);
     end = min(begin + per_warp, total_pairs);
   }
@@ -146,10 +148,11 @@ __global__ void __launch_bounds__(kThreads, 1) scatter_kernel(const __grid_const
       const int32_t slot = args.local_slot[expert];
       for (int32_t t = 0; t < tiles; ++t) {
         const int32_t first = t / MoeTile::kMaxGroup * MoeTile::kMaxGroup;
-        args.plan.tiles[start.y + t] = {.slot = slot,
-                                        .row_begin = start.x + t * rows_each,
-                                        .rows = min(rows_each, count - t * rows_each),
-                                        .group = (start.y + first) * 16 + min(MoeTile::kMaxGroup, tiles - first)};
+        args.plan.tiles[start.y + t] = {
+            .slot = slot,
+            .row_begin = start.x + t * rows_each,
+            .rows = min(rows_each, count - t * rows_each),
+            .group = (start.y + first) * 16 + min(MoeTile::kMaxGroup, tiles - first)};
         args.plan.tile_arrivals[start.y + t] = 0;
       }
       if (args.expert_tokens) args.expert_tokens[expert] += count;
@@ -183,7 +186,8 @@ struct PlanLayout {
 };
 
 PlanLayout plan_layout(int64_t max_tokens, int32_t k, int32_t num_experts) {
-  const auto pairs = static_cast<size_t>(max_tokens) * static_cast<size_t>(k), experts = static_cast<size_t>(num_experts);
+  const auto pairs = static_cast<size_t>(max_tokens) * static_cast<size_t>(k),
+             experts = static_cast<size_t>(num_experts);
   const size_t max_tiles = pairs / 32 + experts;  // tiles have at least 32 rows but for an expert's last
   const size_t max_chunks = ceil_div<size_t>(pairs, kChunkPairs);
   PlanLayout layout{};
@@ -220,14 +224,16 @@ void launch_moe_permute(const MoePermuteArgs& args, cudaStream_t stream) {
   }
   const int32_t pairs = args.num_tokens * args.k;
   const bool single = pairs <= kSingleChunkPairs;
-  const PermuteParams params{.args = args,
-                             .num_chunks = single ? 1 : ceil_div(pairs, kChunkPairs),
-                             .chunk_pairs = single ? std::max(round_up(pairs, kThreads), kThreads) : kChunkPairs};
+  const PermuteParams params{
+      .args = args,
+      .num_chunks = single ? 1 : ceil_div(pairs, kChunkPairs),
+      .chunk_pairs = single ? std::max(round_up(pairs, kThreads), kThreads) : kChunkPairs};
   const size_t shared_bytes = sizeof(int32_t) * kWarps * static_cast<size_t>(args.num_experts);
   const auto grid = static_cast<unsigned>(params.num_chunks);
   if (shared_bytes > 40 * 1024) {
     for (auto* kernel : {count_kernel, scatter_kernel}) {
-      CUDA_CHECK(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(shared_bytes)));
+      CUDA_CHECK(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                                      static_cast<int>(shared_bytes)));
     }
   }
   if (!single) launch_dependent(count_kernel, grid, kThreads, shared_bytes, stream, params);

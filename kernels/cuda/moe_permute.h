@@ -12,8 +12,8 @@ struct RoutedRow {
   float weight = 0;
 };
 
-/// Consecutive sorted rows of one expert that are computed as one column tile of the grouped GEMM. The tiles of an expert come in groups of at
-/// most kMaxGroup, which share a pass over its weights.
+/// Consecutive sorted rows of one expert that are computed as one column tile of the grouped GEMM. The tiles
+/// of an expert come in groups of at most kMaxGroup, which share a pass over its weights.
 struct MoeTile {
   static constexpr int32_t kMaxGroup = 8;
   int32_t slot = 0;       ///< the expert's index in this rank's matrices
@@ -30,7 +30,8 @@ struct MoeCounters {
   int32_t unused = 0;
 };
 
-/// A step's routing in device memory: made by moe_permute, read by the grouped GEMM and by moe_combine. Not owning.
+/// A step's routing in device memory: made by moe_permute, read by the grouped GEMM and by moe_combine. Not
+/// owning.
 struct MoePlan {
   RoutedRow* rows = nullptr;         ///< [max_tokens · k] by ascending expert id, then token
   MoeTile* tiles = nullptr;          ///< [max_tiles]
@@ -39,24 +40,27 @@ struct MoePlan {
   int32_t* chunk_counts = nullptr;  ///< [chunks, num_experts] scratch of moe_permute
 };
 
-/// Bytes of workspace for steps of up to `max_tokens` tokens, and the plan laid out in such a workspace (256-byte aligned).
+/// Bytes of workspace for steps of up to `max_tokens` tokens, and the plan laid out in such a workspace
+/// (256-byte aligned).
 size_t moe_plan_bytes(int64_t max_tokens, int32_t k, int32_t num_experts);
 MoePlan moe_plan_in(void* workspace, int64_t max_tokens, int32_t k, int32_t num_experts);
 
 struct MoePermuteArgs {
-  const int32_t* topk_ids = nullptr;      ///< [n, k] global expert ids
-  const float* topk_weights = nullptr;    ///< [n, k]
-  const int32_t* local_slot = nullptr;    ///< [num_experts] the expert's index here, or −1
-  int32_t num_tokens = 0;                 ///< n
+  const int32_t* topk_ids = nullptr;           ///< [n, k] global expert ids
+  const float* topk_weights = nullptr;         ///< [n, k]
+  const int32_t* local_slot = nullptr;         ///< [num_experts] the expert's index here, or −1
+  int32_t num_tokens = 0;                      ///< n
   const int32_t* device_num_tokens = nullptr;  ///< optional: the true n ≤ num_tokens, read on the device
   int32_t k = 0;
-  int32_t num_experts = 0;                ///< at most 512
-  int32_t tile_rows = 0;                  ///< grouped_gemm_tile_rows(…)
-  MoePlan plan;                           ///< out
-  unsigned long long* expert_tokens = nullptr;  ///< optional [num_experts]: += the tokens of each local expert
+  int32_t num_experts = 0;  ///< at most 512
+  int32_t tile_rows = 0;    ///< grouped_gemm_tile_rows(…)
+  MoePlan plan;             ///< out
+  unsigned long long* expert_tokens =
+      nullptr;  ///< optional [num_experts]: += the tokens of each local expert
 };
 
-/// Sorts the pairs whose expert is local by (expert id, token), cuts them into tiles and resets the counters. One launch up to 8,192 pairs, two above.
+/// Sorts the pairs whose expert is local by (expert id, token), cuts them into tiles and resets the counters.
+/// One launch up to 8,192 pairs, two above.
 void launch_moe_permute(const MoePermuteArgs& args, cudaStream_t stream);
 
 }  // namespace moerun

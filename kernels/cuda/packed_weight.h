@@ -10,15 +10,18 @@
 
 namespace moerun {
 
-/// The packing of one expert's weight matrix W [rows, cols] (16-bit elements, cols = the dimension that is summed over).
+/// The packing of one expert's weight matrix W [rows, cols] (16-bit elements, cols = the dimension that is
+/// summed over).
 ///
-/// W is cut into blocks of 128 rows × 64 columns, the unit that the grouped GEMM loads. A block is 16 KiB in one piece, so that it is one bulk
-/// copy of consecutive memory; blocks follow each other along the columns, then along the rows. Inside a block, row r is 128 bytes, whose eight 16-byte
-/// chunks are permuted as the tensor cores' 128-byte swizzle wants them (PTX ISA, "Shared memory matrix layout"): chunk c is at c ^ (r % 8).
-/// Rows and columns are padded to whole blocks; the padding must be zero.
+/// W is cut into blocks of 128 rows × 64 columns, the unit that the grouped GEMM loads. A block is 16 KiB in
+/// one piece, so that it is one bulk copy of consecutive memory; blocks follow each other along the columns,
+/// then along the rows. Inside a block, row r is 128 bytes, whose eight 16-byte chunks are permuted as the
+/// tensor cores' 128-byte swizzle wants them (PTX ISA, "Shared memory matrix layout"): chunk c is at c ^ (r %
+/// 8). Rows and columns are padded to whole blocks; the padding must be zero.
 ///
-/// A gate/up matrix [2·I, hidden] interleaves its rows by eight before that: packed row 16·b + r is gate row 8·b + r for r < 8 and up row
-/// 8·b + r − 8 for r ≥ 8, so that a thread that holds a gate value holds its up value too.
+/// A gate/up matrix [2·I, hidden] interleaves its rows by eight before that: packed row 16·b + r is gate row
+/// 8·b + r for r < 8 and up row 8·b + r − 8 for r ≥ 8, so that a thread that holds a gate value holds its up
+/// value too.
 struct PackedWeight {
   static constexpr int64_t kBlockRows = 128, kBlockCols = 64, kChunk = 8;
   static constexpr int64_t kGateUpUnit = 8;
@@ -29,7 +32,9 @@ struct PackedWeight {
   MOERUN_HOST_DEVICE constexpr int64_t row_blocks() const { return (rows + kBlockRows - 1) / kBlockRows; }
   MOERUN_HOST_DEVICE constexpr int64_t col_blocks() const { return (cols + kBlockCols - 1) / kBlockCols; }
   /// Elements of one packed matrix, padding included.
-  MOERUN_HOST_DEVICE constexpr int64_t elements() const { return row_blocks() * col_blocks() * kBlockElements; }
+  MOERUN_HOST_DEVICE constexpr int64_t elements() const {
+    return row_blocks() * col_blocks() * kBlockElements;
+  }
   /// Where element (row, col) is; `row` after interleaving.
   MOERUN_HOST_DEVICE constexpr int64_t offset(int64_t row, int64_t col) const {
     const int64_t block = row / kBlockRows * col_blocks() + col / kBlockCols;

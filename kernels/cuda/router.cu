@@ -9,14 +9,16 @@ using namespace cuda;
 constexpr int kWarps = 8, kThreads = kWarps * kWarpSize;
 constexpr int kExpertsAPass = 128, kExpertTiles = kExpertsAPass / 8;
 constexpr int kMaxExperts = 512, kMaxK = 32;
-constexpr int kPad = 4;  // floats after each row of partial logits: rows of a fragment fall on different banks
+constexpr int kPad =
+    4;  // floats after each row of partial logits: rows of a fragment fall on different banks
 
 // ---------------------------------------------------------------- kernels
 
-/// 32 columns of a row, 8 for each lane of a quad. The same columns go to the same places of both operands, so their order within the matrix
-/// instruction is free: a lane's 16 consecutive bytes serve two steps.
+/// 32 columns of a row, 8 for each lane of a quad. The same columns go to the same places of both operands,
+/// so their order within the matrix instruction is free: a lane's 16 consecutive bytes serve two steps.
 __device__ uint4 load_columns(const void* row, int32_t col, int32_t cols, bool valid) {
-  return valid && col < cols ? *reinterpret_cast<const uint4*>(static_cast<const uint16_t*>(row) + col) : make_uint4(0, 0, 0, 0);
+  return valid && col < cols ? *reinterpret_cast<const uint4*>(static_cast<const uint16_t*>(row) + col)
+                             : make_uint4(0, 0, 0, 0);
 }
 
 /// partial[warp][token][expert] over this warp's eighth of the hidden columns, ascending.
@@ -36,13 +38,15 @@ __device__ void partial_logits(const MoeRouterArgs& args, int32_t token0, int32_
 #pragma unroll
       for (int half = 0; half < 2; ++half) {
         const int32_t token = token0 + t * 16 + half * 8 + row;
-        a[t][half] = load_columns(x + static_cast<int64_t>(token) * args.hidden, col, end, token < args.num_tokens);
+        a[t][half] =
+            load_columns(x + static_cast<int64_t>(token) * args.hidden, col, end, token < args.num_tokens);
       }
     }
 #pragma unroll
     for (int tile = 0; tile < kExpertTiles; ++tile) {
       const int32_t expert = expert0 + tile * 8 + row;
-      const uint4 b = load_columns(gate + static_cast<int64_t>(expert) * args.hidden, col, end, expert < args.num_experts);
+      const uint4 b = load_columns(gate + static_cast<int64_t>(expert) * args.hidden, col, end,
+                                   expert < args.num_experts);
 #pragma unroll
       for (int t = 0; t < kTokenTiles; ++t) {
         mma_16x8x16<T>(d[t][tile], a[t][0].x, a[t][1].x, a[t][0].y, a[t][1].y, b.x, b.y);
@@ -101,8 +105,8 @@ template <class T, int kTokenTiles>
 __global__ void __launch_bounds__(kThreads, 1) router_kernel(const __grid_constant__ MoeRouterArgs args) {
   constexpr int kTokens = kTokenTiles * 16, kRow = kExpertsAPass + kPad;
   extern __shared__ float shared[];
-  float* const partial = shared;                          // [warps, tokens, kRow]
-  float* const logits = shared + kWarps * kTokens * kRow; // [tokens, num_experts]
+  float* const partial = shared;                           // [warps, tokens, kRow]
+  float* const logits = shared + kWarps * kTokens * kRow;  // [tokens, num_experts]
   const int32_t token0 = blockIdx.x * kTokens;
   dependency_wait();
   dependents_launch();
@@ -133,17 +137,22 @@ void launch_tiles(const MoeRouterArgs& args, cudaStream_t stream) {
   const size_t shared_bytes =
       sizeof(float) * kTokens * (kWarps * (kExpertsAPass + kPad) + static_cast<size_t>(args.num_experts));
   constexpr auto* kernel = router_kernel<T, kTokenTiles>;
-  CUDA_CHECK(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(shared_bytes)));
-  launch_dependent(kernel, static_cast<unsigned>(ceil_div(args.num_tokens, kTokens)), kThreads, shared_bytes, stream, args);
+  CUDA_CHECK(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                                  static_cast<int>(shared_bytes)));
+  launch_dependent(kernel, static_cast<unsigned>(ceil_div(args.num_tokens, kTokens)), kThreads, shared_bytes,
+                   stream, args);
 }
 
 }  // namespace
 
 void launch_moe_router(const MoeRouterArgs& args, cudaStream_t stream) {
-  if (args.hidden % 8 != 0 || args.num_experts < 1 || args.num_experts > kMaxExperts || args.k < 1 || args.k > kMaxK ||
-      args.k > args.num_experts) {
-    throw Error("router: takes a hidden size that is a multiple of 8, at most 512 experts and 1 to 32 of them a token; got " +
-                std::to_string(args.hidden) + ", " + std::to_string(args.num_experts) + ", " + std::to_string(args.k));
+  if (args.hidden % 8 != 0 || args.num_experts < 1 || args.num_experts > kMaxExperts || args.k < 1 ||
+      args.k > kMaxK || args.k > args.num_experts) {
+    throw Error(
+        "router: takes a hidden size that is a multiple of 8, at most 512 experts and 1 to 32 of them a "
+        "token; got " +
+        std::to_string(args.hidden) + ", " + std::to_string(args.num_experts) + ", " +
+        std::to_string(args.k));
   }
   if (args.num_tokens == 0) return;
   // Few tokens: more blocks. Many: each pass over the gate serves more tokens. The bits are the same.

@@ -35,7 +35,9 @@ template <class V>
 struct DeviceArray {
   V* data = nullptr;
   size_t size = 0;
-  explicit DeviceArray(size_t n) : size(n) { CUDA_CHECK(cudaMalloc(&data, std::max<size_t>(n, 1) * sizeof(V))); }
+  explicit DeviceArray(size_t n) : size(n) {
+    CUDA_CHECK(cudaMalloc(&data, std::max<size_t>(n, 1) * sizeof(V)));
+  }
   explicit DeviceArray(const std::vector<V>& host) : DeviceArray(host.size()) {
     CUDA_CHECK(cudaMemcpy(data, host.data(), size * sizeof(V), cudaMemcpyHostToDevice));
   }
@@ -53,24 +55,31 @@ struct DeviceArray {
 
 template <class T>
 __global__ void fill_kernel(T* out, int64_t count, HashedValues values) {
-  for (int64_t i = blockIdx.x * int64_t(blockDim.x) + threadIdx.x; i < count; i += int64_t(gridDim.x) * blockDim.x) {
+  for (int64_t i = blockIdx.x * int64_t(blockDim.x) + threadIdx.x; i < count;
+       i += int64_t(gridDim.x) * blockDim.x) {
     out[i] = cuda::Element<T>::from_float(values(i));
   }
 }
 
-/// Element (row, col) of expert e is values((e·rows + row)·cols + col); gate rows are [0, rows/2), up rows the rest, of a gate/up matrix.
+/// Element (row, col) of expert e is values((e·rows + row)·cols + col); gate rows are [0, rows/2), up rows
+/// the rest, of a gate/up matrix.
 template <class T>
-__global__ void fill_packed_kernel(T* out, int64_t experts, PackedWeight packed, bool gate_up, HashedValues values) {
+__global__ void fill_packed_kernel(T* out, int64_t experts, PackedWeight packed, bool gate_up,
+                                   HashedValues values) {
   const int64_t each = packed.rows * packed.cols;
-  for (int64_t i = blockIdx.x * int64_t(blockDim.x) + threadIdx.x; i < experts * each; i += int64_t(gridDim.x) * blockDim.x) {
-    const int64_t expert = i / each, row = i % each / packed.cols, col = i % packed.cols, half = packed.rows / 2;
+  for (int64_t i = blockIdx.x * int64_t(blockDim.x) + threadIdx.x; i < experts * each;
+       i += int64_t(gridDim.x) * blockDim.x) {
+    const int64_t expert = i / each, row = i % each / packed.cols, col = i % packed.cols,
+                  half = packed.rows / 2;
     const int64_t placed = gate_up ? PackedWeight::gate_up_row(row % half, row >= half) : row;
     out[expert * packed.elements() + packed.offset(placed, col)] = cuda::Element<T>::from_float(values(i));
   }
 }
 
-__global__ void count_differences_kernel(const uint32_t* a, const uint32_t* b, int64_t count, unsigned long long* differences) {
-  for (int64_t i = blockIdx.x * int64_t(blockDim.x) + threadIdx.x; i < count; i += int64_t(gridDim.x) * blockDim.x) {
+__global__ void count_differences_kernel(const uint32_t* a, const uint32_t* b, int64_t count,
+                                         unsigned long long* differences) {
+  for (int64_t i = blockIdx.x * int64_t(blockDim.x) + threadIdx.x; i < count;
+       i += int64_t(gridDim.x) * blockDim.x) {
     if (a[i] != b[i]) atomicAdd(differences, 1ull);
   }
 }
@@ -154,7 +163,8 @@ struct Layer {
 
   void set_routing(const std::vector<int32_t>& host_ids, const std::vector<float>& host_weights) {
     CUDA_CHECK(cudaMemcpy(ids.data, host_ids.data(), host_ids.size() * 4, cudaMemcpyHostToDevice));
-    CUDA_CHECK(cudaMemcpy(weights.data, host_weights.data(), host_weights.size() * 4, cudaMemcpyHostToDevice));
+    CUDA_CHECK(
+        cudaMemcpy(weights.data, host_weights.data(), host_weights.size() * 4, cudaMemcpyHostToDevice));
   }
   void poison() {
     h.poison();
@@ -163,26 +173,54 @@ struct Layer {
     workspace.poison();
   }
   void router(int n, cudaStream_t stream) {
-    launch_moe_router({.dtype = cuda::Element<T>::kDType, .x = x.data, .gate = gate.data, .num_tokens = n, .hidden = s.hidden,
-                       .num_experts = s.num_experts, .k = s.k, .norm_topk_prob = true, .topk_ids = ids.data,
+    launch_moe_router({.dtype = cuda::Element<T>::kDType,
+                       .x = x.data,
+                       .gate = gate.data,
+                       .num_tokens = n,
+                       .hidden = s.hidden,
+                       .num_experts = s.num_experts,
+                       .k = s.k,
+                       .norm_topk_prob = true,
+                       .topk_ids = ids.data,
                        .topk_weights = weights.data},
                       stream);
   }
   void permute(int n, int tile_rows, cudaStream_t stream) {
-    launch_moe_permute({.topk_ids = ids.data, .topk_weights = weights.data, .local_slot = slot.data, .num_tokens = n, .k = s.k,
-                        .num_experts = s.num_experts, .tile_rows = tile_rows, .plan = plan,
+    launch_moe_permute({.topk_ids = ids.data,
+                        .topk_weights = weights.data,
+                        .local_slot = slot.data,
+                        .num_tokens = n,
+                        .k = s.k,
+                        .num_experts = s.num_experts,
+                        .tile_rows = tile_rows,
+                        .plan = plan,
                         .expert_tokens = expert_tokens.data},
                        stream);
   }
   void gemm(int tile_rows, cudaStream_t stream) {
-    launch_grouped_gemm({.dtype = cuda::Element<T>::kDType, .x = x.data, .gate_up = w13.data, .down = w2.data, .h = h.data,
-                         .y = y.data, .plan = plan, .k = s.k, .hidden = s.hidden, .intermediate = s.intermediate,
-                         .tile_rows = tile_rows, .num_sms = sms},
+    launch_grouped_gemm({.dtype = cuda::Element<T>::kDType,
+                         .x = x.data,
+                         .gate_up = w13.data,
+                         .down = w2.data,
+                         .h = h.data,
+                         .y = y.data,
+                         .plan = plan,
+                         .k = s.k,
+                         .hidden = s.hidden,
+                         .intermediate = s.intermediate,
+                         .tile_rows = tile_rows,
+                         .num_sms = sms},
                         stream);
   }
   void combine(int n, cudaStream_t stream, const int32_t* partial_offsets = nullptr, T* to = nullptr) {
-    launch_moe_combine({.dtype = cuda::Element<T>::kDType, .y = y.data, .topk_ids = ids.data, .local_slot = slot.data,
-                        .partial_offsets = partial_offsets, .out = to ? to : out.data, .num_tokens = n, .k = s.k,
+    launch_moe_combine({.dtype = cuda::Element<T>::kDType,
+                        .y = y.data,
+                        .topk_ids = ids.data,
+                        .local_slot = slot.data,
+                        .partial_offsets = partial_offsets,
+                        .out = to ? to : out.data,
+                        .num_tokens = n,
+                        .k = s.k,
                         .hidden = s.hidden},
                        stream);
   }
@@ -198,7 +236,8 @@ std::vector<float> hashed(const HashedValues& values, size_t begin, size_t count
 template <class T>
 int64_t differences(const DeviceArray<T>& a, const DeviceArray<T>& b, size_t count) {
   DeviceArray<unsigned long long> found(std::vector<unsigned long long>{0});
-  count_differences_kernel<<<1024, 256>>>(reinterpret_cast<const uint32_t*>(a.data), reinterpret_cast<const uint32_t*>(b.data),
+  count_differences_kernel<<<1024, 256>>>(reinterpret_cast<const uint32_t*>(a.data),
+                                          reinterpret_cast<const uint32_t*>(b.data),
                                           int64_t(count * sizeof(T) / 4), found.data);
   return int64_t(found.host()[0]);
 }
@@ -245,8 +284,9 @@ void check_router(Layer<T>& layer, const char* name) {
   layer.router(s.n, 0);
   const std::vector<int32_t> ids = layer.ids.host();
   const std::vector<float> weights = layer.weights.host();
-  const Routing want = route(hashed<T>(layer.x_values, 0, layer.x.size), hashed<T>(layer.gate_values, 0, layer.gate.size), s.n,
-                             s.hidden, s.num_experts, s.k, true);
+  const Routing want =
+      route(hashed<T>(layer.x_values, 0, layer.x.size), hashed<T>(layer.gate_values, 0, layer.gate.size), s.n,
+            s.hidden, s.num_experts, s.k, true);
   double error = 0, norm = 0;
   int wrong = 0, ties = 0;
   for (int t = 0; t < s.n; ++t) {
@@ -263,7 +303,8 @@ void check_router(Layer<T>& layer, const char* name) {
   error = std::sqrt(error / std::max(norm, 1e-300));
   expect(wrong == 0, "router ids", wrong);
   expect(error < 1e-5, "router weights", error);
-  std::printf("  %-28s router: normalised error of weights %.1e, %d of %d tokens near a tie\n", name, error, ties, s.n);
+  std::printf("  %-28s router: normalised error of weights %.1e, %d of %d tokens near a tie\n", name, error,
+              ties, s.n);
   // A token alone gets the same bits.
   if (s.n > 1) {
     layer.router(1, 0);
@@ -272,8 +313,8 @@ void check_router(Layer<T>& layer, const char* name) {
   }
 }
 
-void check_plan(const MoePlan& plan, const Shape& s, int n, const std::vector<int32_t>& ids, const std::vector<float>& weights,
-                const std::vector<int32_t>& slots, int tile_rows) {
+void check_plan(const MoePlan& plan, const Shape& s, int n, const std::vector<int32_t>& ids,
+                const std::vector<float>& weights, const std::vector<int32_t>& slots, int tile_rows) {
   std::vector<RoutedRow> want;
   std::vector<int32_t> begin(s.num_experts + 1);
   for (int e = 0; e < s.num_experts; ++e) {
@@ -289,7 +330,8 @@ void check_plan(const MoePlan& plan, const Shape& s, int n, const std::vector<in
   std::vector<RoutedRow> rows(want.size());
   CUDA_CHECK(cudaMemcpy(rows.data(), plan.rows, rows.size() * sizeof(RoutedRow), cudaMemcpyDeviceToHost));
   expect(counters.num_rows == int32_t(want.size()), "permute: rows", counters.num_rows);
-  expect(want.empty() || std::memcmp(rows.data(), want.data(), rows.size() * sizeof(RoutedRow)) == 0, "permute: order", 0);
+  expect(want.empty() || std::memcmp(rows.data(), want.data(), rows.size() * sizeof(RoutedRow)) == 0,
+         "permute: order", 0);
   std::vector<MoeTile> tiles(counters.num_tiles);
   CUDA_CHECK(cudaMemcpy(tiles.data(), plan.tiles, tiles.size() * sizeof(MoeTile), cudaMemcpyDeviceToHost));
   int32_t at = 0;
@@ -303,7 +345,8 @@ void check_plan(const MoePlan& plan, const Shape& s, int n, const std::vector<in
 }
 
 template <class T>
-std::vector<double> reference_y(const Layer<T>& layer, const std::vector<int32_t>& ids, const std::vector<float>& weights) {
+std::vector<double> reference_y(const Layer<T>& layer, const std::vector<int32_t>& ids,
+                                const std::vector<float>& weights) {
   const Shape& s = layer.s;
   const int64_t hidden = s.hidden, inner = s.intermediate;
   const std::vector<float> x = hashed<T>(layer.x_values, 0, layer.x.size);
@@ -320,7 +363,8 @@ std::vector<double> reference_y(const Layer<T>& layer, const std::vector<int32_t
         }
         if (pairs.empty()) continue;
         const size_t slot = layer.slots[e];
-        const std::vector<float> w13 = hashed<T>(layer.w13_values, slot * 2 * inner * hidden, 2 * inner * hidden);
+        const std::vector<float> w13 =
+            hashed<T>(layer.w13_values, slot * 2 * inner * hidden, 2 * inner * hidden);
         const std::vector<float> w2 = hashed<T>(layer.w2_values, slot * hidden * inner, hidden * inner);
         std::vector<double> h(inner);
         for (int p : pairs) {
@@ -333,10 +377,12 @@ std::vector<double> reference_y(const Layer<T>& layer, const std::vector<int32_t
             return ((sum[0] + sum[1]) + (sum[2] + sum[3])) + ((sum[4] + sum[5]) + (sum[6] + sum[7]));
           };
           for (int64_t i = 0; i < inner; ++i) {
-            const double g = dot(&w13[i * hidden], row, hidden), u = dot(&w13[(inner + i) * hidden], row, hidden);
+            const double g = dot(&w13[i * hidden], row, hidden),
+                         u = dot(&w13[(inner + i) * hidden], row, hidden);
             h[i] = g / (1 + std::exp(-g)) * u;
           }
-          for (int64_t i = 0; i < hidden; ++i) y[p * hidden + i] = weights[p] * dot(&w2[i * inner], h.data(), inner);
+          for (int64_t i = 0; i < hidden; ++i)
+            y[p * hidden + i] = weights[p] * dot(&w2[i * inner], h.data(), inner);
         }
       }
     });
@@ -430,7 +476,8 @@ void check_experts(const char* name, Shape shape, int kind, uint64_t seed, bool 
     CUDA_CHECK(cudaDeviceSynchronize());
     if (tile_rows == 64) {
       CUDA_CHECK(cudaMemcpy(first_y.data, layer.y.data, y_count * sizeof(T), cudaMemcpyDeviceToDevice));
-      CUDA_CHECK(cudaMemcpy(first_out.data, layer.out.data, layer.out.size * sizeof(T), cudaMemcpyDeviceToDevice));
+      CUDA_CHECK(
+          cudaMemcpy(first_out.data, layer.out.data, layer.out.size * sizeof(T), cudaMemcpyDeviceToDevice));
       if (with_reference) {
         const std::vector<double> want = reference_y(layer, ids, weights);
         const std::vector<T> got = layer.y.host();
@@ -452,38 +499,54 @@ void check_experts(const char* name, Shape shape, int kind, uint64_t seed, bool 
   // The last token alone: first in its batch, with other tile shapes and neighbours.
   if (s.n > 1) {
     const size_t last = size_t(s.n - 1);
-    CUDA_CHECK(cudaMemcpy(layer.x.data, layer.x.data + last * s.hidden, s.hidden * sizeof(T), cudaMemcpyDeviceToDevice));
+    CUDA_CHECK(cudaMemcpy(layer.x.data, layer.x.data + last * s.hidden, s.hidden * sizeof(T),
+                          cudaMemcpyDeviceToDevice));
     CUDA_CHECK(cudaMemcpy(layer.ids.data, layer.ids.data + last * s.k, s.k * 4, cudaMemcpyDeviceToDevice));
-    CUDA_CHECK(cudaMemcpy(layer.weights.data, layer.weights.data + last * s.k, s.k * 4, cudaMemcpyDeviceToDevice));
+    CUDA_CHECK(
+        cudaMemcpy(layer.weights.data, layer.weights.data + last * s.k, s.k * 4, cudaMemcpyDeviceToDevice));
     layer.poison();
     layer.permute(1, 64, 0);
     layer.gemm(64, 0);
     layer.combine(1, 0);
     std::vector<T> alone(s.hidden), in_batch(s.hidden);
     CUDA_CHECK(cudaMemcpy(alone.data(), layer.out.data, s.hidden * sizeof(T), cudaMemcpyDeviceToHost));
-    CUDA_CHECK(cudaMemcpy(in_batch.data(), first_out.data + last * s.hidden, s.hidden * sizeof(T), cudaMemcpyDeviceToHost));
+    CUDA_CHECK(cudaMemcpy(in_batch.data(), first_out.data + last * s.hidden, s.hidden * sizeof(T),
+                          cudaMemcpyDeviceToHost));
     expect(std::memcmp(alone.data(), in_batch.data(), s.hidden * sizeof(T)) == 0, "bits of a token alone", 0);
   }
-  std::printf("  %-28s experts: normalised error %.1e%s\n", name, error, with_reference ? "" : " (bits only)");
+  std::printf("  %-28s experts: normalised error %.1e%s\n", name, error,
+              with_reference ? "" : " (bits only)");
   std::fflush(stdout);
 }
 
 template <class T>
 void check_all(const char* dtype, uint64_t seed) {
   std::printf("checks, %s, seed %llu\n", dtype, static_cast<unsigned long long>(seed));
-  check_experts<T>("one token", {.n = 1, .hidden = 256, .intermediate = 64, .num_experts = 32, .k = 8}, 0, seed + 1);
+  check_experts<T>("one token", {.n = 1, .hidden = 256, .intermediate = 64, .num_experts = 32, .k = 8}, 0,
+                   seed + 1);
   check_experts<T>("37 tokens, 1 of 3 local",
-                   {.n = 37, .hidden = 256, .intermediate = 64, .num_experts = 32, .k = 8, .local_stride = 3}, 0, seed + 2);
-  check_experts<T>("odd sizes 520, 72", {.n = 301, .hidden = 520, .intermediate = 72, .num_experts = 4, .k = 2}, 1, seed + 3);
-  check_experts<T>("one expert", {.n = 397, .hidden = 136, .intermediate = 40, .num_experts = 1, .k = 1}, 0, seed + 4);
-  check_experts<T>("all on eight of 32", {.n = 2600, .hidden = 256, .intermediate = 64, .num_experts = 32, .k = 8}, 3, seed + 5);
-  check_experts<T>("two-launch permutation", {.n = 5000, .hidden = 64, .intermediate = 8, .num_experts = 16, .k = 2}, 1, seed + 6);
-  check_experts<T>("10 of 160 experts, skewed",
-                   {.n = 77, .hidden = 256, .intermediate = 104, .num_experts = 160, .k = 10, .local_stride = 2}, 1, seed + 7);
-  check_experts<T>("none local", {.n = 9, .hidden = 64, .intermediate = 64, .num_experts = 64, .k = 1, .local_stride = 64}, 1, seed + 8);
-  check_experts<T>("30B layer, 33 tokens", {.n = 33, .hidden = 2048, .intermediate = 768, .num_experts = 128, .k = 8}, 0, seed + 9);
-  check_experts<T>("30B layer, 4,097 tokens", {.n = 4097, .hidden = 2048, .intermediate = 768, .num_experts = 128, .k = 8}, 1,
-                   seed + 10, false);
+                   {.n = 37, .hidden = 256, .intermediate = 64, .num_experts = 32, .k = 8, .local_stride = 3},
+                   0, seed + 2);
+  check_experts<T>("odd sizes 520, 72",
+                   {.n = 301, .hidden = 520, .intermediate = 72, .num_experts = 4, .k = 2}, 1, seed + 3);
+  check_experts<T>("one expert", {.n = 397, .hidden = 136, .intermediate = 40, .num_experts = 1, .k = 1}, 0,
+                   seed + 4);
+  check_experts<T>("all on eight of 32",
+                   {.n = 2600, .hidden = 256, .intermediate = 64, .num_experts = 32, .k = 8}, 3, seed + 5);
+  check_experts<T>("two-launch permutation",
+                   {.n = 5000, .hidden = 64, .intermediate = 8, .num_experts = 16, .k = 2}, 1, seed + 6);
+  check_experts<T>(
+      "10 of 160 experts, skewed",
+      {.n = 77, .hidden = 256, .intermediate = 104, .num_experts = 160, .k = 10, .local_stride = 2}, 1,
+      seed + 7);
+  check_experts<T>("none local",
+                   {.n = 9, .hidden = 64, .intermediate = 64, .num_experts = 64, .k = 1, .local_stride = 64},
+                   1, seed + 8);
+  check_experts<T>("30B layer, 33 tokens",
+                   {.n = 33, .hidden = 2048, .intermediate = 768, .num_experts = 128, .k = 8}, 0, seed + 9);
+  check_experts<T>("30B layer, 4,097 tokens",
+                   {.n = 4097, .hidden = 2048, .intermediate = 768, .num_experts = 128, .k = 8}, 1, seed + 10,
+                   false);
 }
 
 // ---------------------------------------------------------------- timing
@@ -522,23 +585,30 @@ double read_bandwidth(cudaStream_t stream) {
   const size_t bytes = size_t(4) << 30;
   DeviceArray<uint8_t> from(bytes);
   DeviceArray<uint32_t> to(1);
-  fill_kernel<<<4096, 256>>>(reinterpret_cast<__nv_bfloat16*>(from.data), int64_t(bytes / 2), HashedValues{1, 1});
+  fill_kernel<<<4096, 256>>>(reinterpret_cast<__nv_bfloat16*>(from.data), int64_t(bytes / 2),
+                             HashedValues{1, 1});
   const double us = time_us(stream, [&] {
-    read_kernel<<<132 * 8, 512, 0, stream>>>(reinterpret_cast<const uint4*>(from.data), int64_t(bytes / 16), to.data);
+    read_kernel<<<132 * 8, 512, 0, stream>>>(reinterpret_cast<const uint4*>(from.data), int64_t(bytes / 16),
+                                             to.data);
   });
   return double(bytes) / us * 1e-6;  // TB/s
 }
 
 template <class T>
-void time_layer(const char* dtype, const std::vector<int>& sizes, double tb_s, double tflop_s, bool all_tiles) {
+void time_layer(const char* dtype, const std::vector<int>& sizes, double tb_s, double tflop_s,
+                bool all_tiles) {
   cudaStream_t stream;
   CUDA_CHECK(cudaStreamCreate(&stream));
   Layer<T> layer({.n = 16384, .hidden = 2048, .intermediate = 768, .num_experts = 128, .k = 8}, 99);
   const Shape& s = layer.s;
-  std::printf("%s: µs of router | permute, products, combine | the layer (the last three); bound at %.2f TB/s, %.0f TFLOP/s\n", dtype, tb_s, tflop_s);
-  std::printf("%-9s %6s %5s | %7s | %7s %8s %7s | %8s %8s %6s\n", "routing", "tokens", "tile", "router", "permute", "products",
-              "combine", "layer", "bound", "%");
-  for (const auto& [kind, routing] : {std::pair{2, "balanced"}, std::pair{0, "uniform"}, std::pair{1, "power law"}}) {
+  std::printf(
+      "%s: µs of router | permute, products, combine | the layer (the last three); bound at %.2f TB/s, %.0f "
+      "TFLOP/s\n",
+      dtype, tb_s, tflop_s);
+  std::printf("%-9s %6s %5s | %7s | %7s %8s %7s | %8s %8s %6s\n", "routing", "tokens", "tile", "router",
+              "permute", "products", "combine", "layer", "bound", "%");
+  for (const auto& [kind, routing] :
+       {std::pair{2, "balanced"}, std::pair{0, "uniform"}, std::pair{1, "power law"}}) {
     for (const int n : sizes) {
       std::mt19937_64 random(n);
       Shape step = s;
@@ -547,7 +617,8 @@ void time_layer(const char* dtype, const std::vector<int>& sizes, double tb_s, d
       layer.set_routing(ids, std::vector<float>(ids.size(), 0.125f));
       std::vector<bool> active(s.num_experts);
       for (int e : ids) active[e] = true;
-      const double weight_bytes = 3.0 * s.hidden * s.intermediate * 2 * double(std::count(active.begin(), active.end(), true));
+      const double weight_bytes =
+          3.0 * s.hidden * s.intermediate * 2 * double(std::count(active.begin(), active.end(), true));
       const double flop = 6.0 * n * s.k * s.hidden * s.intermediate;
       const double bound = std::max(weight_bytes / tb_s, flop / tflop_s) * 1e-6;
       const int chosen = grouped_gemm_tile_rows(n, s.k, s.num_experts);
@@ -570,8 +641,9 @@ void time_layer(const char* dtype, const std::vector<int>& sizes, double tb_s, d
           router = time_us(stream, [&] { layer.router(n, stream); });
           layer.set_routing(ids, std::vector<float>(ids.size(), 0.125f));
         }
-        std::printf("%-9s %6d %4d%c | %7.1f | %7.1f %8.1f %7.1f | %8.1f %8.1f %6.1f\n", routing, n, tile, tile == chosen ? '*' : ' ',
-                    router, permute, both - permute, combine, whole, bound, 100 * bound / whole);
+        std::printf("%-9s %6d %4d%c | %7.1f | %7.1f %8.1f %7.1f | %8.1f %8.1f %6.1f\n", routing, n, tile,
+                    tile == chosen ? '*' : ' ', router, permute, both - permute, combine, whole, bound,
+                    100 * bound / whole);
         std::fflush(stdout);
       }
     }
@@ -597,7 +669,8 @@ int main(int argc, char** argv) {
       CUDA_CHECK(cudaStreamCreate(&stream));
       const double tb_s = read_bandwidth(stream);
       constexpr double kMatrixProductTflops = 753;  // cuBLAS, bf16, 8192³, on an H100 80GB
-      time_layer<__nv_bfloat16>("bfloat16", {64, 256, 512, 1024, 2048, 4096, 8192, 16384}, tb_s, kMatrixProductTflops, asked("all-tiles"));
+      time_layer<__nv_bfloat16>("bfloat16", {64, 256, 512, 1024, 2048, 4096, 8192, 16384}, tb_s,
+                                kMatrixProductTflops, asked("all-tiles"));
       time_layer<__half>("float16", {64, 1024, 16384}, tb_s, kMatrixProductTflops, false);
     }
   } catch (const std::exception& e) {

@@ -10,7 +10,8 @@
 
 namespace moerun::bench {
 
-/// A value that host and device compute alike from where it stands: uniform in [−scale, scale), scale a power of two.
+/// A value that host and device compute alike from where it stands: uniform in [−scale, scale), scale a power
+/// of two.
 struct HashedValues {
   uint64_t seed = 0;
   float scale = 1;
@@ -18,7 +19,8 @@ struct HashedValues {
 #ifdef __CUDACC__
   __host__ __device__
 #endif
-      float operator()(uint64_t index) const {
+      float
+      operator()(uint64_t index) const {
     uint64_t z = (index + seed) * 0x9e3779b97f4a7c15ull;  // splitmix64
     z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9ull;
     z = (z ^ (z >> 27)) * 0x94d049bb133111ebull;
@@ -33,8 +35,8 @@ struct Routing {
   std::vector<double> gaps;     // [n] smallest difference in logits that decided a choice or its place
 };
 
-inline Routing route(const std::vector<float>& x, const std::vector<float>& gate, int n, int hidden, int num_experts,
-                     int k, bool renormalise) {
+inline Routing route(const std::vector<float>& x, const std::vector<float>& gate, int n, int hidden,
+                     int num_experts, int k, bool renormalise) {
   Routing out;
   for (int t = 0; t < n; ++t) {
     std::vector<double> logits(num_experts);
@@ -62,9 +64,10 @@ inline Routing route(const std::vector<float>& x, const std::vector<float>& gate
   return out;
 }
 
-/// The sum of one column of a token along the tree over expert ids [lo, lo + size), by its definition (moerun/expert_tree.h).
-/// `value(id)` is the rounded leaf of an expert that is local here; `foreign` ones are elsewhere. Subtrees that touch a foreign expert pass the
-/// sums of their local parts to `emit`; with no foreign experts the total is returned.
+/// The sum of one column of a token along the tree over expert ids [lo, lo + size), by its definition
+/// (moerun/expert_tree.h). `value(id)` is the rounded leaf of an expert that is local here; `foreign` ones
+/// are elsewhere. Subtrees that touch a foreign expert pass the sums of their local parts to `emit`; with no
+/// foreign experts the total is returned.
 struct TreeSum {
   std::function<std::optional<float>(int32_t)> value;
   std::function<bool(int32_t)> foreign;
