@@ -1,0 +1,42 @@
+#pragma once
+#include <array>
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace moerun {
+
+/// An entry of `added_tokens` in tokenizer.json: a string that is one token wherever it stands in the text.
+struct AddedToken {
+  int32_t id = -1;
+  std::string content;
+  bool single_word = false;  ///< not inside a word
+  bool lstrip = false;       ///< takes the white space before it
+  bool rstrip = false;       ///< takes the white space after it
+  bool normalized = false;   ///< looked for after normalization, and itself normalized
+  bool special = false;      ///< left out of decoded text
+};
+
+/// Finds added tokens in text: leftmost, then longest (Hugging Face `AddedVocabulary`).
+class AddedTokenSplitter {
+ public:
+  struct Part {
+    std::string_view text;
+    int32_t id = -1;  ///< of the added token; -1: ordinary text
+  };
+
+  /// Of tokens with equal content the first counts.
+  explicit AddedTokenSplitter(std::vector<AddedToken> tokens);
+
+  /// Appends the parts of valid UTF-8 in order.
+  void split(std::string_view text, std::vector<Part>& parts) const;
+
+ private:
+  const AddedToken* match_at(std::string_view text, size_t pos) const;
+
+  std::vector<AddedToken> tokens_;                      // longest first
+  std::array<std::vector<size_t>, 256> by_first_byte_;  // indices into tokens_, ascending
+};
+
+}  // namespace moerun

@@ -1,0 +1,163 @@
+#include <functional>
+
+#include "moerun/error.h"
+#include "tests/unit/text_fixture.h"
+#include "text/byte_level.h"
+#include "text/pretokenizer.h"
+#include "text/tokenizer.h"
+
+using namespace moerun;
+using nlohmann::json;
+
+namespace {
+
+/// The 256 bytes, "ab", "abc", "bc" and one added token.
+json small_tokenizer() {
+  json vocab = json::object();
+  for (int byte = 0; byte < 256; ++byte)
+    vocab[byte_level_spelling(std::string(1, static_cast<char>(byte)))] = byte;
+  vocab["bc"] = 256;
+  vocab["ab"] = 257;
+  vocab["abc"] = 258;
+  return {{"version", "1.0"},
+          {"truncation", nullptr},
+          {"padding", nullptr},
+          {"added_tokens", {{{"id", 259}, {"content", "<end>"}, {"special", true}}}},
+          {"normalizer", nullptr},
+          {"pre_tokenizer", {{"type", "ByteLevel"}, {"add_prefix_space", false}, {"use_regex", true}}},
+          {"post_processor", nullptr},
+          {"decoder", {{"type", "ByteLevel"}}},
+          {"model", {{"type", "BPE"}, {"vocab", vocab}, {"merges", {"b c", "a b", "a bc"}}}}};
+}
+
+std::vector<int32_t> ids_of(const json& file, std::string_view text) {
+  return Tokenizer::from_json(file.dump(), "test").encode(text);
+}
+
+using Ids = std::vector<int32_t>;
+
+}  // namespace
+
+TEST_CASE("Merges go by rank, in either spelling", "[text]") {
+  json file = small_tokenizer();
+  CHECK(ids_of(file, "abc") == Ids{258});
+  CHECK(ids_of(file, "ab") == Ids{257});
+  CHECK(ids_of(file, "abbc<end>c") == Ids{257, 256, 259, 'c'});
+  file["model"]["merges"] = json::parse(R"([["b", "c"], ["a", "b"], ["a", "bc"]])");
+  CHECK(ids_of(file, "abc") == Ids{258});
+  file["model"]["merges"] = {"#version: 0.2", "a b", "b c"};  // "ab" is first now, and nothing makes "abc"
+  CHECK(ids_of(file, "abc") == Ids{257, 'c'});
+  file["model"]["ignore_merges"] = true;
+  CHECK(ids_of(file, "abc") == Ids{258});
+  CHECK(ids_of(file, "abcc") == Ids{257, 'c', 'c'});
+}
+
+TEST_CASE("Long pieces merge like short ones", "[text]") {
+  json file = small_tokenizer();
+  std::string text;
+  Ids expected;
+  for (int i = 0; i < 500; ++i) {
+    text += "abcab";
+    expected.insert(expected.end(), {258, 257});
+  }
+  CHECK(ids_of(file, text) == expected);
+}
+
+TEST_CASE("Split patterns apply one after the other, gaps are pieces", "[text]") {
+  Pretokenizer pretokenizer({R"(\p{N}{1,3})", R"([^\s\p{N}]+)"});
+  std::vector<std::string_view> pieces;
+  pretokenizer.split("ab 12345c", pieces);
+  CHECK(pieces == std::vector<std::string_view>{"ab", " ", "123", "45", "c"});
+}
+
+TEST_CASE("What a tokenizer.json says and this program does not know is refused by name", "[text]") {
+  struct Case {
+    const char* what;
+    std::function<void(json&)> spoil;
+    const char* message;
+  };
+  const std::vector<Case> cases = {
+      {"model", [](json& f) { f["model"]["type"] = "WordPiece"; }, "model of type WordPiece"},
+      {"no model", [](json& f) { f.erase("model"); }, "a model without a type"},
+      {"model key", [](json& f) { f["model"]["new_option"] = 1; }, "'new_option' in model"},
+      {"top key", [](json& f) { f["extra"] = 1; }, "'extra' in the file"},
+      {"version", [](json& f) { f["version"] = "2.0"; }, "version \"2.0\""},
+      {"truncation",
+       [](json& f) {
+         f["truncation"] = {{"max_length", 5}};
+       },
+       "sets truncation"},
+      {"padding",
+       [](json& f) {
+         f["padding"] = {{"strategy", "BatchLongest"}};
+       },
+       "sets padding"},
+      {"dropout", [](json& f) { f["model"]["dropout"] = 0.1; }, "model.dropout"},
+      {"prefix", [](json& f) { f["model"]["continuing_subword_prefix"] = "##"; },
+       "continuing_subword_prefix"},
+      {"fallback", [](json& f) { f["model"]["byte_fallback"] = true; }, "byte_fallback"},
+      {"normalizer",
+       [](json& f) {
+         f["normalizer"] = {{"type", "NFKC"}};
+       },
+       "normalizer of type NFKC"},
+      {"pre", [](json& f) { f["pre_tokenizer"]["type"] = "Metaspace"; }, "pre_tokenizer of type Metaspace"},
+      {"no pre", [](json& f) { f["pre_tokenizer"] = nullptr; }, "pre_tokenizer without a type"},
+      {"prefix space", [](json& f) { f["pre_tokenizer"]["add_prefix_space"] = true; }, "add_prefix_space"},
+      {"post",
+       [](json& f) {
+         f["post_processor"] = {{"type", "TemplateProcessing"}};
+       },
+       "TemplateProcessing"},
+      {"decoder",
+       [](json& f) {
+         f["decoder"] = {{"type", "Metaspace"}};
+       },
+       "decoder of type Metaspace"},
+      {"split",
+       [](json& f) {
+         f["pre_tokenizer"] = json::parse(R"({"type": "Sequence", "pretokenizers": [
+           {"type": "Split", "pattern": {"Regex": "a"}, "behavior": "Removed", "invert": false}]})");
+       },
+       "behavior \"Removed\""},
+      {"pattern",
+       [](json& f) {
+         f["pre_tokenizer"] =
+             json::parse(R"({"type": "Sequence", "pretokenizers": [{"type": "Split", "pattern":
+           {"Regex": "\\h+"}, "behavior": "Isolated", "invert": false}, {"type": "ByteLevel", "add_prefix_space": false}]})");
+       },
+       "the escape \\h"},
+      {"byte", [](json& f) { f["model"]["vocab"].erase("Ġ"); }, "no token for the byte 0x20"},
+      {"merge", [](json& f) { f["model"]["merges"].push_back("a q"); },
+       "'aq', which is not in its vocabulary"},
+      {"merge words", [](json& f) { f["model"]["merges"].push_back("a b c"); }, "'a b c', not two tokens"},
+      {"merge list", [](json& f) { f["model"]["merges"].push_back({"a"}); }, "a merge of 1 tokens"},
+      {"merge type", [](json& f) { f["model"]["merges"].push_back(7); }, "the merge 7"},
+      {"same id", [](json& f) { f["model"]["vocab"]["bc"] = 257; }, "the id 257 to two tokens"},
+      {"wild id", [](json& f) { f["model"]["vocab"]["bc"] = 4000000000; }, "the id 4000000000"},
+      {"negative id", [](json& f) { f["model"]["vocab"]["bc"] = -1; }, "the id -1"},
+      {"added id", [](json& f) { f["added_tokens"][0]["id"] = 300; },
+       "where Hugging Face's library gives 259"},
+      {"added flag", [](json& f) { f["added_tokens"][0]["lstrip"] = "yes"; }, "lstrip"},
+      {"added key", [](json& f) { f["added_tokens"][0]["regex"] = true; }, "'regex' in added_tokens"},
+  };
+  CHECK(ids_of(small_tokenizer(), "abc") == Ids{258});
+  for (const Case& c : cases) {
+    json file = small_tokenizer();
+    c.spoil(file);
+    INFO(c.what);
+    const std::string message = message_of<Error>([&] { Tokenizer::from_json(file.dump(), "test.json"); });
+    INFO(message);
+    CHECK(contains(message, c.message));
+  }
+  CHECK_THROWS_AS(Tokenizer::from_json("{\"model\": ", "test.json"), Error);
+  CHECK_THROWS_AS(Tokenizer::from_json("[]", "test.json"), Error);
+  CHECK_THROWS_AS(Tokenizer::load("no/such/folder"), BadInput);
+}
+
+TEST_CASE("Split patterns that PCRE2 would read otherwise are refused", "[text]") {
+  for (const char* regex : {"\\w+", "\\h", "^a", "a$", ".", "[a[b]]", "[a&&b]", "(?<n>a)", "(?>a)", "a{2}+",
+                            "a*", "(a", "\\pL", "a\\"})
+    CHECK_THROWS_AS(Pretokenizer({regex}), Error);
+  CHECK(oniguruma_to_pcre2(R"([^\s\p{L}]+\S)") == R"([^\p{White_Space}\p{L}]+\P{White_Space})");
+}
