@@ -5,6 +5,8 @@
 #include <pcre2.h>
 
 #include <array>
+#include <cstdint>
+#include <new>
 
 #include "moerun/error.h"
 
@@ -26,6 +28,17 @@ bool starts_with(std::string_view text, size_t pos, std::string_view prefix) {
   return text.substr(pos, prefix.size()) == prefix;
 }
 
+/// The property `p{...}` or `P{...}` for PCRE2. Oniguruma 6.9 knows Unicode 15, PCRE2 10.42 Unicode 14; of
+/// all code points only the numbers that came between (Kaktovik numerals) are split otherwise by it, so they
+/// are written out.
+std::string property(std::string_view regex, std::string_view name, bool in_class) {
+  constexpr std::string_view kNewerNumbers = R"(\x{1D2C0}-\x{1D2D3})";
+  if (name != "p{N}" && name != "P{N}") return fmt::format("\\{}", name);
+  if (!in_class) return fmt::format("[{}\\p{{N}}{}]", name[0] == 'P' ? "^" : "", kNewerNumbers);
+  if (name[0] == 'P') refuse(regex, "\\P{N} in a class");
+  return fmt::format("\\p{{N}}{}", kNewerNumbers);
+}
+
 }  // namespace
 
 std::string oniguruma_to_pcre2(std::string_view regex) {
@@ -43,8 +56,7 @@ std::string oniguruma_to_pcre2(std::string_view regex) {
         const size_t close = regex.find('}', i);
         if (!starts_with(regex, i + 1, "{") || close == std::string_view::npos)
           refuse(regex, "a property without braces");
-        out += '\\';
-        out += regex.substr(i, close + 1 - i);
+        out += property(regex, regex.substr(i, close + 1 - i), in_class);
         i = close;
       } else if (std::string_view("rnt").find(escape) != std::string_view::npos ||
                  std::string_view("\\^$.|?*+()[]{}-/'\" ").find(escape) != std::string_view::npos) {
@@ -80,7 +92,16 @@ void Pretokenizer::MatchDeleter::operator()(pcre2_real_match_data_8* match) cons
   pcre2_match_data_free(match);
 }
 
-Pretokenizer::Pretokenizer(const std::vector<std::string>& patterns) {
+void Pretokenizer::ContextDeleter::operator()(pcre2_real_match_context_8* context) const {
+  pcre2_match_context_free(context);
+}
+
+Pretokenizer::Pretokenizer(const std::vector<std::string>& patterns)
+    : context_(pcre2_match_context_create(nullptr)) {
+  if (!context_) throw std::bad_alloc();
+  // The default of ten million steps is there for patterns from strangers; a run of spaces that long is only
+  // long.
+  pcre2_set_match_limit(context_.get(), UINT32_MAX);
   for (const std::string& regex : patterns) patterns_.push_back(compile(regex));
 }
 
@@ -123,11 +144,11 @@ void Pretokenizer::split(std::string_view text, std::vector<std::string_view>& p
 }
 
 void Pretokenizer::split_by(const Pattern& pattern, std::string_view text,
-                            std::vector<std::string_view>& pieces) {
+                            std::vector<std::string_view>& pieces) const {
   const PCRE2_SIZE* found = pcre2_get_ovector_pointer(pattern.match.get());
   for (size_t pos = 0; pos < text.size();) {
     const int rc = pcre2_match(pattern.code.get(), reinterpret_cast<PCRE2_SPTR>(text.data()), text.size(),
-                               pos, PCRE2_NO_UTF_CHECK, pattern.match.get(), nullptr);
+                               pos, PCRE2_NO_UTF_CHECK, pattern.match.get(), context_.get());
     if (rc == PCRE2_ERROR_NOMATCH) {
       pieces.push_back(text.substr(pos));
       return;

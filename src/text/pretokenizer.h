@@ -5,6 +5,7 @@
 #include <vector>
 
 struct pcre2_real_code_8;
+struct pcre2_real_match_context_8;
 struct pcre2_real_match_data_8;
 
 namespace moerun {
@@ -27,13 +28,17 @@ class Pretokenizer {
   struct MatchDeleter {
     void operator()(pcre2_real_match_data_8* match) const;
   };
+  struct ContextDeleter {
+    void operator()(pcre2_real_match_context_8* context) const;
+  };
   struct Pattern {
     std::unique_ptr<pcre2_real_code_8, CodeDeleter> code;
     std::unique_ptr<pcre2_real_match_data_8, MatchDeleter> match;
   };
   static Pattern compile(const std::string& regex);
-  static void split_by(const Pattern& pattern, std::string_view text, std::vector<std::string_view>& pieces);
+  void split_by(const Pattern& pattern, std::string_view text, std::vector<std::string_view>& pieces) const;
 
+  std::unique_ptr<pcre2_real_match_context_8, ContextDeleter> context_;
   std::vector<Pattern> patterns_;
   std::vector<std::string_view> scratch_;
 };

@@ -25,7 +25,7 @@ TEXTS = [
     "x\u1e08f\U00011d97\u20d8 a\U0001e130\u0301 \U00011935\U00011930 \U00011938",             # marks after Unicode 9
     "\u0345\u0301" * 40 + "\u0327\u0301" * 40,                                               # long runs of marks
     "a\u00a0b\u1680c\u180ed\u2003e\u2028f\u2029g\u202fh\u205fi\u3000j\u200bk\ufeffl\u0085m\x1cn\x0bo",  # \s, and not
-    "\u00bd\u00b2\u2163\u2460\u0663\uff13\U0001d7d8 1234567890", "\x00\x01\x7f\x80\xad\xff", "\ufffd\ufffe\U0010ffff",
+    "\u00bd\u00b2\u2163\u2460\u0663\uff13\U0001d7d8 1234567890", "a\U0001d2c0\U0001d2d3 \U0001d2c7b!\U0001d2c1", "\x00\x01\x7f\x80\xad\xff", "\ufffd\ufffe\U0010ffff",
     "<|im_start|>user\nhi<|im_end|>", "<|im_start|><|im_start|>", "<|im_<|im_end|>end|>", " <|endoftext|> ", "<|endoftext|",
     "e<|im_end|>\u0301", "x" * 3000, " " * 3000, "ab " * 1000, "\n" * 1000, "a" + " " * 100 + "b", "=-" * 500, "1" * 300,
     "\u4e2d\u6587\u5206\u8bcd\u6d4b\u8bd5" * 40, "\U0001f469\u200d\U0001f469\u200d\U0001f467 \U0001f3f3\ufe0f",
