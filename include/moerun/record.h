@@ -9,6 +9,9 @@
 
 namespace moerun {
 
+/// What an OpenAI batch line asked for, which decides the form of its response line.
+enum class Endpoint : uint8_t { none = 0, completions = 1, chat_completions = 2 };
+
 /// One row of the input, as read by the coordinator and sent to a data-parallel group's leader. Exactly one
 /// of `prompt`, `prompt_token_ids`, `messages` is what the row asks; `error` set means that the row is bad
 /// and is answered with it.
@@ -19,6 +22,7 @@ struct PromptRecord {
   std::optional<std::vector<int32_t>> prompt_token_ids;
   std::optional<std::string> messages;  ///< JSON: {"messages": [...], "tools"?, "enable_thinking"?}
   SamplingParams sampling;              ///< the job's, with the row's own on top
+  Endpoint endpoint = Endpoint::none;   ///< of an OpenAI batch line, else none
   std::string error;
 };
 
@@ -32,6 +36,7 @@ constexpr const char* name_of(FinishReason reason) {
 struct RowResult {
   uint64_t row = 0;
   std::string id;
+  Endpoint endpoint = Endpoint::none;  ///< the record's
   int32_t prompt_length = 0;
   std::vector<int32_t> token_ids;
   std::string text;  ///< UTF-8
