@@ -64,10 +64,12 @@ struct ExpertSlots {
   int64_t num_local = 0;
 };
 
-/// Tokens with the experts that they were routed to. Ids of a token need not be sorted.
+/// Tokens with the experts that they were routed to. Ids of a token need not be sorted. What arrives from an
+/// exchange may name experts that live elsewhere (as −1, or by id where they tell which local ones may be
+/// added to each other): ExpertSlots says which are here.
 struct Routed {
   Tensor x;             ///< [n, hidden]
-  Ints topk_ids;        ///< [n, num_experts_per_tok] global expert ids
+  Ints topk_ids;        ///< [n, num_experts_per_tok] global expert ids; −1: an expert that lives elsewhere
   Tensor topk_weights;  ///< [n, num_experts_per_tok] float32
 };
 
@@ -168,6 +170,8 @@ class Device {
 
   virtual std::string name() const = 0;
   virtual DType dtype() const = 0;
+  /// Whether the host may read and write this device's memory by its pointers.
+  virtual bool host_memory() const { return false; }
 
   // --- memory (start-up only; freed with the device) ---
   virtual void* allocate(size_t bytes, const char* what) = 0;

@@ -3,8 +3,10 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <exception>
+#include <limits>
 #include <numeric>
 #include <utility>
 
@@ -19,6 +21,14 @@ void mpi_check(int status, const char* call, const char* file, int line) {
   MPI_Error_string(status, text.data(), &length);
   throw Error(fmt::format("MPI: {} ({} at {}:{})", std::string(text.data(), static_cast<size_t>(length)),
                           call, file, line));
+}
+
+int byte_count(size_t bytes) {
+  if (bytes > static_cast<size_t>(std::numeric_limits<int>::max())) {
+    throw Error(fmt::format(
+        "a block of {} bytes is too large for MPI: lower scheduler.max_num_batched_tokens", bytes));
+  }
+  return static_cast<int>(bytes);
 }
 
 Communicator::Communicator(MPI_Comm owned) : comm_(owned) {

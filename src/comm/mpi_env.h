@@ -1,6 +1,7 @@
 #pragma once
 #include <mpi.h>
 
+#include <cstddef>
 #include <string>
 #include <vector>
 
@@ -11,6 +12,9 @@ namespace moerun {
 /// Throws Error with MPI's words, file and line unless `status` is MPI_SUCCESS.
 void mpi_check(int status, const char* call, const char* file, int line);
 #define MPI_CHECK(call) ::moerun::mpi_check((call), #call, __FILE__, __LINE__)
+
+/// `bytes` as MPI counts. Throws Error when an int does not hold it.
+int byte_count(size_t bytes);
 
 /// A communicator that is freed with its owner. Errors on it return instead of aborting.
 class Communicator {
