@@ -1,0 +1,284 @@
+#include "io/hdf5.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <functional>
+#include <numeric>
+
+#include "moerun/error.h"
+
+namespace moerun::hdf5 {
+namespace {
+
+/// HDF5 prints its error stack to stderr unless told not to; the messages here carry what it says.
+void silence() { H5Eset_auto2(H5E_DEFAULT, nullptr, nullptr); }
+
+/// The innermost reason of the last failure: the most specific one.
+std::string reason() {
+  std::string text;
+  H5Ewalk2(
+      H5E_DEFAULT, H5E_WALK_UPWARD,
+      [](unsigned n, const H5E_error2_t* error, void* out) -> herr_t {
+        if (n == 0) *static_cast<std::string*>(out) = error->desc ? error->desc : "";
+        return 0;
+      },
+      &text);
+  return text.empty() ? "no reason given" : text;
+}
+
+[[noreturn]] void fail(const std::string& what) {
+  const std::string why = reason();
+  const bool full = why.find(fmt::format("errno = {},", ENOSPC)) != std::string::npos ||
+                    why.find(fmt::format("errno = {},", EDQUOT)) != std::string::npos;
+  throw Error(fmt::format("{}: HDF5 says: {}", what, why), full ? ExitCode::stopped : ExitCode::fault);
+}
+
+Handle checked(hid_t id, Handle::Close close, const std::string& what) {
+  if (id < 0) fail(what);
+  return {id, close};
+}
+
+void check(herr_t status, const std::string& what) {
+  if (status < 0) fail(what);
+}
+
+Handle string_type(H5T_cset_t charset) {
+  Handle type(H5Tcopy(H5T_C_S1), H5Tclose);
+  H5Tset_size(type.get(), H5T_VARIABLE);
+  H5Tset_cset(type.get(), charset);
+  return type;
+}
+
+Handle intermediate_groups() {
+  Handle list(H5Pcreate(H5P_LINK_CREATE), H5Pclose);
+  H5Pset_create_intermediate_group(list.get(), 1);
+  return list;
+}
+
+/// One chunk must fit the cache, or each read of a part of it unpacks the whole.
+size_t cache_bytes(hid_t dataset, hid_t type) {
+  const Handle created(H5Dget_create_plist(dataset), H5Pclose);
+  if (H5Pget_layout(created.get()) != H5D_CHUNKED) return 0;
+  std::vector<hsize_t> chunk(H5S_MAX_RANK);
+  const int rank = H5Pget_chunk(created.get(), H5S_MAX_RANK, chunk.data());
+  return std::accumulate(chunk.begin(), chunk.begin() + std::max(rank, 0), H5Tget_size(type),
+                         std::multiplies<size_t>());
+}
+
+}  // namespace
+
+// --- Dataset ---
+
+Dataset::Dataset(Handle id, std::string name) : id_(std::move(id)), name_(std::move(name)) {
+  const Handle space = checked(H5Dget_space(id_.get()), H5Sclose, name_);
+  const int rank = H5Sget_simple_extent_ndims(space.get());
+  if (rank < 0) fail(name_);
+  shape_.resize(static_cast<size_t>(rank));
+  std::vector<hsize_t> dims(shape_.size());
+  H5Sget_simple_extent_dims(space.get(), dims.data(), nullptr);
+  std::copy(dims.begin(), dims.end(), shape_.begin());
+}
+
+uint64_t Dataset::row_size() const {
+  return std::accumulate(shape_.begin() + (shape_.empty() ? 0 : 1), shape_.end(), uint64_t{1},
+                         std::multiplies<uint64_t>());
+}
+
+bool Dataset::is_integer() const {
+  const Handle type(H5Dget_type(id_.get()), H5Tclose);
+  return H5Tget_class(type.get()) == H5T_INTEGER;
+}
+
+bool Dataset::is_string() const {
+  const Handle type(H5Dget_type(id_.get()), H5Tclose);
+  return H5Tget_class(type.get()) == H5T_STRING;
+}
+
+void Dataset::transfer(Direction direction, uint64_t begin, uint64_t num_values, hid_t type,
+                       void* data) const {
+  if (num_values == 0) return;
+  const bool reads = direction == Direction::read;
+  const std::string what = fmt::format("{} cannot be {}", name_, reads ? "read" : "written");
+  const Handle file_space = checked(H5Dget_space(id_.get()), H5Sclose, what);
+  std::vector<hsize_t> start(shape_.size(), 0), count(shape_.begin(), shape_.end());
+  start.at(0) = begin;
+  count.at(0) = num_values / row_size();
+  check(H5Sselect_hyperslab(file_space.get(), H5S_SELECT_SET, start.data(), nullptr, count.data(), nullptr),
+        what);
+  const hsize_t total = num_values;
+  const Handle memory_space = checked(H5Screate_simple(1, &total, nullptr), H5Sclose, what);
+  check(reads ? H5Dread(id_.get(), type, memory_space.get(), file_space.get(), H5P_DEFAULT, data)
+              : H5Dwrite(id_.get(), type, memory_space.get(), file_space.get(), H5P_DEFAULT, data),
+        what);
+}
+
+void Dataset::append_rows(uint64_t num_values, hid_t type, const void* data) {
+  if (num_values == 0) return;
+  if (num_values % row_size() != 0)
+    throw Error(fmt::format("{}: {} values are no whole rows of {}", name_, num_values, row_size()));
+  const uint64_t begin = shape_.at(0);
+  shape_[0] += num_values / row_size();
+  const std::vector<hsize_t> dims(shape_.begin(), shape_.end());
+  check(H5Dset_extent(id_.get(), dims.data()), fmt::format("{} cannot be written", name_));
+  transfer(Direction::write, begin, num_values, type, const_cast<void*>(data));
+}
+
+std::vector<std::string> Dataset::read_strings(uint64_t begin, uint64_t count) const {
+  const Handle file_type(H5Dget_type(id_.get()), H5Tclose);
+  const uint64_t num_values = count * row_size();
+  std::vector<std::string> out;
+  out.reserve(num_values);
+  if (num_values == 0) return out;
+
+  if (H5Tis_variable_str(file_type.get()) > 0) {
+    const Handle type = string_type(H5Tget_cset(file_type.get()));
+    std::vector<char*> raw(num_values, nullptr);
+    transfer(Direction::read, begin, num_values, type.get(), raw.data());
+    for (const char* text : raw) out.emplace_back(text ? text : "");
+    const hsize_t total = num_values;
+    const Handle space(H5Screate_simple(1, &total, nullptr), H5Sclose);
+    H5Dvlen_reclaim(type.get(), space.get(), H5P_DEFAULT, static_cast<void*>(raw.data()));
+    return out;
+  }
+
+  const size_t width = H5Tget_size(file_type.get());
+  const H5T_str_t padding = H5Tget_strpad(file_type.get());
+  std::string raw(num_values * width, '\0');
+  transfer(Direction::read, begin, num_values, file_type.get(), raw.data());
+  for (uint64_t i = 0; i < num_values; ++i) {
+    std::string_view text = std::string_view(raw).substr(i * width, width);
+    if (padding == H5T_STR_NULLTERM)
+      text = text.substr(0, text.find('\0'));
+    else
+      text = text.substr(0, text.find_last_not_of(padding == H5T_STR_NULLPAD ? '\0' : ' ') + 1);
+    out.emplace_back(text);
+  }
+  return out;
+}
+
+void Dataset::append_strings(std::span<const std::string> values) {
+  const Handle type = string_type(H5T_CSET_UTF8);
+  std::vector<const char*> raw;
+  raw.reserve(values.size());
+  for (const std::string& value : values) raw.push_back(value.c_str());
+  append_rows(raw.size(), type.get(), static_cast<const void*>(raw.data()));
+}
+
+// --- Group ---
+
+bool Group::has(std::string_view path) const {
+  // H5Lexists wants every part on the way to exist.
+  for (size_t end = 0; end != std::string_view::npos;) {
+    end = path.find('/', end + 1);
+    const std::string part(path.substr(0, end));
+    if (part != "/" && H5Lexists(id_.get(), part.c_str(), H5P_DEFAULT) <= 0) return false;
+  }
+  return true;
+}
+
+Group Group::group(const std::string& path) const {
+  std::string name = fmt::format("{}:{}", name_, path);
+  Handle id = checked(H5Gopen2(id_.get(), path.c_str(), H5P_DEFAULT), H5Gclose,
+                      fmt::format("{} cannot be opened", name));
+  return {std::move(id), std::move(name)};
+}
+
+Dataset Group::dataset(const std::string& path) const {
+  const std::string name = fmt::format("{}:{}", name_, path);
+  const std::string what = fmt::format("{} cannot be opened", name);
+  Handle id = checked(H5Dopen2(id_.get(), path.c_str(), H5P_DEFAULT), H5Dclose, what);
+  const Handle type(H5Dget_type(id.get()), H5Tclose);
+  constexpr size_t kDefaultCache = 1 << 20, kMostCache = 256 << 20;
+  if (const size_t bytes = cache_bytes(id.get(), type.get()); bytes > kDefaultCache && bytes <= kMostCache) {
+    id.reset();
+    const Handle access(H5Pcreate(H5P_DATASET_ACCESS), H5Pclose);
+    H5Pset_chunk_cache(access.get(), 521, bytes, H5D_CHUNK_CACHE_W0_DEFAULT);
+    id = checked(H5Dopen2(id_.get(), path.c_str(), access.get()), H5Dclose, what);
+  }
+  return {std::move(id), name};
+}
+
+Group Group::create_group(const std::string& path) {
+  std::string name = fmt::format("{}:{}", name_, path);
+  Handle id =
+      checked(H5Gcreate2(id_.get(), path.c_str(), intermediate_groups().get(), H5P_DEFAULT, H5P_DEFAULT),
+              H5Gclose, fmt::format("{} cannot be made", name));
+  return {std::move(id), std::move(name)};
+}
+
+Dataset Group::create_dataset(const std::string& path, hid_t type, const Packing& packing,
+                              const std::vector<uint64_t>& row) {
+  std::string name = fmt::format("{}:{}", name_, path);
+  const std::string what = fmt::format("{} cannot be made", name);
+  std::vector<hsize_t> dims{0}, most{H5S_UNLIMITED}, chunk{packing.chunk_rows};
+  for (std::vector<hsize_t>* shape : {&dims, &most, &chunk})
+    shape->insert(shape->end(), row.begin(), row.end());
+  const Handle space =
+      checked(H5Screate_simple(static_cast<int>(dims.size()), dims.data(), most.data()), H5Sclose, what);
+  const Handle list = checked(H5Pcreate(H5P_DATASET_CREATE), H5Pclose, what);
+  check(H5Pset_chunk(list.get(), static_cast<int>(chunk.size()), chunk.data()), what);
+  check(H5Pset_obj_track_times(list.get(), false), what);
+  if (packing.shuffle) check(H5Pset_shuffle(list.get()), what);
+  if (packing.gzip > 0) check(H5Pset_deflate(list.get(), packing.gzip), what);
+  Handle id = checked(H5Dcreate2(id_.get(), path.c_str(), type, space.get(), intermediate_groups().get(),
+                                 list.get(), H5P_DEFAULT),
+                      H5Dclose, what);
+  return {std::move(id), std::move(name)};
+}
+
+Dataset Group::create_string_dataset(const std::string& path, const Packing& packing) {
+  return create_dataset(path, string_type(H5T_CSET_UTF8).get(), packing, {});
+}
+
+void Group::write_attribute(const std::string& name, hid_t type, const void* value) {
+  const std::string what = fmt::format("attribute {} of {} cannot be written", name, name_);
+  const Handle space = checked(H5Screate(H5S_SCALAR), H5Sclose, what);
+  Handle attribute = checked(H5Acreate2(id_.get(), name.c_str(), type, space.get(), H5P_DEFAULT, H5P_DEFAULT),
+                             H5Aclose, what);
+  check(H5Awrite(attribute.get(), type, value), what);
+}
+
+void Group::set_attribute(const std::string& name, const std::string& value) {
+  const char* text = value.c_str();
+  write_attribute(name, string_type(H5T_CSET_UTF8).get(), static_cast<const void*>(&text));
+}
+
+std::optional<std::string> Group::string_attribute(const std::string& name) const {
+  if (H5Aexists(id_.get(), name.c_str()) <= 0) return std::nullopt;
+  const std::string what = fmt::format("attribute {} of {} cannot be read", name, name_);
+  const Handle attribute = checked(H5Aopen(id_.get(), name.c_str(), H5P_DEFAULT), H5Aclose, what);
+  const Handle file_type(H5Aget_type(attribute.get()), H5Tclose);
+  if (H5Tis_variable_str(file_type.get()) <= 0) throw Error(what + ": it is no string of variable length");
+  const Handle type = string_type(H5Tget_cset(file_type.get()));
+  char* text = nullptr;
+  check(H5Aread(attribute.get(), type.get(), static_cast<void*>(&text)), what);
+  std::string value = text ? text : "";
+  H5free_memory(text);
+  return value;
+}
+
+// --- File ---
+
+File File::open(const std::string& path) {
+  silence();
+  return {checked(H5Fopen(path.c_str(), H5F_ACC_RDONLY, H5P_DEFAULT), H5Fclose,
+                  fmt::format("{} cannot be opened", path)),
+          path};
+}
+
+File File::create(const std::string& path) {
+  silence();
+  return {checked(H5Fcreate(path.c_str(), H5F_ACC_TRUNC, H5P_DEFAULT, H5P_DEFAULT), H5Fclose,
+                  fmt::format("{} cannot be made", path)),
+          path};
+}
+
+void File::close() {
+  check(H5Fflush(id_.get(), H5F_SCOPE_LOCAL), fmt::format("{} cannot be written", name_));
+  if (!id_.reset()) fail(fmt::format("{} cannot be closed", name_));
+}
+
+}  // namespace moerun::hdf5
