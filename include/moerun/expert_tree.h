@@ -18,6 +18,10 @@ constexpr int32_t meeting_level(int32_t a, int32_t b) {
   return 32 - std::countl_zero(static_cast<uint32_t>(a ^ b));
 }
 
+/// Where the smallest subtree that holds ids[first … last) divides: [first, middle) is its left half,
+/// [middle, last) its right. `ids` ascend and at least two are in the range.
+int32_t split_of_subtree(std::span<const int32_t> ids, int32_t first, int32_t last);
+
 /// One partial sum of a token: its experts first … last (positions in the ascending list of the token's ids)
 /// as one subtree.
 struct ExpertSpan {

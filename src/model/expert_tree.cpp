@@ -1,25 +1,30 @@
 #include "moerun/expert_tree.h"
 
+#include <algorithm>
+
 namespace moerun {
+
+int32_t split_of_subtree(std::span<const int32_t> ids, int32_t first, int32_t last) {
+  // The highest bit in which the smallest and the largest id differ is where their subtree divides.
+  const int32_t level = meeting_level(ids[static_cast<size_t>(first)], ids[static_cast<size_t>(last) - 1]);
+  const int32_t bit = int32_t{1} << (level - 1);
+  const auto begin = ids.begin() + first, end = ids.begin() + last;
+  return static_cast<int32_t>(std::find_if(begin, end, [&](int32_t id) { return (id & bit) != 0; }) -
+                              ids.begin());
+}
 
 namespace {
 
-// A node of the token's tree is a range of its ascending ids; its halves part where the neighbours that meet
-// highest stand.
 void cut(std::span<const int32_t> ids, std::span<const int32_t> rank_of, int32_t first, int32_t last,
          std::vector<ExpertSpan>& spans) {
-  bool one_rank = true;
-  int32_t split = first + 1;
-  for (int32_t i = first + 1; i < last; ++i) {
-    one_rank = one_rank && rank_of[i] == rank_of[first];
-    if (meeting_level(ids[i - 1], ids[i]) > meeting_level(ids[split - 1], ids[split])) split = i;
-  }
-  if (one_rank) {
+  const auto begin = rank_of.begin() + first, end = rank_of.begin() + last;
+  if (std::all_of(begin, end, [&](int32_t rank) { return rank == *begin; })) {
     spans.push_back({first, last});
     return;
   }
-  cut(ids, rank_of, first, split, spans);
-  cut(ids, rank_of, split, last, spans);
+  const int32_t middle = split_of_subtree(ids, first, last);
+  cut(ids, rank_of, first, middle, spans);
+  cut(ids, rank_of, middle, last, spans);
 }
 
 }  // namespace

@@ -1,0 +1,64 @@
+#include "kernels/cpu/attention.h"
+
+#include <algorithm>
+#include <vector>
+
+#include "kernels/cpu/simd.h"
+
+namespace moerun::cpu {
+
+namespace {
+
+/// One head of one query over `keys` keys; `scores` has room for them.
+MOERUN_CLONES void attend(const AttentionArgs& args, const float* q, const int32_t* blocks, int64_t kv_head,
+                          int64_t keys, float* scores, float* out) {
+  const int64_t d = args.head_dim;
+  float largest = -INFINITY;
+  for (int64_t first = 0; first < keys; first += args.block_size) {
+    const int64_t count = std::min(args.block_size, keys - first);
+    const float* const k =
+        args.k_cache + (blocks[first / args.block_size] * args.kv_heads + kv_head) * args.block_size * d;
+    for (int64_t i = 0; i < count; ++i) {
+      scores[first + i] = dot16(q, k + i * d, d) * args.scale;
+      largest = std::max(largest, scores[first + i]);
+    }
+  }
+#pragma omp simd
+  for (int64_t i = 0; i < keys; ++i) scores[i] = exp_f32(scores[i] - largest);
+  float sum = 0;
+  for (int64_t i = 0; i < keys; ++i) sum += scores[i];
+  std::fill_n(out, d, 0.0F);
+  for (int64_t first = 0; first < keys; first += args.block_size) {
+    const int64_t count = std::min(args.block_size, keys - first);
+    const float* const v =
+        args.v_cache + (blocks[first / args.block_size] * args.kv_heads + kv_head) * args.block_size * d;
+    for (int64_t i = 0; i < count; ++i) {
+      const float p = scores[first + i];
+#pragma omp simd
+      for (int64_t j = 0; j < d; ++j) out[j] = __builtin_fmaf(p, v[i * d + j], out[j]);
+    }
+  }
+  const float scale = 1.0F / sum;
+#pragma omp simd
+  for (int64_t j = 0; j < d; ++j) out[j] *= scale;
+}
+
+}  // namespace
+
+void attention(const AttentionArgs& args) {
+  const int64_t d = args.head_dim, group = args.heads / args.kv_heads;
+#pragma omp parallel for schedule(dynamic)
+  for (int64_t seq = 0; seq < args.num_seqs; ++seq) {
+    const int64_t begin = args.cu_seqlens_q[seq], end = args.cu_seqlens_q[seq + 1],
+                  context = args.context_lens[seq];
+    std::vector<float> scores(static_cast<size_t>(context));
+    for (int64_t token = begin; token < end; ++token)
+      for (int64_t head = 0; head < args.heads; ++head) {
+        const int64_t row = (token * args.heads + head) * d;
+        attend(args, args.q + row, args.block_table + seq * args.max_blocks, head / group,
+               context - (end - 1 - token), scores.data(), args.out + row);
+      }
+  }
+}
+
+}  // namespace moerun::cpu

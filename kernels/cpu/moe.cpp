@@ -1,0 +1,170 @@
+#include "kernels/cpu/moe.h"
+
+#include <algorithm>
+#include <numeric>
+
+#include "kernels/cpu/elementwise.h"
+#include "kernels/cpu/gemm.h"
+#include "kernels/cpu/simd.h"
+#include "moerun/expert_tree.h"
+
+namespace moerun::cpu {
+
+namespace {
+
+MOERUN_CLONES void router_row(const RouterArgs& args, int64_t token, float* scores) {
+  for (int64_t e = 0; e < args.experts; ++e)
+    scores[e] = dot16(args.x + token * args.hidden, args.gate + e * args.hidden, args.hidden);
+  const float largest = *std::max_element(scores, scores + args.experts);
+  float sum = 0;
+  for (int64_t e = 0; e < args.experts; ++e) {
+    scores[e] = exp_f32(scores[e] - largest);
+    sum += scores[e];
+  }
+  for (int64_t e = 0; e < args.experts; ++e) scores[e] /= sum;
+}
+
+/// Sums a token's local outputs along the tree over expert ids.
+class TreeSum {
+ public:
+  TreeSum(const ExpertFfnArgs& args, const float* y) : args_(args), y_(y) {}
+
+  /// ids[first, last) as one subtree into out [hidden]; `pairs` names each id's row of y.
+  void operator()(std::span<const int32_t> ids, std::span<const int32_t> pairs, int32_t first, int32_t last,
+                  float* out) const {
+    if (last - first == 1) {
+      std::copy_n(y_ + pairs[static_cast<size_t>(first)] * args_.hidden, args_.hidden, out);
+      return;
+    }
+    const int32_t middle = split_of_subtree(ids, first, last);
+    std::vector<float> right(static_cast<size_t>(args_.hidden));
+    (*this)(ids, pairs, first, middle, out);
+    (*this)(ids, pairs, middle, last, right.data());
+    add(out, right.data(), args_.hidden);
+  }
+
+ private:
+  const ExpertFfnArgs& args_;
+  const float* y_;
+};
+
+/// Lists the (token, choice) pairs of each local expert: those of expert slot s are pairs[begin[s] … begin[s
+/// + 1]).
+void sort_by_expert(const ExpertFfnArgs& args, ExpertFfnScratch& scratch) {
+  const auto slot = [&](int64_t pair) { return args.ids[pair] < 0 ? -1 : args.local_slot[args.ids[pair]]; };
+  scratch.expert_begin.assign(static_cast<size_t>(args.num_local) + 1, 0);
+  for (int64_t pair = 0; pair < args.n * args.k; ++pair)
+    if (slot(pair) >= 0) ++scratch.expert_begin[static_cast<size_t>(slot(pair)) + 1];
+  std::partial_sum(scratch.expert_begin.begin(), scratch.expert_begin.end(), scratch.expert_begin.begin());
+  scratch.pairs.resize(static_cast<size_t>(scratch.expert_begin.back()));
+  std::vector<int32_t> next(scratch.expert_begin);
+  for (int64_t pair = 0; pair < args.n * args.k; ++pair)
+    if (slot(pair) >= 0)
+      scratch.pairs[static_cast<size_t>(next[static_cast<size_t>(slot(pair))]++)] =
+          static_cast<int32_t>(pair);
+}
+
+/// One expert's tokens: gather, gate and up, SwiGLU, down, weigh. Leaves y rows in the order of
+/// scratch.pairs.
+void run_expert(const ExpertFfnArgs& args, ExpertFfnScratch& scratch, int64_t expert) {
+  const int64_t begin = scratch.expert_begin[static_cast<size_t>(expert)];
+  const int64_t m = scratch.expert_begin[static_cast<size_t>(expert) + 1] - begin;
+  if (m == 0) return;
+  for (int64_t i = 0; i < m; ++i)
+    std::copy_n(args.x + scratch.pairs[static_cast<size_t>(begin + i)] / args.k * args.hidden, args.hidden,
+                scratch.x.data() + i * args.hidden);
+  gemm({.x = scratch.x.data(),
+        .ldx = args.hidden,
+        .m = m,
+        .w = args.gate_up + expert * packed_floats(2 * args.width, args.hidden),
+        .n = 2 * args.width,
+        .in_features = args.hidden,
+        .k_end = args.hidden,
+        .out = scratch.gate_up.data(),
+        .ldo = 2 * args.width});
+  silu_mul(scratch.gate_up.data(), m, args.width, scratch.h.data());
+  float* const y = scratch.y.data() + begin * args.hidden;
+  gemm({.x = scratch.h.data(),
+        .ldx = args.width,
+        .m = m,
+        .w = args.down + expert * packed_floats(args.hidden, args.width),
+        .n = args.hidden,
+        .in_features = args.width,
+        .k_end = args.width,
+        .out = y,
+        .ldo = args.hidden});
+  for (int64_t i = 0; i < m; ++i) {
+    const float weight = args.weights[scratch.pairs[static_cast<size_t>(begin + i)]];
+    for (int64_t j = 0; j < args.hidden; ++j) y[i * args.hidden + j] *= weight;
+  }
+}
+
+}  // namespace
+
+void router(const RouterArgs& args) {
+  std::vector<float> scores(static_cast<size_t>(args.experts));
+  std::vector<int32_t> order(static_cast<size_t>(args.experts));
+  for (int64_t token = 0; token < args.n; ++token) {
+    router_row(args, token, scores.data());
+    std::iota(order.begin(), order.end(), 0);
+    std::partial_sort(order.begin(), order.begin() + args.k, order.end(), [&](int32_t a, int32_t b) {
+      const float p = scores[static_cast<size_t>(a)], q = scores[static_cast<size_t>(b)];
+      return p != q ? p > q : a < b;
+    });
+    float sum = 0;
+    for (int64_t i = 0; i < args.k; ++i) sum += scores[static_cast<size_t>(order[static_cast<size_t>(i)])];
+    for (int64_t i = 0; i < args.k; ++i) {
+      const int32_t id = order[static_cast<size_t>(i)];
+      args.ids[token * args.k + i] = id;
+      args.weights[token * args.k + i] =
+          args.norm_topk_prob ? scores[static_cast<size_t>(id)] / sum : scores[static_cast<size_t>(id)];
+    }
+  }
+}
+
+void expert_ffn(const ExpertFfnArgs& args, ExpertFfnScratch& scratch) {
+  sort_by_expert(args, scratch);
+  int64_t most = 0;
+  for (int64_t expert = 0; expert < args.num_local; ++expert)
+    most = std::max<int64_t>(most, scratch.expert_begin[static_cast<size_t>(expert) + 1] -
+                                       scratch.expert_begin[static_cast<size_t>(expert)]);
+  const auto room = [](std::vector<float>& buffer, int64_t count) {
+    if (buffer.size() < static_cast<size_t>(count)) buffer.resize(static_cast<size_t>(count));
+  };
+  room(scratch.x, most * args.hidden);
+  room(scratch.gate_up, most * 2 * args.width);
+  room(scratch.h, most * args.width);
+  room(scratch.y, static_cast<int64_t>(scratch.pairs.size()) * args.hidden);
+  for (int64_t expert = 0; expert < args.num_local; ++expert) run_expert(args, scratch, expert);
+
+  // row_of[pair]: where the pair's y is.
+  scratch.order.assign(static_cast<size_t>(args.n * args.k), -1);
+  for (size_t i = 0; i < scratch.pairs.size(); ++i)
+    scratch.order[static_cast<size_t>(scratch.pairs[i])] = static_cast<int32_t>(i);
+  const TreeSum tree_sum(args, scratch.y.data());
+  std::vector<int32_t> choices, ids, rows, elsewhere;
+  std::vector<ExpertSpan> spans;
+  for (int64_t token = 0; token < args.n; ++token) {
+    choices.clear();
+    for (int64_t i = 0; i < args.k; ++i)
+      // Without offsets a token has one sum here, over whatever of its experts is local.
+      if (args.ids[token * args.k + i] >= 0 &&
+          (args.partial_offsets || scratch.order[static_cast<size_t>(token * args.k + i)] >= 0))
+        choices.push_back(static_cast<int32_t>(token * args.k + i));
+    std::sort(choices.begin(), choices.end(),
+              [&](int32_t a, int32_t b) { return args.ids[a] < args.ids[b]; });
+    ids.clear(), rows.clear(), elsewhere.clear(), spans.clear();
+    for (const int32_t pair : choices) {
+      ids.push_back(args.ids[pair]);
+      rows.push_back(scratch.order[static_cast<size_t>(pair)]);
+      elsewhere.push_back(rows.back() < 0);
+    }
+    cut_into_spans(ids, elsewhere, spans);
+    int64_t row = args.partial_offsets ? args.partial_offsets[token] : token;
+    for (const ExpertSpan& span : spans)
+      if (!elsewhere[static_cast<size_t>(span.first)])
+        tree_sum(ids, rows, span.first, span.last, args.out + row++ * args.hidden);
+  }
+}
+
+}  // namespace moerun::cpu

@@ -1,0 +1,42 @@
+#pragma once
+#include <cstdint>
+#include <vector>
+
+namespace moerun::cpu {
+
+struct RouterArgs {
+  const float* x = nullptr;     ///< [n, hidden]
+  const float* gate = nullptr;  ///< [experts, hidden]
+  int64_t n = 0, hidden = 0, experts = 0, k = 0;
+  bool norm_topk_prob = false;
+  int32_t* ids = nullptr;    ///< [n, k] most probable first, ties to the lower id
+  float* weights = nullptr;  ///< [n, k]
+};
+
+/// softmax over experts, the k largest, optionally rescaled to sum to one (Hugging Face
+/// Qwen3MoeSparseMoeBlock).
+void router(const RouterArgs& args);
+
+struct ExpertFfnArgs {
+  const float* x = nullptr;             ///< [n, hidden]
+  const int32_t* ids = nullptr;         ///< [n, k] global ids; −1 is no expert
+  const float* weights = nullptr;       ///< [n, k]
+  const float* gate_up = nullptr;       ///< [local] packed W [2·width, hidden]
+  const float* down = nullptr;          ///< [local] packed W [hidden, width]
+  const int32_t* local_slot = nullptr;  ///< [experts] −1: elsewhere
+  int64_t n = 0, k = 0, hidden = 0, width = 0, num_local = 0;
+  float* out = nullptr;                      ///< [partials, hidden]
+  const int32_t* partial_offsets = nullptr;  ///< [n + 1]; null: one partial a token
+};
+
+/// Reused between calls, so that a step allocates nothing once it has run at full size.
+struct ExpertFfnScratch {
+  std::vector<int32_t> expert_begin, pairs, order;
+  std::vector<float> x, gate_up, h, y;
+};
+
+/// weight·down(silu(gate x)·up x) of the local experts, summed along the tree over expert ids as far as it is
+/// local (moerun/expert_tree.h).
+void expert_ffn(const ExpertFfnArgs& args, ExpertFfnScratch& scratch);
+
+}  // namespace moerun::cpu

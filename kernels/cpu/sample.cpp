@@ -1,0 +1,115 @@
+#include "kernels/cpu/sample.h"
+
+#include <algorithm>
+#include <cmath>
+#include <numeric>
+#include <vector>
+
+#include "moerun/random.h"
+
+namespace moerun::cpu {
+
+namespace {
+
+/// Ids in the order of descending logit, ties to the lower id; the first `count` of them are sorted.
+std::vector<int32_t> best(const std::vector<float>& logits, int64_t count) {
+  std::vector<int32_t> order(logits.size());
+  std::iota(order.begin(), order.end(), 0);
+  count = std::min<int64_t>(count, static_cast<int64_t>(order.size()));
+  std::partial_sort(order.begin(), order.begin() + count, order.end(), [&](int32_t a, int32_t b) {
+    const float x = logits[static_cast<size_t>(a)], y = logits[static_cast<size_t>(b)];
+    return x != y ? x > y : a < b;
+  });
+  order.resize(static_cast<size_t>(count));
+  return order;
+}
+
+double log_sum_exp(const float* logits, int64_t vocab) {
+  const double largest = *std::max_element(logits, logits + vocab);
+  double sum = 0;
+  for (int64_t i = 0; i < vocab; ++i) sum += std::exp(static_cast<double>(logits[i]) - largest);
+  return largest + std::log(sum);
+}
+
+/// Repetition as in Keskar et al., CTRL (2019); presence and frequency as in OpenAI's API.
+void penalise(std::vector<float>& logits, const LogitRow& row, const StepPlan& plan) {
+  for (int32_t i = row.history_begin; i < row.history_end; ++i) {
+    float& logit = logits[static_cast<size_t>(plan.history_tokens[static_cast<size_t>(i)])];
+    const auto count = static_cast<float>(plan.history_counts[static_cast<size_t>(i)]);
+    logit = logit > 0 ? logit / row.repetition_penalty : logit * row.repetition_penalty;
+    logit -= row.frequency_penalty * count;
+    if (count > 0) logit -= row.presence_penalty;
+  }
+  for (int32_t i = row.banned_begin; i < row.banned_end; ++i)
+    logits[static_cast<size_t>(plan.banned_tokens[static_cast<size_t>(i)])] = -INFINITY;
+}
+
+/// Leaves only what top_k, top_p and min_p allow; the rest becomes −∞.
+void restrict_to_allowed(std::vector<float>& logits, const LogitRow& row) {
+  const auto vocab = static_cast<int64_t>(logits.size());
+  if (row.top_k <= 0 && row.top_p >= 1 && row.min_p <= 0) return;
+  std::vector<int32_t> order = best(logits, row.top_k > 0 ? row.top_k : vocab);
+  const double largest = logits[static_cast<size_t>(order[0])];
+  double total = 0;
+  for (const int32_t id : order) total += std::exp(logits[static_cast<size_t>(id)] - largest);
+  size_t kept = 0;
+  double above = 0;
+  while (kept < order.size()) {
+    const double p = std::exp(logits[static_cast<size_t>(order[kept])] - largest);
+    // The smallest set whose probability reaches top_p; the best one always stays. min_p is relative to the
+    // best.
+    if (kept > 0 && (above >= row.top_p * total || p < row.min_p)) break;
+    above += p;
+    ++kept;
+  }
+  std::vector<float> allowed(logits.size(), -INFINITY);
+  for (size_t i = 0; i < kept; ++i)
+    allowed[static_cast<size_t>(order[i])] = logits[static_cast<size_t>(order[i])];
+  logits = std::move(allowed);
+}
+
+int32_t draw(const std::vector<float>& logits, const LogitRow& row) {
+  const DrawKey key = draw_key(row.seed, row.row, row.position);
+  int32_t chosen = -1;
+  float largest = -INFINITY;
+  Philox4x32 words{};
+  for (size_t id = 0; id < logits.size(); ++id) {
+    if (id % 4 == 0 || chosen < 0) words = draw_words(key, static_cast<uint32_t>(id / 4));
+    if (logits[id] == -INFINITY) continue;
+    const float value = logits[id] + gumbel(words.word[id % 4]);
+    if (chosen < 0 || value > largest) {
+      chosen = static_cast<int32_t>(id);
+      largest = value;
+    }
+  }
+  return chosen;
+}
+
+}  // namespace
+
+TokenResult sample(const float* logits, int64_t vocab, const LogitRow& row, const StepPlan& plan) {
+  TokenResult result;
+  result.token = row.target;
+  if (row.target < 0) {
+    std::vector<float> own(logits, logits + vocab);
+    penalise(own, row, plan);
+    if (row.temperature > 0) {
+      for (float& logit : own) logit /= row.temperature;
+      restrict_to_allowed(own, row);
+      result.token = draw(own, row);
+    } else {
+      result.token = static_cast<int32_t>(std::max_element(own.begin(), own.end()) - own.begin());
+    }
+  }
+  if (row.num_top_logprobs < 0) return result;
+  const double normaliser = log_sum_exp(logits, vocab);
+  const auto logprob = [&](int32_t id) { return static_cast<float>(logits[id] - normaliser); };
+  result.logprob = logprob(result.token);
+  if (row.num_top_logprobs > 0) {
+    result.top_tokens = best(std::vector<float>(logits, logits + vocab), row.num_top_logprobs);
+    for (const int32_t id : result.top_tokens) result.top_logprobs.push_back(logprob(id));
+  }
+  return result;
+}
+
+}  // namespace moerun::cpu

@@ -1,0 +1,251 @@
+#include "device/cpu_device.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cstring>
+#include <new>
+#include <vector>
+
+#include "device/memory_uses.h"
+#include "kernels/cpu/attention.h"
+#include "kernels/cpu/elementwise.h"
+#include "kernels/cpu/gemm.h"
+#include "kernels/cpu/moe.h"
+#include "kernels/cpu/sample.h"
+#include "moerun/error.h"
+#include "moerun/half.h"
+
+namespace moerun {
+
+namespace {
+
+constexpr size_t kAlignment = 64;
+
+float* floats(const Tensor& tensor) {
+  if (tensor.dtype != DType::float32)
+    throw Error("the CPU device computes in float32 alone");  // a caller's mistake, not a user's
+  return static_cast<float*>(tensor.data);
+}
+
+float value_of(const HostMatrix& part, int64_t row, int64_t col) {
+  const int64_t at = row * part.row_stride + col;
+  return part.data ? load_float(part.data, part.dtype, at) : dummy_weight(part.dummy, part.dummy.first + at);
+}
+
+class CpuDevice : public Device {
+ public:
+  explicit CpuDevice(const CpuOptions& options) : options_(options) {}
+
+  std::string name() const override { return "CPU"; }
+  DType dtype() const override { return DType::float32; }
+  bool host_memory() const override { return true; }
+
+  void* allocate(size_t bytes, const char* what) override {
+    const size_t rounded = std::max((bytes + kAlignment - 1) / kAlignment, size_t{1}) * kAlignment;
+    void* const memory = std::aligned_alloc(kAlignment, rounded);
+    if (!memory) throw Error(fmt::format("no memory for {} ({} bytes)", what, bytes));
+    blocks_.emplace_back(memory, &std::free);
+    uses_.add(what, bytes);
+    return memory;
+  }
+
+  Matrix matrix(Matrix::Kind kind, int64_t count, int64_t out_features, int64_t in_features,
+                const char* what) override {
+    const size_t bytes = static_cast<size_t>(count * cpu::packed_floats(out_features, in_features)) * 4;
+    void* const data = allocate(bytes, what);
+    std::memset(data, 0, bytes);  // the padding of the last panel is multiplied
+    return {kind, data, count, out_features, in_features};
+  }
+
+  void load(const Matrix& matrix, int64_t index, int64_t row0, const HostMatrix& part) override {
+    float* const packed = static_cast<float*>(matrix.data) +
+                          index * cpu::packed_floats(matrix.out_features, matrix.in_features);
+    for (int64_t row = 0; row < part.rows; ++row)
+      for (int64_t col = 0; col < part.cols; ++col)
+        packed[cpu::packed_offset(row0 + row, col, matrix.in_features)] = value_of(part, row, col);
+  }
+
+  void load(const Tensor& tensor, int64_t row0, const HostMatrix& part) override {
+    for (int64_t row = 0; row < part.rows; ++row)
+      for (int64_t col = 0; col < part.cols; ++col)
+        store_float(tensor.data, tensor.dtype, (row0 + row) * tensor.cols + col, value_of(part, row, col));
+  }
+
+  size_t free_bytes() const override { return options_.kv_bytes; }
+  void copy_to_device(void* device, const void* host, size_t bytes) override {
+    std::memcpy(device, host, bytes);
+  }
+  void copy_to_host(void* host, const void* device, size_t bytes) override {
+    std::memcpy(host, device, bytes);
+  }
+  void synchronize() override {}
+  std::vector<MemoryUse> memory_table() const override { return uses_.table(); }
+
+  DevicePlan upload(const StepPlan& plan) override {
+    plan_ = plan;
+    const auto ints = [](std::vector<int32_t>& values) {
+      return Ints{values.data(), static_cast<int64_t>(values.size())};
+    };
+    DevicePlan out{.tokens = ints(plan_.tokens),
+                   .positions = ints(plan_.positions),
+                   .slot_mapping = ints(plan_.slot_mapping),
+                   .cu_seqlens_q = ints(plan_.cu_seqlens_q),
+                   .context_lens = ints(plan_.context_lens),
+                   .block_table = ints(plan_.block_table),
+                   .num_tokens = plan.num_tokens(),
+                   .num_seqs = plan.num_seqs(),
+                   .num_prefill_seqs = plan.num_prefill_seqs,
+                   .max_blocks = plan.max_blocks};
+    return out;
+  }
+
+  void embed(const Tensor& table, Ints tokens, Tensor out) override {
+    for (int64_t i = 0; i < out.rows; ++i)
+      std::copy_n(floats(table) + tokens.data[i] * table.cols, table.cols, floats(out) + i * table.cols);
+  }
+
+  void rms_norm(Tensor x, const Tensor& weight, float eps, Tensor out) override {
+    cpu::rms_norm(floats(x), floats(weight), eps, x.rows, x.cols, floats(out));
+  }
+
+  void add_rms_norm(Tensor residual, Tensor delta, const Tensor& weight, float eps, Tensor out) override {
+    cpu::add(floats(residual), floats(delta), residual.rows * residual.cols);
+    rms_norm(residual, weight, eps, out);
+  }
+
+  void linear(Tensor x, const Matrix& w, const Tensor* bias, Tensor out) override {
+    product(x, w, 0, w.in_features, floats(out));
+    if (!bias) return;
+    for (int64_t row = 0; row < out.rows; ++row) cpu::add(floats(out) + row * out.cols, floats(*bias), out.cols);
+  }
+
+  void linear_tree(Tensor x, const Matrix& w, int32_t chunks, Tensor out) override {
+    if (chunks == 1) return linear(x, w, nullptr, out);
+    if (w.in_features % chunks != 0)
+      throw Error(fmt::format("{} columns do not divide into {} chunks", w.in_features, chunks));
+    const int64_t count = out.rows * out.cols, width = w.in_features / chunks;
+    parts_.resize(static_cast<size_t>(count * chunks));
+    for (int64_t chunk = 0; chunk < chunks; ++chunk)
+      product(x, w, chunk * width, (chunk + 1) * width, parts_.data() + chunk * count);
+    cpu::tree_sum(parts_.data(), chunks, count, floats(out));
+  }
+
+  void rope_and_cache(const DevicePlan& plan, const RopeArgs& args) override {
+    cpu::rope_cache({.qkv = floats(args.qkv),
+                     .q_norm = floats(args.q_norm),
+                     .k_norm = floats(args.k_norm),
+                     .cos = floats(args.cos),
+                     .sin = floats(args.sin),
+                     .positions = plan.positions.data,
+                     .slot_mapping = plan.slot_mapping.data,
+                     .q = floats(args.q),
+                     .k_cache = floats(args.kv.k),
+                     .v_cache = floats(args.kv.v),
+                     .n = plan.num_tokens,
+                     .heads = args.num_heads,
+                     .kv_heads = args.kv.num_kv_heads,
+                     .head_dim = args.kv.head_dim,
+                     .block_size = args.kv.block_size,
+                     .eps = args.eps});
+  }
+
+  void attention(const DevicePlan& plan, const AttentionArgs& args) override {
+    cpu::attention({.q = floats(args.q),
+                    .k_cache = floats(args.kv.k),
+                    .v_cache = floats(args.kv.v),
+                    .cu_seqlens_q = plan.cu_seqlens_q.data,
+                    .context_lens = plan.context_lens.data,
+                    .block_table = plan.block_table.data,
+                    .out = floats(args.out),
+                    .num_seqs = plan.num_seqs,
+                    .max_blocks = plan.max_blocks,
+                    .heads = args.num_heads,
+                    .kv_heads = args.kv.num_kv_heads,
+                    .head_dim = args.kv.head_dim,
+                    .block_size = args.kv.block_size,
+                    .scale = args.scale});
+  }
+
+  void silu_mul(Tensor gate_up, Tensor out) override {
+    cpu::silu_mul(floats(gate_up), out.rows, out.cols, floats(out));
+  }
+
+  void router(const RouterArgs& args) override {
+    cpu::router({.x = floats(args.x),
+                 .gate = floats(args.gate),
+                 .n = args.x.rows,
+                 .hidden = args.x.cols,
+                 .experts = args.gate.rows,
+                 .k = args.num_experts_per_tok,
+                 .norm_topk_prob = args.norm_topk_prob,
+                 .ids = args.topk_ids.data,
+                 .weights = floats(args.topk_weights)});
+  }
+
+  void expert_ffn(const ExpertFfnArgs& args) override {
+    cpu::expert_ffn({.x = floats(args.in.x),
+                     .ids = args.in.topk_ids.data,
+                     .weights = floats(args.in.topk_weights),
+                     .gate_up = static_cast<const float*>(args.gate_up->data),
+                     .down = static_cast<const float*>(args.down->data),
+                     .local_slot = args.slots->host_local_slot.data(),
+                     .n = args.in.x.rows,
+                     .k = args.in.topk_weights.cols,
+                     .hidden = args.in.x.cols,
+                     .width = args.down->in_features,
+                     .num_local = args.slots->num_local,
+                     .out = floats(args.out),
+                     .partial_offsets = args.partial_offsets.data},
+                    expert_scratch_);
+  }
+
+  void gather_rows(Tensor x, std::span<const int32_t> rows, Tensor out) override {
+    for (size_t i = 0; i < rows.size(); ++i)
+      std::memcpy(static_cast<char*>(out.data) + i * out.row_bytes(), x.slice(rows[i], rows[i] + 1).data,
+                  out.row_bytes());
+  }
+
+  void tree_sum(Tensor shards, int32_t num_shards, Tensor out) override {
+    cpu::tree_sum(floats(shards), num_shards, out.rows * out.cols, floats(out));
+  }
+
+  std::vector<TokenResult> sample(Tensor logits, std::span<const LogitRow> rows,
+                                  const StepPlan& plan) override {
+    std::vector<TokenResult> results(rows.size());
+#pragma omp parallel for schedule(dynamic)
+    for (size_t i = 0; i < rows.size(); ++i)
+      results[i] =
+          cpu::sample(floats(logits) + static_cast<int64_t>(i) * logits.cols, logits.cols, rows[i], plan);
+    return results;
+  }
+
+ private:
+  static void product(const Tensor& x, const Matrix& w, int64_t k_begin, int64_t k_end, float* out) {
+    cpu::gemm({.x = floats(x),
+               .ldx = x.cols,
+               .m = x.rows,
+               .w = static_cast<const float*>(w.data),
+               .n = w.out_features,
+               .in_features = w.in_features,
+               .k_begin = k_begin,
+               .k_end = k_end,
+               .out = out,
+               .ldo = w.out_features});
+  }
+
+  CpuOptions options_;
+  std::vector<std::unique_ptr<void, decltype(&std::free)>> blocks_;
+  MemoryUses uses_;
+  StepPlan plan_;             // the step's, which DevicePlan points into
+  std::vector<float> parts_;  // linear_tree's chunks [chunks, rows, out_features]
+  cpu::ExpertFfnScratch expert_scratch_;
+};
+
+}  // namespace
+
+std::unique_ptr<Device> make_cpu_device(const CpuOptions& options) {
+  return std::make_unique<CpuDevice>(options);
+}
+
+}  // namespace moerun
