@@ -14,6 +14,8 @@ struct RandomInput {
   int64_t num_prompts = 0, input_len = 0, output_len = 0;
   double range_ratio = 0;
   uint64_t seed = 0;
+
+  bool operator==(const RandomInput&) const = default;
 };
 
 /// A job file with its overrides, checked for spelling, types and ranges (src/job). Keys are documented in
@@ -24,6 +26,7 @@ struct Job {
     std::optional<DType> dtype;  ///< auto: the checkpoint's on CUDA, float32 on the CPU
     enum class LoadFormat { automatic, dummy } load_format = LoadFormat::automatic;
     int64_t max_model_len = 0;  ///< 0: max_position_embeddings
+    bool operator==(const Model&) const = default;
   } model;
   struct Parallel {
     int tensor = 1;
@@ -31,6 +34,7 @@ struct Job {
     int replicas = 1;
     enum class AllToAll { automatic, mpi, nccl, p2p } all_to_all = AllToAll::automatic;
     bool allow_shared_gpu = false;  ///< several ranks on one GPU, for testing
+    bool operator==(const Parallel&) const = default;
   } parallel;
   enum class DeviceKind { automatic, cpu, cuda, null } device = DeviceKind::automatic;
   double null_step_ms = 0;  ///< device: null pretends that a step takes this long
@@ -39,31 +43,39 @@ struct Job {
     int block_size = 64;     ///< tokens a key/value block
     int64_t num_blocks = 0;  ///< 0: what memory allows (CPU: what max_num_seqs can use, within cpu_kv_gib)
     double cpu_kv_gib = 2;   ///< room for keys and values a rank on the CPU device
+    bool operator==(const Memory&) const = default;
   } memory;
   bool enforce_eager = false;  ///< no CUDA graphs
   struct Scheduler {
     int max_num_seqs = 0;            ///< 0: auto (256 on CUDA, 64 on the CPU)
     int max_num_batched_tokens = 0;  ///< 0: auto (8192 on CUDA, 512 on the CPU)
+    bool operator==(const Scheduler&) const = default;
   } scheduler;
   struct Input {
     std::string path;                   ///< .jsonl, .h5, .txt
     int64_t limit = 0;                  ///< 0: all rows
     std::optional<RandomInput> random;  ///< instead of path
     enum class OnError { fail, row } on_error = OnError::fail;
+    bool operator==(const Input&) const = default;
   } input;
   SamplingParams sampling;
   struct Output {
     std::string path;   ///< .h5
     std::string jsonl;  ///< empty: none
+    bool operator==(const Output&) const = default;
   } output;
   struct Report {
     std::string path;  ///< JSON; empty: none
+    bool operator==(const Report&) const = default;
   } report;
   struct Limits {
     double time_s = 0;    ///< 0: none (Slurm's own end time counts when it is known)
     double grace_s = 60;  ///< how long running sequences may go on after the limit or SIGUSR1
+    bool operator==(const Limits&) const = default;
   } limits;
   std::string yaml;  ///< the job as YAML after overrides, for provenance
+
+  bool operator==(const Job&) const = default;
 };
 
 }  // namespace moerun

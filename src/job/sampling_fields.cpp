@@ -1,0 +1,95 @@
+#include "job/sampling_fields.h"
+
+#include <algorithm>
+
+namespace moerun {
+namespace {
+
+constexpr int64_t kInt32Max = std::numeric_limits<int32_t>::max();
+constexpr double kFloatMax = std::numeric_limits<float>::max();
+
+/// Empty stop strings would end every answer at once.
+bool is_stop_string(const Json& value) {
+  return value.is_string() && !value.get_ref<const std::string&>().empty();
+}
+
+/// A string or a list of strings, as in OpenAI's requests; null is none.
+std::string read_stop(const Json& value, SamplingParams& target) {
+  target.stop.clear();
+  if (value.is_null()) return "";
+  const Json list = value.is_array() ? value : Json::array({value});
+  if (!std::all_of(list.begin(), list.end(), is_stop_string))
+    return must_be("a text or a list of texts that are not empty", value);
+  target.stop = list.get<std::vector<std::string>>();
+  return "";
+}
+
+std::string read_stop_token_ids(const Json& value, SamplingParams& target) {
+  target.stop_token_ids.clear();
+  if (value.is_null()) return "";
+  const IntegerRange range{0, kInt32Max};
+  int64_t id = 0;
+  if (!value.is_array() ||
+      !std::all_of(value.begin(), value.end(), [&](const Json& one) { return range.read(one, id); }))
+    return must_be("a list of token ids", value);
+  for (const Json& one : value) {
+    range.read(one, id);
+    target.stop_token_ids.push_back(static_cast<int32_t>(id));
+  }
+  return "";
+}
+
+std::vector<Field<SamplingParams>> make_fields() {
+  using S = SamplingParams;
+  return {
+      integer<S>("max_tokens", [](auto& s) -> auto& { return s.max_tokens; }, {0, kInt32Max}),
+      integer<S>("min_tokens", [](auto& s) -> auto& { return s.min_tokens; }, {0, kInt32Max}),
+      number<S>("temperature", [](auto& s) -> auto& { return s.temperature; }, {0, 100}),
+      number<S>("top_p", [](auto& s) -> auto& { return s.top_p; }, {0, 1, true}),
+      integer<S>("top_k", [](auto& s) -> auto& { return s.top_k; }, {0, kInt32Max}),
+      number<S>("min_p", [](auto& s) -> auto& { return s.min_p; }, {0, 1}),
+      number<S>("repetition_penalty", [](auto& s) -> auto& { return s.repetition_penalty; },
+                {0, kFloatMax, true}),
+      number<S>("presence_penalty", [](auto& s) -> auto& { return s.presence_penalty; }, {-2, 2}),
+      number<S>("frequency_penalty", [](auto& s) -> auto& { return s.frequency_penalty; }, {-2, 2}),
+      seed<S>(
+          "seed", [](auto& s) -> auto& { return s.seed; }),
+      {"stop", read_stop, [](const S& s) { return Json(s.stop); }},
+      {"stop_token_ids", read_stop_token_ids, [](const S& s) { return Json(s.stop_token_ids); }},
+      boolean<S>(
+          "ignore_eos", [](auto& s) -> auto& { return s.ignore_eos; }),
+      integer_or<S>(
+          "logprobs", [](auto& s) -> auto& { return s.logprobs; }, {0, kMaxLogprobs}, Json(), -1),
+      boolean<S>(
+          "prompt_logprobs", [](auto& s) -> auto& { return s.prompt_logprobs; }),
+  };
+}
+
+}  // namespace
+
+const std::vector<Field<SamplingParams>>& sampling_fields() {
+  static const std::vector<Field<SamplingParams>> fields = make_fields();
+  return fields;
+}
+
+const Field<SamplingParams>* find_sampling_field(std::string_view name) {
+  for (const auto& field : sampling_fields())
+    if (field.name == name) return &field;
+  return nullptr;
+}
+
+std::string contradiction(const SamplingParams& sampling) {
+  if (sampling.min_tokens > sampling.max_tokens)
+    return fmt::format("min_tokens ({}) is more than max_tokens ({})", sampling.min_tokens,
+                       sampling.max_tokens);
+  return "";
+}
+
+std::string outside_vocabulary(const SamplingParams& sampling, int64_t vocab_size) {
+  for (const int32_t id : sampling.stop_token_ids)
+    if (id >= vocab_size)
+      return fmt::format("stop token id {} is outside of the model's vocabulary of {}", id, vocab_size);
+  return "";
+}
+
+}  // namespace moerun

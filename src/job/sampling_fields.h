@@ -1,0 +1,22 @@
+#pragma once
+#include <string>
+#include <vector>
+
+#include "job/fields.h"
+#include "moerun/sampling.h"
+
+namespace moerun {
+
+/// The sampling options by name, as a job's `sampling:` and a row of the input spell them.
+const std::vector<Field<SamplingParams>>& sampling_fields();
+
+/// The field of this name, or null.
+const Field<SamplingParams>* find_sampling_field(std::string_view name);
+
+/// What options contradict each other, once all are read; empty when none do.
+std::string contradiction(const SamplingParams& sampling);
+
+/// A sentence about a stop token id outside of the vocabulary, or an empty string.
+std::string outside_vocabulary(const SamplingParams& sampling, int64_t vocab_size);
+
+}  // namespace moerun
