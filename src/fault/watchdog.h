@@ -13,13 +13,14 @@ namespace moerun {
 /// A host-only thread of every rank that ends the whole job, with one line that names the rank, when a rank
 /// dies, stops, hangs or throws.
 ///
-/// Ranks send heartbeats (phase, step, how long the engine thread has made no progress) to rank 0 and to rank
-/// 1 over TCP, and get theirs; rank 0 decides, rank 1 does when rank 0 is the one that is gone, the others
-/// when both are. A closed socket is noticed at once, silence after `silence`, an engine thread without
-/// progress after its phase's limit. Every process then ends itself with _exit: nothing is waited for that
-/// MPI or a GPU would have to answer. A rank whose launcher is gone ends itself too.
+/// Every rank exchanges heartbeats (phase, step, how long the engine thread has made no progress) with rank 0
+/// and with rank 1, over TCP of its own. Rank 0 decides; rank 1 does when rank 0 is the one that is gone; the
+/// others when both are. A closed connection is noticed at once, silence after Options::silence, an engine
+/// thread without progress after its phase's limit. Then every process ends itself with _exit: nothing is
+/// waited for that MPI or a GPU would have to answer. A rank whose launcher is gone ends too.
 ///
-/// Thread contract: every member may be called from any thread. Never touches CUDA or MPI after construction.
+/// Thread contract: every member may be called from any thread. Touches neither CUDA nor MPI once
+/// constructed.
 class Watchdog {
  public:
   struct World {
@@ -31,20 +32,19 @@ class Watchdog {
   struct Options {
     std::chrono::milliseconds silence{10000};  ///< without a heartbeat
     std::chrono::milliseconds beat{500};       ///< between heartbeats
-    /// Longest time without progress of the engine thread in Phase::run and drain, or twenty times the
-    /// longest that was seen and passed, whichever is longer. Other phases: see watchdog.cpp.
-    std::chrono::seconds step_limit{120};
-    /// Seals what is finished. Rank 0, once, on a thread of its own while the process is about to end; it may
-    /// take `seal_limit`.
-    std::function<void()> on_fault;
-    std::chrono::milliseconds seal_limit{2500};
-    /// Requests that arrive at other ranks are handed to rank 0's; may be null.
+    /// Without progress of the engine thread while it runs steps; or twenty times the longest pause that it
+    /// has made so far, if that is longer.
+    std::chrono::milliseconds step_limit{120000};
+    /// The same for phases whose pauses are long by nature: start, load, warm-up.
+    std::chrono::milliseconds load_limit{600000};
+    std::chrono::milliseconds seal_limit{2500};  ///< for on_fault
+    /// Requests that arrive at other ranks are handed to rank 0's; may be null. Must outlive the watchdog.
     StopSignals* signals = nullptr;
   };
 
-  /// Connects to the other ranks. Throws Error naming ranks that cannot be reached.
-  Watchdog(const World& world, Options options);
-  /// close(), unless an error is being thrown: then the job is ended with it.
+  /// Connects to the other ranks. Collective over all. Throws Error naming ranks that cannot be reached.
+  Watchdog(const World& world, const Options& options);
+  /// Watches no more. Without close() before, the other ranks take this one for dead.
   ~Watchdog();
   Watchdog(const Watchdog&) = delete;
   Watchdog& operator=(const Watchdog&) = delete;
@@ -52,22 +52,24 @@ class Watchdog {
   /// For the engine thread, and for what it waits in (collectives, exchanges).
   Progress& progress() { return progress_; }
   void set_phase(Phase phase) { progress_.enter(phase); }
-  void beat(int64_t step) { progress_.begin_step(step); }
+  void begin_step(int64_t step) { progress_.begin_step(step); }
 
-  /// Sets what seals the results, when it exists only later than the watchdog; null: nothing does any more.
+  /// What seals the finished results when the job ends by a fault. Rank 0; runs once, on a thread of its own,
+  /// for Options::seal_limit at most, while the other threads still run; what it refers to must live until
+  /// null takes it away or fail() does not return.
   void set_on_fault(std::function<void()> on_fault);
 
-  /// Ends the job on every rank with `exit_code`. The first message of all ranks is printed, by rank 0, once.
+  /// Ends the job on every rank with `exit_code`. Of all ranks' messages the first is printed, by rank 0,
+  /// once.
   [[noreturn]] void fail(const std::string& message, int exit_code = 1);
 
-  /// The normal end: waits until every rank says goodbye, then watches no more. Call it last (MPI_Finalize
-  /// may come before it and is then watched too).
+  /// The normal end: waits until every rank has come to it, then watches no more. When MPI_Finalize comes
+  /// before it, that is watched too.
   void close();
 
  private:
-  class Thread;
   Progress progress_;
-  std::unique_ptr<Thread> thread_;
+  std::unique_ptr<class Monitor> monitor_;
 };
 
 }  // namespace moerun
