@@ -22,7 +22,7 @@ export MPIRUN
 GIT         := $(shell git describe --always --dirty 2>/dev/null || echo unknown)
 HDF5_CFLAGS := $(shell pkg-config --cflags hdf5-serial 2>/dev/null || pkg-config --cflags hdf5 2>/dev/null)
 HDF5_LIBS   := $(or $(shell pkg-config --libs hdf5-serial 2>/dev/null || pkg-config --libs hdf5 2>/dev/null),-lhdf5)
-LIBS        := $(HDF5_LIBS) -lyaml-cpp -lfmt -lpcre2-8 -lutf8proc -lcrypto -lpthread -ldl
+LIBS        := $(HDF5_LIBS) -lyaml-cpp -lfmt -lpcre2-8 -lutf8proc -lcrypto -lz -lpthread -ldl
 CPPFLAGS    := -DOMPI_SKIP_MPICXX -Iinclude -Isrc -I. $(HDF5_CFLAGS) -MD -MP
 CXXFLAGS    ?= -O2 -g
 CXXFLAGS    += -std=c++20 -Wall -Wextra -Wno-missing-field-initializers -Werror -ffp-contract=off -fno-math-errno -fopenmp
