@@ -167,6 +167,14 @@ void Dataset::append_strings(std::span<const std::string> values) {
   append_rows(raw.size(), type.get(), static_cast<const void*>(raw.data()));
 }
 
+void Dataset::append_fixed_strings(std::span<const std::string_view> values) {
+  const Handle type(H5Dget_type(id_.get()), H5Tclose);
+  const size_t width = H5Tget_size(type.get());
+  std::string raw(values.size() * width, '\0');
+  for (size_t i = 0; i < values.size(); ++i) values[i].copy(raw.data() + i * width, width);
+  append_rows(values.size(), type.get(), raw.data());
+}
+
 // --- Group ---
 
 bool Group::has(std::string_view path) const {
@@ -233,6 +241,13 @@ Dataset Group::create_string_dataset(const std::string& path, const Packing& pac
   return create_dataset(path, string_type(H5T_CSET_UTF8).get(), packing, {});
 }
 
+Dataset Group::create_fixed_string_dataset(const std::string& path, uint64_t width, const Packing& packing) {
+  const Handle type(H5Tcopy(H5T_C_S1), H5Tclose);
+  H5Tset_size(type.get(), width);
+  H5Tset_strpad(type.get(), H5T_STR_NULLPAD);
+  return create_dataset(path, type.get(), packing, {});
+}
+
 void Group::write_attribute(const std::string& name, hid_t type, const void* value) {
   const std::string what = fmt::format("attribute {} of {} cannot be written", name, name_);
   const Handle space = checked(H5Screate(H5S_SCALAR), H5Sclose, what);
@@ -257,6 +272,15 @@ std::optional<std::string> Group::string_attribute(const std::string& name) cons
   check(H5Aread(attribute.get(), type.get(), static_cast<void*>(&text)), what);
   std::string value = text ? text : "";
   H5free_memory(text);
+  return value;
+}
+
+std::optional<uint64_t> Group::number_attribute(const std::string& name) const {
+  if (H5Aexists(id_.get(), name.c_str()) <= 0) return std::nullopt;
+  const std::string what = fmt::format("attribute {} of {} cannot be read", name, name_);
+  const Handle attribute = checked(H5Aopen(id_.get(), name.c_str(), H5P_DEFAULT), H5Aclose, what);
+  uint64_t value = 0;
+  check(H5Aread(attribute.get(), H5T_NATIVE_UINT64, &value), what);
   return value;
 }
 

@@ -105,6 +105,8 @@ class Dataset {
     append(std::span<const T>(values));
   }
   void append_strings(std::span<const std::string> values);
+  /// As append_strings, for a dataset of create_fixed_string_dataset; what is longer than its width is cut.
+  void append_fixed_strings(std::span<const std::string_view> values);
 
  private:
   enum class Direction { read, write };
@@ -138,6 +140,9 @@ class Group {
   /// An empty dataset [0] of UTF-8 strings of variable length.
   Dataset create_string_dataset(const std::string& path, const Packing& packing);
 
+  /// An empty dataset [0] of ASCII strings of `width` bytes, padded with NUL.
+  Dataset create_fixed_string_dataset(const std::string& path, uint64_t width, const Packing& packing);
+
   /// Attributes: UTF-8 strings of variable length and numbers.
   void set_attribute(const std::string& name, const std::string& value);
   template <Number T>
@@ -145,6 +150,7 @@ class Group {
     write_attribute(name, native_type<T>(), &value);
   }
   std::optional<std::string> string_attribute(const std::string& name) const;  ///< none: no such attribute
+  std::optional<uint64_t> number_attribute(const std::string& name) const;     ///< none: no such attribute
 
  protected:
   Dataset create_dataset(const std::string& path, hid_t type, const Packing& packing,
