@@ -1,0 +1,89 @@
+#include "io/ledger.h"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+
+#include <nlohmann/json.hpp>
+#include <optional>
+
+#include "io/durable_file.h"
+
+namespace moerun {
+
+namespace fs = std::filesystem;
+
+namespace {
+
+constexpr size_t kChecksumDigits = 8;
+
+std::optional<SegmentRecord> parse_line(std::string_view line) {
+  if (line.size() < kChecksumDigits + 2 || line[kChecksumDigits] != ' ') return std::nullopt;
+  const std::string_view text = line.substr(kChecksumDigits + 1);
+  if (line.substr(0, kChecksumDigits) != fmt::format("{:08x}", crc32_of(text))) return std::nullopt;
+  try {
+    const auto json = nlohmann::json::parse(text);
+    SegmentRecord segment;
+    json.at("name").get_to(segment.name);
+    json.at("bytes").get_to(segment.bytes);
+    json.at("rows").get_to(segment.rows);
+    json.at("first_row").get_to(segment.first_row);
+    json.at("last_row").get_to(segment.last_row);
+    json.at("sha256").get_to(segment.sha256);
+    json.at("row_errors").get_to(segment.traits.row_errors);
+    json.at("num_top_logprobs").get_to(segment.traits.num_top_logprobs);
+    json.at("logprobs").get_to(segment.traits.logprobs);
+    json.at("prompt_logprobs").get_to(segment.traits.prompt_logprobs);
+    return segment;
+  } catch (const nlohmann::json::exception&) {
+    return std::nullopt;
+  }
+}
+
+}  // namespace
+
+LedgerContents parse_ledger(std::string_view bytes) {
+  LedgerContents contents;
+  for (uint64_t number = 1; !bytes.empty(); ++number) {
+    const size_t end = bytes.find('\n');
+    const bool whole = end != std::string_view::npos;
+    const auto segment = whole ? parse_line(bytes.substr(0, end)) : std::nullopt;
+    bytes.remove_prefix(whole ? end + 1 : bytes.size());
+    if (segment)
+      contents.segments.push_back(*segment);
+    else if (bytes.empty())
+      contents.torn = true;
+    else
+      contents.damaged.push_back(number);
+  }
+  return contents;
+}
+
+std::string ledger_line(const SegmentRecord& segment) {
+  const std::string text = nlohmann::ordered_json{{"name", segment.name},
+                                                  {"bytes", segment.bytes},
+                                                  {"rows", segment.rows},
+                                                  {"first_row", segment.first_row},
+                                                  {"last_row", segment.last_row},
+                                                  {"sha256", segment.sha256},
+                                                  {"row_errors", segment.traits.row_errors},
+                                                  {"num_top_logprobs", segment.traits.num_top_logprobs},
+                                                  {"logprobs", segment.traits.logprobs},
+                                                  {"prompt_logprobs", segment.traits.prompt_logprobs}}
+                               .dump();
+  return fmt::format("{:08x} {}\n", crc32_of(text), text);
+}
+
+Ledger::Ledger(const fs::path& path) : path_(path), file_(open_file(path, O_WRONLY | O_APPEND)) {}
+
+void Ledger::append(const SegmentRecord& segment) {
+  write_all(file_.get(), ledger_line(segment), path_);
+  sync_file(file_.get(), path_);
+}
+
+void write_ledger(const fs::path& path, const std::vector<SegmentRecord>& segments) {
+  std::string text;
+  for (const SegmentRecord& segment : segments) text += ledger_line(segment);
+  write_file_durably(path, path.string() + ".tmp", {text});
+}
+
+}  // namespace moerun

@@ -1,0 +1,48 @@
+#pragma once
+#include <filesystem>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "fault/file_descriptor.h"
+#include "io/segment.h"
+
+namespace moerun {
+
+// The ledger names the segments that count, one a line, oldest first:
+//
+//   CRC32 {"name": "segment-000001", "bytes": ..., "rows": ..., "first_row": ..., "last_row": ...,
+//          "sha256": ..., "row_errors": ..., "num_top_logprobs": ..., "logprobs": ..., "prompt_logprobs":
+//          ...}
+//
+// CRC32 is that of the JSON text, in 8 hex digits. A line is appended and synced after the segment that it
+// names is safe, so a line that is whole names a segment that is whole; a death between the two leaves a line
+// that is torn or missing, and a segment that does not count.
+
+/// What a ledger's bytes say.
+struct LedgerContents {
+  std::vector<SegmentRecord> segments;
+  bool torn = false;              ///< the last line has no end or no checksum: a death while it was written
+  std::vector<uint64_t> damaged;  ///< numbers of lines, from 1, whose checksum is wrong though others follow
+};
+LedgerContents parse_ledger(std::string_view bytes);
+
+std::string ledger_line(const SegmentRecord& segment);  ///< with its newline
+
+/// The ledger of a run that goes on. Thread contract: one thread at a time.
+class Ledger {
+ public:
+  /// Opens for appending what write_ledger wrote.
+  explicit Ledger(const std::filesystem::path& path);
+  /// The segment counts once this returns. Throws FileError; the line may then be there in part.
+  void append(const SegmentRecord& segment);
+
+ private:
+  std::filesystem::path path_;
+  FileDescriptor file_;
+};
+
+/// Makes or replaces the ledger at `path` with one that names `segments`, durably.
+void write_ledger(const std::filesystem::path& path, const std::vector<SegmentRecord>& segments);
+
+}  // namespace moerun

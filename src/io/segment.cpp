@@ -1,0 +1,227 @@
+#include "io/segment.h"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <sys/stat.h>
+#include <zlib.h>
+
+#include <algorithm>
+#include <bit>
+#include <cstring>
+
+#include "io/durable_file.h"
+#include "text/checksum.h"
+
+namespace moerun {
+
+namespace fs = std::filesystem;
+
+static_assert(std::endian::native == std::endian::little, "segments are written as they lie in memory");
+
+namespace {
+
+constexpr char kMagic[] = "moerseg1";
+constexpr size_t kRunIdBytes = 32;
+constexpr uint64_t kHeaderBytes = kSegmentHeaderBytes;
+static_assert(kHeaderBytes == 8 + kRunIdBytes + sizeof(uint64_t));
+
+// The fixed part of a packed answer; the arrays follow in the order of their counts.
+struct PackedRow {
+  uint64_t row;
+  int32_t prompt_length, num_top_logprobs;
+  uint32_t finish_reason, endpoint;
+  uint32_t num_token_ids, num_logprobs, num_top, num_prompt_logprobs;
+  uint32_t id_bytes, error_bytes, text_bytes, reserved;
+};
+static_assert(sizeof(PackedRow) == 56);
+
+struct PackedTop {
+  int32_t token_id;
+  float logprob;
+};
+
+template <typename T>
+void put(std::string& out, const T* values, size_t count) {
+  if (count) out.append(reinterpret_cast<const char*>(values), count * sizeof(T));
+}
+
+class Unpacker {
+ public:
+  explicit Unpacker(std::string_view bytes) : bytes_(bytes) {}
+
+  template <typename T>
+  void get(T* values, size_t count) {
+    if (count > bytes_.size() / sizeof(T)) throw Error("a sealed answer is shorter than its header says");
+    if (count) std::memcpy(values, bytes_.data(), count * sizeof(T));
+    bytes_.remove_prefix(count * sizeof(T));
+  }
+  template <typename Container>
+  void fill(Container& values, size_t count) {
+    if (count > bytes_.size()) throw Error("a sealed answer is shorter than its header says");
+    values.resize(count);
+    get(values.data(), count);
+  }
+  bool done() const { return bytes_.empty(); }
+
+ private:
+  std::string_view bytes_;
+};
+
+std::string header_and_entries(const std::string& run_id, const std::vector<SegmentEntry>& entries) {
+  std::string out(kMagic, 8);
+  out += run_id;
+  const uint64_t num_rows = entries.size();
+  put(out, &num_rows, 1);
+  put(out, entries.data(), entries.size());
+  return out;
+}
+
+}  // namespace
+
+void check_answer(const SegmentEntry& entry, std::string_view packed, const fs::path& path) {
+  if (crc32_of(packed) != entry.crc32)
+    throw Error(
+        fmt::format("the answer to row {} in {} does not have its checksum", entry.row, path.string()));
+}
+
+uint32_t crc32_of(std::string_view bytes) {
+  return static_cast<uint32_t>(::crc32_z(0, reinterpret_cast<const Bytef*>(bytes.data()), bytes.size()));
+}
+
+void RowTraits::add(const RowResult& result) {
+  row_errors += result.finish_reason == FinishReason::error;
+  num_top_logprobs = std::max(num_top_logprobs, result.num_top_logprobs);
+  logprobs |= !result.logprobs.empty();
+  prompt_logprobs |= !result.prompt_logprobs.empty();
+}
+
+void RowTraits::add(const RowTraits& others) {
+  row_errors += others.row_errors;
+  num_top_logprobs = std::max(num_top_logprobs, others.num_top_logprobs);
+  logprobs |= others.logprobs;
+  prompt_logprobs |= others.prompt_logprobs;
+}
+
+void pack_row(const RowResult& result, std::string& out) {
+  const auto count = [](const auto& values) { return static_cast<uint32_t>(values.size()); };
+  const PackedRow head = {.row = result.row,
+                          .prompt_length = result.prompt_length,
+                          .num_top_logprobs = result.num_top_logprobs,
+                          .finish_reason = static_cast<uint32_t>(result.finish_reason),
+                          .endpoint = static_cast<uint32_t>(result.endpoint),
+                          .num_token_ids = count(result.token_ids),
+                          .num_logprobs = count(result.logprobs),
+                          .num_top = count(result.top_logprobs),
+                          .num_prompt_logprobs = count(result.prompt_logprobs),
+                          .id_bytes = count(result.id),
+                          .error_bytes = count(result.error),
+                          .text_bytes = count(result.text),
+                          .reserved = 0};
+  put(out, &head, 1);
+  put(out, result.token_ids.data(), result.token_ids.size());
+  put(out, result.logprobs.data(), result.logprobs.size());
+  for (const auto& [token_id, logprob] : result.top_logprobs) {
+    const PackedTop top = {token_id, logprob};
+    put(out, &top, 1);
+  }
+  put(out, result.prompt_logprobs.data(), result.prompt_logprobs.size());
+  out += result.id;
+  out += result.error;
+  out += result.text;
+}
+
+RowResult unpack_row(std::string_view bytes) {
+  Unpacker in(bytes);
+  PackedRow head = {};
+  in.get(&head, 1);
+  if (head.finish_reason > static_cast<uint32_t>(FinishReason::error) ||
+      head.endpoint > static_cast<uint32_t>(Endpoint::chat_completions))
+    throw Error("a sealed answer has a finish reason or endpoint that does not exist");
+  RowResult result = {.row = head.row};
+  result.prompt_length = head.prompt_length;
+  result.num_top_logprobs = head.num_top_logprobs;
+  result.finish_reason = static_cast<FinishReason>(head.finish_reason);
+  result.endpoint = static_cast<Endpoint>(head.endpoint);
+  in.fill(result.token_ids, head.num_token_ids);
+  in.fill(result.logprobs, head.num_logprobs);
+  std::vector<PackedTop> top;
+  in.fill(top, head.num_top);
+  result.top_logprobs.reserve(top.size());
+  for (const PackedTop& entry : top) result.top_logprobs.emplace_back(entry.token_id, entry.logprob);
+  in.fill(result.prompt_logprobs, head.num_prompt_logprobs);
+  in.fill(result.id, head.id_bytes);
+  in.fill(result.error, head.error_bytes);
+  in.fill(result.text, head.text_bytes);
+  if (!in.done()) throw Error("a sealed answer is longer than its header says");
+  return result;
+}
+
+void SegmentBuilder::append(const RowResult& result) {
+  const size_t begin = payload_.size();
+  pack_row(result, payload_);
+  const std::string_view packed = std::string_view(payload_).substr(begin);
+  if (packed.size() > UINT32_MAX)
+    throw Error(fmt::format("the answer to row {} is larger than 4 GiB", result.row));
+  entries_.push_back({.row = result.row,
+                      .offset = begin,
+                      .bytes = static_cast<uint32_t>(packed.size()),
+                      .crc32 = crc32_of(packed)});
+  traits_.add(result);
+}
+
+SegmentRecord SegmentBuilder::write(const fs::path& directory, const std::string& name,
+                                    const std::string& run_id) const {
+  std::vector<SegmentEntry> entries = entries_;
+  std::sort(entries.begin(), entries.end(), [](const auto& a, const auto& b) { return a.row < b.row; });
+  const uint64_t payload_begin = kHeaderBytes + entries.size() * sizeof(SegmentEntry);
+  for (SegmentEntry& entry : entries) entry.offset += payload_begin;
+  const std::string head = header_and_entries(run_id, entries);
+  write_file_durably(directory / name, directory / (name + ".tmp"), {head, payload_});
+  return {.name = name,
+          .bytes = head.size() + payload_.size(),
+          .rows = entries.size(),
+          .first_row = entries.empty() ? 0 : entries.front().row,
+          .last_row = entries.empty() ? 0 : entries.back().row,
+          .sha256 = sha256_hex(head),
+          .traits = traits_};
+}
+
+std::vector<SegmentEntry> read_segment_entries(const fs::path& directory, const SegmentRecord& record,
+                                               const std::string& run_id) {
+  const fs::path path = directory / record.name;
+  const FileDescriptor file = open_file(path, O_RDONLY);
+  struct stat status = {};
+  if (::fstat(file.get(), &status) != 0) throw FileError("look at", path, errno);
+  if (static_cast<uint64_t>(status.st_size) != record.bytes)
+    throw Error(
+        fmt::format("{} has {} bytes where the ledger says {}", path.string(), status.st_size, record.bytes));
+  if (record.rows > (record.bytes - std::min<uint64_t>(record.bytes, kHeaderBytes)) / sizeof(SegmentEntry))
+    throw Error(
+        fmt::format("{} is too small for the {} rows that the ledger says", path.string(), record.rows));
+  std::string head(kHeaderBytes + record.rows * sizeof(SegmentEntry), '\0');
+  read_at(file.get(), head.data(), head.size(), 0, path);
+  if (sha256_hex(head) != record.sha256)
+    throw Error(fmt::format("the head of {} does not have the ledger's checksum", path.string()));
+  if (head.compare(0, 8, kMagic) != 0 || head.compare(8, kRunIdBytes, run_id) != 0)
+    throw Error(fmt::format("{} is not a segment of run {}", path.string(), run_id));
+  std::vector<SegmentEntry> entries(record.rows);
+  if (!entries.empty())
+    std::memcpy(entries.data(), head.data() + kHeaderBytes, entries.size() * sizeof(SegmentEntry));
+  for (const SegmentEntry& entry : entries)
+    if (entry.offset < head.size() || entry.bytes > record.bytes || entry.offset > record.bytes - entry.bytes)
+      throw Error(fmt::format("{} places row {} outside itself", path.string(), entry.row));
+  return entries;
+}
+
+std::vector<SegmentEntry> verify_segment(const fs::path& directory, const SegmentRecord& record,
+                                         const std::string& run_id) {
+  std::vector<SegmentEntry> entries = read_segment_entries(directory, record, run_id);
+  const std::string data = read_file(directory / record.name);
+  if (data.size() != record.bytes)
+    throw Error(fmt::format("{} changed while it was read", (directory / record.name).string()));
+  for (const SegmentEntry& entry : entries)
+    check_answer(entry, std::string_view(data).substr(entry.offset, entry.bytes), directory / record.name);
+  return entries;
+}
+
+}  // namespace moerun
