@@ -1,0 +1,40 @@
+#pragma once
+#include <cstdint>
+#include <filesystem>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "io/segment.h"
+
+namespace moerun {
+
+/// The answers of all segments in row order, one at a time.
+///
+/// Rows are handed out in order, so a segment's rows lie close together: a segment is entered when its first
+/// row comes, and left after its last, and those entered hold a window of answers each. Memory is that of the
+/// windows, whatever the number of rows. Every answer's checksum is checked as it is read. Thread contract:
+/// one thread at a time.
+class SegmentMerge {
+ public:
+  /// `segments` hold each row once.
+  SegmentMerge(const std::filesystem::path& directory, std::vector<SegmentRecord> segments,
+               const std::string& run_id);
+  ~SegmentMerge();
+
+  /// The next row's answer; false at the end. Throws Error naming what is damaged.
+  bool next(RowResult& result);
+
+ private:
+  class Cursor;
+
+  void enter_segments();
+
+  const std::filesystem::path directory_;
+  const std::string run_id_;
+  std::vector<SegmentRecord> segments_;           // by first row
+  size_t next_segment_ = 0;                       // the first that was not entered
+  std::vector<std::unique_ptr<Cursor>> cursors_;  // a heap: the least row at the front
+};
+
+}  // namespace moerun
