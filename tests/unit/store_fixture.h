@@ -1,0 +1,96 @@
+#pragma once
+#include <cstdint>
+#include <limits>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "io/durable_file.h"
+#include "io/result_store.h"
+#include "temporary_directory.h"
+
+namespace moerun {
+
+/// An answer that depends on its row alone, of a kind that goes round: plain, with log-probabilities, an
+/// error.
+inline RowResult answer_to(uint64_t row) {
+  RowResult result = {.row = row, .id = "row-\xc3\xbc-" + std::to_string(row)};
+  result.prompt_length = static_cast<int32_t>(row % 7 + 1);
+  if (row % 11 == 10) {
+    result.error = "a prompt of 9 tokens does not fit";
+    return result;
+  }
+  result.finish_reason = row % 2 ? FinishReason::stop : FinishReason::length;
+  result.text = "answer " + std::to_string(row) + " \xe2\x82\xac \"quoted\"\n";
+  result.num_top_logprobs = 2;
+  for (uint64_t i = 0; i < row % 5; ++i) {
+    const auto token = static_cast<int32_t>(row * 10 + i);
+    result.token_ids.push_back(token);
+    result.logprobs.push_back(-0.1f / static_cast<float>(token + 1));
+    result.top_logprobs.emplace_back(token, result.logprobs.back());
+    result.top_logprobs.emplace_back(token + 1, -1e-7f * static_cast<float>(i));
+  }
+  result.prompt_logprobs.push_back(std::numeric_limits<float>::quiet_NaN());
+  for (int32_t i = 1; i < result.prompt_length; ++i)
+    result.prompt_logprobs.push_back(-static_cast<float>(i) / 3);
+  return result;
+}
+
+/// A job in a directory of its own, as the store sees it.
+struct StoreJob {
+  TemporaryDirectory directory;
+  Job job;
+  Fingerprint fingerprint = {{"model", "abc"}, {"sampling.seed", "0"}};
+  uint64_t num_rows = 40;
+  bool openai = false;
+
+  StoreJob() {
+    job.output.path = directory / "out.h5";
+    job.output.jsonl = directory / "out.jsonl";
+    job.model.path = "models/tiny";
+  }
+  OpenedStore open(bool fresh = false,
+                   const StoreLimits& limits = {.seal_bytes = 600, .seal_seconds = 1e9}) const {
+    return open_result_store(job, fingerprint, {.job_yaml = "model: x", .program_version = "1", .seed = 7},
+                             num_rows, openai, fresh, limits);
+  }
+  std::string run() const { return job.output.path + ".run"; }
+  std::string jsonl() const { return read_file(job.output.jsonl); }
+
+  /// What a process of the job does: opens, answers what is open in an order that `stride` (prime to
+  /// num_rows) decides, finishes. Returns how many rows it answered.
+  uint64_t go(uint64_t stride = 1, bool fresh = false) const {
+    OpenedStore opened = open(fresh);
+    if (opened.already_finished()) return 0;
+    uint64_t count = 0;
+    for (uint64_t i = 0; i < num_rows; ++i) {
+      const uint64_t row = i * stride % num_rows;
+      if (opened.store->answered(row)) continue;
+      opened.store->append(answer_to(row));
+      ++count;
+    }
+    opened.store->finish();
+    return count;
+  }
+  /// Answers the rows [begin, end) and seals them, then ends without finishing.
+  void answer_and_seal(uint64_t begin, uint64_t end) const {
+    OpenedStore opened = open();
+    for (uint64_t row = begin; row < end; ++row) opened.store->append(answer_to(row));
+    opened.store->seal();
+  }
+};
+
+/// Equal in every bit, NaN included.
+inline bool same_answer(const RowResult& a, const RowResult& b) {
+  const auto bits = [](const std::vector<float>& values) {
+    return std::string(reinterpret_cast<const char*>(values.data()), values.size() * sizeof(float));
+  };
+  return a.row == b.row && a.id == b.id && a.endpoint == b.endpoint && a.prompt_length == b.prompt_length &&
+         a.token_ids == b.token_ids && a.text == b.text && a.finish_reason == b.finish_reason &&
+         a.error == b.error && bits(a.logprobs) == bits(b.logprobs) &&
+         a.num_top_logprobs == b.num_top_logprobs && a.top_logprobs == b.top_logprobs &&
+         bits(a.prompt_logprobs) == bits(b.prompt_logprobs);
+}
+
+}  // namespace moerun
