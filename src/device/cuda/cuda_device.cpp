@@ -1,0 +1,154 @@
+#include "device/cuda/cuda_device.h"
+
+#include <algorithm>
+
+#include "device/cuda/cuda_nvml.h"
+#include "kernels/cuda/packed_weight.h"
+
+namespace moerun {
+
+namespace {
+
+// What the driver, the libraries and recorded graphs take beside the arena.
+constexpr size_t kReserveBytes = size_t{640} << 20;
+constexpr size_t kMaxGraphs = 64;
+
+/// Makes this GPU the one of the calling thread; the first CUDA call of the process. Nothing touched another
+/// GPU before, so none carries a context of ours.
+cudaDeviceProp choose(int index) {
+  const int count = cuda_device_count();
+  if (index < 0 || index >= count)
+    throw Error(fmt::format("GPU {} was asked for and this process sees {}", index, count));
+  CUDA_CHECK(cudaSetDevice(index));
+  cudaDeviceProp properties{};
+  CUDA_CHECK(cudaGetDeviceProperties(&properties, index));
+  if (properties.major != 9)
+    throw Error(fmt::format(
+        "GPU {} ({}) has compute capability {}.{}; the kernels are for Hopper (9.0: H100, H200, GH200)",
+        index, properties.name, properties.major, properties.minor));
+  return properties;
+}
+
+std::string uuid_text(const cudaUUID_t& uuid) {
+  std::string text = "GPU-";
+  for (int i = 0; i < 16; ++i) {
+    if (i == 4 || i == 6 || i == 8 || i == 10) text += '-';
+    text += fmt::format("{:02x}", static_cast<unsigned char>(uuid.bytes[i]));
+  }
+  return text;
+}
+
+/// gpu_memory_utilization is of the whole GPU, and counts this process's context.
+size_t arena_bytes(const CudaOptions& options) {
+  size_t free = 0, total = 0;
+  CUDA_CHECK(cudaMemGetInfo(&free, &total));
+  const auto wanted = static_cast<size_t>(static_cast<double>(total) * options.gpu_memory_utilization);
+  const size_t taken = total - free;
+  // Others' memory is not ours to count, but it cannot be used either.
+  const size_t limit = std::min(wanted > kReserveBytes ? wanted - kReserveBytes : 0,
+                                free > kReserveBytes ? free - kReserveBytes : 0);
+  if (limit < (size_t{256} << 20))
+    throw Error(
+        fmt::format("GPU memory: {:.1f} of {:.1f} GiB are taken, and memory.gpu_memory_utilization {} leaves "
+                    "less than 256 MiB "
+                    "to work with; is another process on this GPU?",
+                    static_cast<double>(taken) / (1 << 30), static_cast<double>(total) / (1 << 30),
+                    options.gpu_memory_utilization));
+  return limit;
+}
+
+}  // namespace
+
+int cuda_device_count() {
+  int count = 0;
+  const cudaError_t status = cudaGetDeviceCount(&count);
+  if (status != cudaSuccess && status != cudaErrorNoDevice)
+    throw Error(fmt::format("CUDA cannot be used here: {} ({})", cudaGetErrorString(status),
+                            cudaGetErrorName(status)));
+  return count;
+}
+
+std::unique_ptr<Device> make_cuda_device(const CudaOptions& options) {
+  return std::make_unique<CudaDevice>(options);
+}
+
+void* cuda_stream(Device& device) {
+  auto* const cuda = dynamic_cast<CudaDevice*>(&device);
+  if (!cuda) throw Error("this exchange needs the CUDA device");
+  return cuda->stream();
+}
+
+CudaDevice::CudaDevice(const CudaOptions& options)
+    : options_(options),
+      properties_(choose(options.index)),
+      name_(properties_.name),
+      uuid_(uuid_text(properties_.uuid)),
+      graphs_(stream_, kMaxGraphs) {
+  if (options.dtype == DType::float32)
+    throw Error("the CUDA device computes in float16 or bfloat16: model.dtype float32 is for device: cpu");
+  arena_ = std::make_unique<Arena>(arena_bytes(options));
+  weights_ = std::make_unique<WeightUpload>(*arena_, stream_);
+}
+
+void* CudaDevice::allocate(size_t bytes, const char* what) { return arena_->allocate(bytes, what); }
+
+size_t CudaDevice::matrix_elements(const Matrix& matrix) const {
+  if (matrix.kind == Matrix::Kind::expert_gate_up || matrix.kind == Matrix::Kind::expert_down)
+    return static_cast<size_t>(PackedWeight{matrix.out_features, matrix.in_features}.elements());
+  return static_cast<size_t>(matrix.out_features * matrix.in_features);
+}
+
+Matrix CudaDevice::matrix(Matrix::Kind kind, int64_t count, int64_t out_features, int64_t in_features,
+                          const char* what) {
+  Matrix matrix{kind, nullptr, count, out_features, in_features};
+  const size_t bytes = static_cast<size_t>(count) * matrix_elements(matrix) * size_of(dtype());
+  matrix.data = allocate(bytes, what);
+  CUDA_CHECK(cudaMemsetAsync(matrix.data, 0, bytes, stream_));  // a packed matrix's padding must be zero
+  return matrix;
+}
+
+void CudaDevice::load(const Matrix& matrix, int64_t index, int64_t row0, const HostMatrix& part) {
+  const bool packed = matrix.kind == Matrix::Kind::expert_gate_up || matrix.kind == Matrix::Kind::expert_down;
+  weights_->rows(
+      {.dst = static_cast<char*>(matrix.data) +
+              static_cast<size_t>(index) * matrix_elements(matrix) * size_of(dtype()),
+       .dtype = dtype(),
+       .row0 = row0,
+       .interleave =
+           matrix.kind == Matrix::Kind::expert_gate_up ? static_cast<int32_t>(PackedWeight::kGateUpUnit) : 0,
+       .half = matrix.out_features / 2,
+       .packed_rows = packed ? matrix.out_features : 0},
+      part);
+}
+
+void CudaDevice::load(const Tensor& tensor, int64_t row0, const HostMatrix& part) {
+  weights_->rows({.dst = tensor.data, .dtype = tensor.dtype, .row0 = row0}, part);
+}
+
+std::vector<MemoryUse> CudaDevice::memory_table() const {
+  std::vector<MemoryUse> table = arena_->uses();
+  table.push_back({"not used", arena_->free_bytes()});
+  return table;
+}
+
+std::vector<DeviceProcess> CudaDevice::processes() const { return nvml_compute_processes(uuid_); }
+
+void CudaDevice::copy_to_device(void* device, const void* host, size_t bytes) {
+  CUDA_CHECK(cudaMemcpyAsync(device, host, bytes, cudaMemcpyHostToDevice, stream_));
+}
+
+void CudaDevice::copy_to_host(void* host, const void* device, size_t bytes) {
+  CUDA_CHECK(cudaMemcpyAsync(host, device, bytes, cudaMemcpyDeviceToHost, stream_));
+  synchronize();
+}
+
+void CudaDevice::synchronize() { CUDA_CHECK(cudaStreamSynchronize(stream_)); }
+
+void CudaDevice::run(const StepShape& shape, const std::function<void()>& body) {
+  if (options_.graphs)
+    graphs_.run(shape, body);
+  else
+    body();
+}
+
+}  // namespace moerun

@@ -1,0 +1,76 @@
+#pragma once
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "device/cuda/cuda_graphs.h"
+#include "device/cuda/cuda_memory.h"
+#include "device/cuda/cuda_plan.h"
+#include "device/cuda/cuda_upload.h"
+#include "device/cuda_device.h"
+#include "moerun/device.h"
+
+namespace moerun {
+
+/// A Hopper GPU. Operations are launches of kernels/cuda on one stream; what they need beyond their arguments
+/// is set aside by `reserve`.
+class CudaDevice : public Device {
+ public:
+  explicit CudaDevice(const CudaOptions& options);
+  ~CudaDevice() override;
+
+  std::string name() const override { return name_; }
+  std::string uuid() const override { return uuid_; }
+  DType dtype() const override { return options_.dtype; }
+  cudaStream_t stream() const { return stream_; }
+
+  void* allocate(size_t bytes, const char* what) override;
+  Matrix matrix(Matrix::Kind kind, int64_t count, int64_t out_features, int64_t in_features,
+                const char* what) override;
+  void load(const Matrix& matrix, int64_t index, int64_t row0, const HostMatrix& part) override;
+  void load(const Tensor& tensor, int64_t row0, const HostMatrix& part) override;
+  size_t free_bytes() const override { return arena_->free_bytes(); }
+  std::vector<MemoryUse> memory_table() const override;
+  std::vector<DeviceProcess> processes() const override;
+  void reserve(const StepLimits& limits) override;
+  void copy_to_device(void* device, const void* host, size_t bytes) override;
+  void copy_to_host(void* host, const void* device, size_t bytes) override;
+  void synchronize() override;
+
+  void run(const StepShape& shape, const std::function<void()>& body) override;
+  DevicePlan upload(const StepPlan& plan) override;
+  void embed(const Tensor& table, Ints tokens, Tensor out) override;
+  void rms_norm(Tensor x, const Tensor& weight, float eps, Tensor out) override;
+  void add_rms_norm(Tensor residual, Tensor delta, const Tensor& weight, float eps, Tensor out) override;
+  void linear(Tensor x, const Matrix& w, const Tensor* bias, Tensor out) override;
+  void linear_tree(Tensor x, const Matrix& w, int32_t chunks, Tensor out) override;
+  void rope_and_cache(const DevicePlan& plan, const RopeArgs& args) override;
+  void attention(const DevicePlan& plan, const AttentionArgs& args) override;
+  void silu_mul(Tensor gate_up, Tensor out) override;
+  void router(const RouterArgs& args) override;
+  void expert_ffn(const ExpertFfnArgs& args) override;
+  void gather_rows(Tensor x, std::span<const int32_t> rows, Tensor out) override;
+  void tree_sum(Tensor shards, int32_t num_shards, Tensor out) override;
+  std::vector<TokenResult> sample(Tensor logits, std::span<const LogitRow> rows,
+                                  const StepPlan& plan) override;
+
+ private:
+  struct Workspace;  ///< what `reserve` sets aside
+
+  size_t matrix_elements(const Matrix& matrix) const;
+
+  // In this order: the GPU is chosen before anything else touches CUDA, the stream outlives what is enqueued
+  // on it, the arena what points into it.
+  CudaOptions options_;
+  cudaDeviceProp properties_;
+  std::string name_, uuid_;
+  Stream stream_;
+  std::unique_ptr<Arena> arena_;
+  std::unique_ptr<WeightUpload> weights_;
+  std::unique_ptr<PlanUpload> plans_;
+  std::unique_ptr<Workspace> workspace_;
+  GraphCache graphs_;
+};
+
+}  // namespace moerun
