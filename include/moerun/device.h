@@ -225,6 +225,8 @@ class Device {
   /// binary tree: the same bits as `chunks/T` parts on each of T ranks followed by
   /// Collective::reduce_scatter.
   virtual void linear_tree(Tensor x, const Matrix& w, int32_t chunks, Tensor out) = 0;
+  /// Every row of x += bias [1, cols], rounded to dtype.
+  virtual void add_bias(Tensor x, const Tensor& bias) = 0;
   virtual void rope_and_cache(const DevicePlan& plan, const RopeArgs& args) = 0;
   virtual void attention(const DevicePlan& plan, const AttentionArgs& args) = 0;
   /// out = silu(gate)·up of gate_up [n, 2·I], laid out as a `Kind::gate_up` matrix leaves it.

@@ -161,6 +161,7 @@ void expert_ffn(const ExpertFfnArgs& args, ExpertFfnScratch& scratch) {
     }
     cut_into_spans(ids, elsewhere, spans);
     int64_t row = args.partial_offsets ? args.partial_offsets[token] : token;
+    if (spans.empty() && !args.partial_offsets) std::fill_n(args.out + row * args.hidden, args.hidden, 0.0F);
     for (const ExpertSpan& span : spans)
       if (!elsewhere[static_cast<size_t>(span.first)])
         tree_sum(ids, rows, span.first, span.last, args.out + row++ * args.hidden);

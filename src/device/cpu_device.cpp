@@ -116,8 +116,11 @@ class CpuDevice : public Device {
 
   void linear(Tensor x, const Matrix& w, const Tensor* bias, Tensor out) override {
     product(x, w, 0, w.in_features, floats(out));
-    if (!bias) return;
-    for (int64_t row = 0; row < out.rows; ++row) cpu::add(floats(out) + row * out.cols, floats(*bias), out.cols);
+    if (bias) add_bias(out, *bias);
+  }
+
+  void add_bias(Tensor x, const Tensor& bias) override {
+    for (int64_t row = 0; row < x.rows; ++row) cpu::add(floats(x) + row * x.cols, floats(bias), x.cols);
   }
 
   void linear_tree(Tensor x, const Matrix& w, int32_t chunks, Tensor out) override {
