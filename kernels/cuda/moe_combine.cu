@@ -29,8 +29,8 @@ struct Order {
 __device__ void order_pairs(const MoeCombineArgs& args, int32_t token, Order& order) {
   const int lane = threadIdx.x;
   const bool used = lane < args.k;
-  const int32_t id = used ? args.topk_ids[token * args.k + lane] : 0;
-  const bool local = used && args.local_slot[id] >= 0;
+  const int32_t id = used ? args.topk_ids[token * args.k + lane] : -1;
+  const bool local = id >= 0 && args.local_slot[id] >= 0;
   int rank = 0;
   int pure_level =
       kSpanEnd - 1;  // of the largest subtree around `id` that holds no foreign expert of this token
@@ -38,7 +38,8 @@ __device__ void order_pairs(const MoeCombineArgs& args, int32_t token, Order& or
     const int32_t other = __shfl_sync(kFullMask, id, i);
     const bool other_local = __shfl_sync(kFullMask, local, i);
     if (other_local && other < id) ++rank;
-    if (!other_local && args.partial_offsets) pure_level = min(pure_level, meeting_level(id, other) - 1);
+    if (other >= 0 && !other_local && args.partial_offsets)
+      pure_level = min(pure_level, meeting_level(id, other) - 1);
   }
   int level = kSpanEnd;
   for (int i = 0; i < args.k; ++i) {

@@ -12,7 +12,7 @@ namespace moerun {
 struct MoeCombineArgs {
   DType dtype = DType::bfloat16;
   const void* y = nullptr;            ///< [num_tokens · k, hidden] weight·y of each pair, rounded to dtype
-  const int32_t* topk_ids = nullptr;  ///< [num_tokens, k] global expert ids, any order, no id twice
+  const int32_t* topk_ids = nullptr;  ///< [num_tokens, k] global expert ids, any order, no id twice but −1
   const int32_t* local_slot = nullptr;  ///< [num_experts]; pairs of experts with −1 are not in y
   /// Null: out is [num_tokens, hidden], the sum over all local experts of a token (zero where it has none).
   /// Else [num_tokens + 1]: token t's partial sums, one for each largest subtree whose experts are all local,

@@ -44,7 +44,7 @@ __device__ int32_t total_pairs(const MoePermuteArgs& args) {
 __device__ int32_t local_expert(const MoePermuteArgs& args, int32_t pair, int32_t end, int lane) {
   if (pair >= end) return -1 - lane;
   const int32_t expert = args.topk_ids[pair];
-  return args.local_slot[expert] >= 0 ? expert : -1 - lane;
+  return expert >= 0 && args.local_slot[expert] >= 0 ? expert : -1 - lane;
 }
 
 /// counts[warp][expert] of the block's chunk.
