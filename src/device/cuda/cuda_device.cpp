@@ -90,6 +90,8 @@ CudaDevice::CudaDevice(const CudaOptions& options)
   weights_ = std::make_unique<WeightUpload>(*arena_, stream_);
 }
 
+CudaDevice::~CudaDevice() { cudaStreamSynchronize(stream_); }  // what is enqueued still uses the members
+
 void* CudaDevice::allocate(size_t bytes, const char* what) { return arena_->allocate(bytes, what); }
 
 size_t CudaDevice::matrix_elements(const Matrix& matrix) const {

@@ -6,8 +6,8 @@
 
 #include "device/cuda/cuda_graphs.h"
 #include "device/cuda/cuda_memory.h"
-#include "device/cuda/cuda_plan.h"
 #include "device/cuda/cuda_upload.h"
+#include "device/cuda/cuda_workspace.h"
 #include "device/cuda_device.h"
 #include "moerun/device.h"
 
@@ -45,6 +45,7 @@ class CudaDevice : public Device {
   void add_rms_norm(Tensor residual, Tensor delta, const Tensor& weight, float eps, Tensor out) override;
   void linear(Tensor x, const Matrix& w, const Tensor* bias, Tensor out) override;
   void linear_tree(Tensor x, const Matrix& w, int32_t chunks, Tensor out) override;
+  void add_bias(Tensor x, const Tensor& bias) override;
   void rope_and_cache(const DevicePlan& plan, const RopeArgs& args) override;
   void attention(const DevicePlan& plan, const AttentionArgs& args) override;
   void silu_mul(Tensor gate_up, Tensor out) override;
@@ -56,7 +57,8 @@ class CudaDevice : public Device {
                                   const StepPlan& plan) override;
 
  private:
-  struct Workspace;  ///< what `reserve` sets aside
+  /// What `reserve` sets aside. Throws Error when it was not called.
+  CudaWorkspace& workspace();
 
   size_t matrix_elements(const Matrix& matrix) const;
 
@@ -68,8 +70,7 @@ class CudaDevice : public Device {
   Stream stream_;
   std::unique_ptr<Arena> arena_;
   std::unique_ptr<WeightUpload> weights_;
-  std::unique_ptr<PlanUpload> plans_;
-  std::unique_ptr<Workspace> workspace_;
+  std::unique_ptr<CudaWorkspace> workspace_;
   GraphCache graphs_;
 };
 

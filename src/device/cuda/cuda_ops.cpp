@@ -1,0 +1,195 @@
+// The operations of the CUDA device: each checks what it is given and launches kernels on the device's
+// stream.
+#include <algorithm>
+
+#include "device/cuda/cuda_device.h"
+#include "kernels/cuda/elementwise.h"
+#include "kernels/cuda/gather_rows.h"
+#include "kernels/cuda/grouped_gemm.h"
+#include "kernels/cuda/moe_combine.h"
+#include "kernels/cuda/norms.h"
+#include "kernels/cuda/router.h"
+
+namespace moerun {
+
+CudaWorkspace& CudaDevice::workspace() {
+  if (!workspace_)
+    throw Error("the CUDA device was asked for an operation before its workspace was reserved");
+  return *workspace_;
+}
+
+void CudaDevice::reserve(const StepLimits& limits) {
+  workspace_ = std::make_unique<CudaWorkspace>(*arena_, stream_, dtype(), limits);
+}
+
+DevicePlan CudaDevice::upload(const StepPlan& plan) { return workspace().plans.upload(plan); }
+
+void CudaDevice::embed(const Tensor& table, Ints tokens, Tensor out) {
+  launch_gather_rows({.src = table.data,
+                      .indices = tokens.data,
+                      .out = out.data,
+                      .rows = out.rows,
+                      .row_bytes = static_cast<int64_t>(table.row_bytes())},
+                     stream_);
+}
+
+void CudaDevice::gather_rows(Tensor x, std::span<const int32_t> rows, Tensor out) {
+  launch_gather_rows({.src = x.data,
+                      .indices = workspace().indices.upload(rows),
+                      .out = out.data,
+                      .rows = static_cast<int64_t>(rows.size()),
+                      .row_bytes = static_cast<int64_t>(x.row_bytes())},
+                     stream_);
+}
+
+void CudaDevice::rms_norm(Tensor x, const Tensor& weight, float eps, Tensor out) {
+  launch_rms_norm({.dtype = dtype(),
+                   .x = x.data,
+                   .weight = weight.data,
+                   .out = out.data,
+                   .rows = x.rows,
+                   .cols = static_cast<int32_t>(x.cols),
+                   .eps = eps},
+                  stream_);
+}
+
+void CudaDevice::add_rms_norm(Tensor residual, Tensor delta, const Tensor& weight, float eps, Tensor out) {
+  launch_rms_norm({.dtype = dtype(),
+                   .x = delta.data,
+                   .residual = residual.data,
+                   .weight = weight.data,
+                   .out = out.data,
+                   .rows = residual.rows,
+                   .cols = static_cast<int32_t>(residual.cols),
+                   .eps = eps},
+                  stream_);
+}
+
+void CudaDevice::linear(Tensor x, const Matrix& w, const Tensor* bias, Tensor out) {
+  workspace().products.run({.x = x.data,
+                            .w = w.data,
+                            .bias = bias ? bias->data : nullptr,
+                            .out = out.data,
+                            .out_dtype = out.dtype,
+                            .rows = x.rows,
+                            .out_features = w.out_features,
+                            .in_features = w.in_features});
+}
+
+void CudaDevice::linear_tree(Tensor x, const Matrix& w, int32_t chunks, Tensor out) {
+  if (chunks == 1) return linear(x, w, nullptr, out);
+  if (w.in_features % chunks != 0)
+    throw Error(fmt::format("{} columns do not divide into {} chunks", w.in_features, chunks));
+  CudaWorkspace& room = workspace();
+  const auto rows_at_once =
+      static_cast<int64_t>(room.parts_bytes / (static_cast<size_t>(chunks) * out.row_bytes()));
+  if (rows_at_once == 0)
+    throw Error(
+        fmt::format("a product of {} parts of {} columns does not fit its workspace", chunks, out.cols));
+  for (int64_t begin = 0; begin < x.rows; begin += rows_at_once) {
+    const int64_t end = std::min(x.rows, begin + rows_at_once);
+    const Tensor sums = out.slice(begin, end);
+    room.products.run({.x = x.slice(begin, end).data,
+                       .w = w.data,
+                       .out = room.parts,
+                       .out_dtype = out.dtype,
+                       .rows = end - begin,
+                       .out_features = w.out_features,
+                       .in_features = w.in_features,
+                       .parts = chunks});
+    tree_sum({room.parts, out.dtype, chunks * sums.rows, sums.cols}, chunks, sums);
+  }
+}
+
+void CudaDevice::add_bias(Tensor x, const Tensor& bias) {
+  launch_add_bias({.dtype = dtype(), .x = x.data, .bias = bias.data, .rows = x.rows, .cols = x.cols},
+                  stream_);
+}
+
+void CudaDevice::silu_mul(Tensor gate_up, Tensor out) {
+  launch_silu_mul(
+      {.dtype = dtype(), .gate_up = gate_up.data, .out = out.data, .rows = out.rows, .width = out.cols},
+      stream_);
+}
+
+void CudaDevice::tree_sum(Tensor shards, int32_t num_shards, Tensor out) {
+  launch_tree_sum({.dtype = dtype(),
+                   .shards = shards.data,
+                   .out = out.data,
+                   .count = out.rows * out.cols,
+                   .num_shards = num_shards},
+                  stream_);
+}
+
+void CudaDevice::router(const RouterArgs& args) {
+  launch_moe_router({.dtype = dtype(),
+                     .x = args.x.data,
+                     .gate = args.gate.data,
+                     .num_tokens = static_cast<int32_t>(args.x.rows),
+                     .hidden = static_cast<int32_t>(args.x.cols),
+                     .num_experts = static_cast<int32_t>(args.gate.rows),
+                     .k = args.num_experts_per_tok,
+                     .norm_topk_prob = args.norm_topk_prob,
+                     .topk_ids = args.topk_ids.data,
+                     .topk_weights = static_cast<float*>(args.topk_weights.data)},
+                    stream_);
+}
+
+void CudaDevice::expert_ffn(const ExpertFfnArgs& args) {
+  CudaWorkspace& room = workspace();
+  const auto k = static_cast<int32_t>(args.in.topk_weights.cols);
+  const auto hidden = static_cast<int32_t>(args.in.x.cols),
+             intermediate = static_cast<int32_t>(args.down->in_features);
+  const auto num_experts = static_cast<int32_t>(args.slots->local_slot.size);
+  if (k > room.limits.num_experts_per_tok || hidden > room.limits.hidden_size ||
+      intermediate > room.limits.moe_intermediate_size || num_experts > room.limits.num_experts)
+    throw Error(fmt::format("experts of {} × {}, {} of {} a token, are larger than what room was made for",
+                            hidden, intermediate, k, num_experts));
+  for (int64_t begin = 0; begin < args.in.x.rows; begin += room.expert_tokens) {
+    const int64_t end = std::min(args.in.x.rows, begin + room.expert_tokens);
+    const auto num_tokens = static_cast<int32_t>(end - begin);
+    const int32_t* const topk_ids = args.in.topk_ids.data + begin * k;
+    const int32_t tile_rows = grouped_gemm_tile_rows(num_tokens, k, num_experts);
+    launch_moe_permute({.topk_ids = topk_ids,
+                        .topk_weights = static_cast<const float*>(args.in.topk_weights.data) + begin * k,
+                        .local_slot = args.slots->local_slot.data,
+                        .num_tokens = num_tokens,
+                        .k = k,
+                        .num_experts = num_experts,
+                        .tile_rows = tile_rows,
+                        .plan = room.experts},
+                       stream_);
+    launch_grouped_gemm({.dtype = dtype(),
+                         .x = args.in.x.slice(begin, end).data,
+                         .gate_up = args.gate_up->data,
+                         .down = args.down->data,
+                         .h = room.expert_h,
+                         .y = room.expert_y,
+                         .plan = room.experts,
+                         .k = k,
+                         .hidden = hidden,
+                         .intermediate = intermediate,
+                         .tile_rows = tile_rows,
+                         .num_sms = properties_.multiProcessorCount},
+                        stream_);
+    // Rows of partial sums count from the step's first one; rows of tokens from this part's.
+    launch_moe_combine(
+        {.dtype = dtype(),
+         .y = room.expert_y,
+         .topk_ids = topk_ids,
+         .local_slot = args.slots->local_slot.data,
+         .partial_offsets = args.partial_offsets.data ? args.partial_offsets.data + begin : nullptr,
+         .out = args.partial_offsets.data ? args.out.data : args.out.slice(begin, end).data,
+         .num_tokens = num_tokens,
+         .k = k,
+         .hidden = hidden},
+        stream_);
+  }
+}
+
+std::vector<TokenResult> CudaDevice::sample(Tensor logits, std::span<const LogitRow> rows,
+                                            const StepPlan& plan) {
+  return workspace().sampler.sample(logits, rows, plan);
+}
+
+}  // namespace moerun

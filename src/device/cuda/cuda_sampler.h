@@ -1,0 +1,39 @@
+#pragma once
+#include <span>
+#include <vector>
+
+#include "device/cuda/cuda_memory.h"
+#include "moerun/device.h"
+#include "moerun/plan.h"
+
+namespace moerun {
+
+/// Draws tokens on the GPU: the rows' options and histories go up, the results come back through pinned
+/// memory. The one wait of a step. Thread contract: the engine thread.
+class Sampler {
+ public:
+  Sampler(Arena& arena, cudaStream_t stream, const StepLimits& limits);
+  std::vector<TokenResult> sample(Tensor logits, std::span<const LogitRow> rows, const StepPlan& plan);
+
+ private:
+  /// The bytes of one transfer: rows, then seen and banned ids, then counts.
+  struct Layout {
+    int64_t rows = 0, ids = 0;
+    size_t ids_at() const { return static_cast<size_t>(rows) * sizeof(LogitRow); }
+    size_t counts_at() const { return ids_at() + static_cast<size_t>(ids) * 4; }
+    size_t bytes() const { return counts_at() + static_cast<size_t>(ids) * 4; }
+  };
+  /// As many of the first rows as there is room for.
+  size_t group(std::span<const LogitRow> rows) const;
+  void run(Tensor logits, std::span<const LogitRow> rows, const StepPlan& plan,
+           std::vector<TokenResult>& results);
+
+  cudaStream_t stream_;
+  Layout room_;
+  char* device_;
+  float* saved_;
+  void* device_results_;
+  PinnedBuffer host_, host_results_;
+};
+
+}  // namespace moerun
