@@ -1,12 +1,21 @@
-#The operations on the GPU against their CPU twins.Not in SUITES : `make test` runs where there is no GPU.
-GPU_OBJ := $(call obj,$(wildcard tests/gpu/*.cpp))
+# The operations on the GPU against their CPU twins. Not in SUITES: `make test` runs where there is no GPU.
+GPU_OBJ   := $(call obj,$(wildcard tests/gpu/*.cpp))
+BENCH_OBJ := $(call obj,tests/bench/ops_bench.cpp)
 $(GPU_OBJ): CPPFLAGS += $(CUDA_INC)
 $(BUILD)/tests/gpu: $(GPU_OBJ) $(call obj,tests/unit/main.cpp) $(HOST_OBJ) $(CUDA_OBJ)
 	@mkdir -p $(@D)
 	@echo "  LINK  $@"
 	@$(CXX) $(LDFLAGS) $^ $(CUDA_LIBS) $(LIBS) $(CATCH_LIBS) -o $@
 
+$(BUILD)/tests/ops_bench: $(BENCH_OBJ) $(HOST_OBJ) $(CUDA_OBJ)
+	@mkdir -p $(@D)
+	@echo "  LINK  $@"
+	@$(CXX) $(LDFLAGS) $^ $(CUDA_LIBS) $(LIBS) -o $@
+
 test-gpu: $(BUILD)/tests/gpu ## every operation on this machine's GPU against its CPU twin (needs a Hopper GPU)
 	@tests/run-suite gpu $<
-.PHONY: test-gpu
--include $(patsubst %.o,%.d,$(GPU_OBJ))
+
+bench-ops: $(BUILD)/tests/ops_bench ## every operation's time on this machine's GPU, and its percent of the bound
+	@$<
+.PHONY: test-gpu bench-ops
+-include $(patsubst %.o,%.d,$(GPU_OBJ) $(BENCH_OBJ))

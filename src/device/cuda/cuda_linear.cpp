@@ -105,6 +105,15 @@ void LinearProducts::run(const Product& product) {
   if (!found->second.library || !launch(product, found->second.algorithm)) launch_ordered(product, false);
 }
 
+LinearProducts::Counts LinearProducts::counts() const {
+  Counts counts;
+  for (const auto& [shape, choice] : choices_) {
+    ++counts.classes;
+    counts.by_library += choice.library;
+  }
+  return counts;
+}
+
 LinearProducts::Choice LinearProducts::choose(const Product& product, const Shape& shape) {
   cudaStreamCaptureStatus capturing = cudaStreamCaptureStatusNone;
   CUDA_CHECK(cudaStreamIsCapturing(stream_, &capturing));

@@ -37,6 +37,12 @@ class LinearProducts {
   /// Throws Error. The first product of a class waits for the GPU, so it cannot be recorded into a graph.
   void run(const Product& product);
 
+  /// Classes of shapes so far, and those of them that the library computes.
+  struct Counts {
+    int64_t classes = 0, by_library = 0;
+  };
+  Counts counts() const;
+
  private:
   struct Shape {
     int64_t row_class, out_features, in_features;

@@ -1,0 +1,236 @@
+// Times the CUDA device's operations with the layer shapes of Qwen3-30B-A3B, each as time and percent of its
+// bound: bytes over read bandwidth or operations over the matrix rate, whichever is longer. Operations are
+// recorded as a graph of several, on different weights, so that neither launches nor the cache flatter them.
+//
+// Usage: ops_bench [GB/s TFLOP/s]   (the machine's ceilings; default those of one H100 80GB, PEERS in
+// kernels/README.md)
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cstdio>
+#include <cstdlib>
+#include <functional>
+#include <numeric>
+#include <random>
+
+#include "device/cuda_device.h"
+#include "moerun/error.h"
+
+using namespace moerun;
+
+namespace {
+
+constexpr int64_t kHidden = 2048, kHeads = 32, kKvHeads = 4, kHeadDim = 128, kExperts = 128, kTopK = 8,
+                  kWidth = 768, kVocab = 151936, kMaxTokens = 16384, kCopies = 4;
+constexpr int64_t kQkv = (kHeads + 2 * kKvHeads) * kHeadDim, kAttention = kHeads * kHeadDim;
+const std::vector<int64_t> kTokens{1, 16, 64, 256, 1024, 4096, 16384};
+
+struct Ceilings {
+  double bytes_a_second = 3.09e12, flop_a_second = 753e12;
+};
+
+class Bench {
+ public:
+  explicit Bench(const Ceilings& ceilings)
+      : ceilings_(ceilings),
+        device_(make_cuda_device({.dtype = DType::bfloat16, .gpu_memory_utilization = 0.9})) {
+    device_->reserve({.max_num_batched_tokens = kMaxTokens,
+                      .max_num_seqs = 512,
+                      .max_model_len = 4096,
+                      .max_routed_tokens = kMaxTokens,
+                      .max_logit_rows = 512,
+                      .num_heads = kHeads,
+                      .num_kv_heads = kKvHeads,
+                      .head_dim = kHeadDim,
+                      .hidden_size = kHidden,
+                      .vocab_size = kVocab,
+                      .num_experts = kExperts,
+                      .num_experts_per_tok = kTopK,
+                      .num_local_experts = kExperts,
+                      .moe_intermediate_size = kWidth});
+  }
+  Device& device() { return *device_; }
+
+  Tensor random(int64_t rows, int64_t cols, float scale, DType dtype = DType::bfloat16) {
+    const Tensor tensor = device_->tensor(rows, cols, dtype, "bench");
+    device_->load(tensor, 0, dummy(rows, cols, scale));
+    return tensor;
+  }
+  Matrix random_matrix(Matrix::Kind kind, int64_t count, int64_t out_features, int64_t in_features) {
+    const Matrix matrix = device_->matrix(kind, count, out_features, in_features, "bench");
+    for (int64_t i = 0; i < count; ++i) device_->load(matrix, i, 0, dummy(out_features, in_features, 0.05F));
+    return matrix;
+  }
+
+  /// `op(i)` for i < kCopies as one graph.
+  void time(const std::string& name, int64_t tokens, double bytes, double flop,
+            const std::function<void(int64_t)>& op) {
+    ++shape_.num_tokens;  // a graph of its own
+    const auto step = [&] {
+      device_->run(shape_, [&] {
+        for (int64_t i = 0; i < kCopies; ++i) op(i);
+      });
+    };
+    report(name, tokens, bytes, flop, seconds(step) / kCopies);
+  }
+  void time_host(const std::string& name, int64_t tokens, double bytes, const std::function<void()>& op) {
+    report(name, tokens, bytes, 0, seconds(op));
+  }
+
+ private:
+  HostMatrix dummy(int64_t rows, int64_t cols, float scale) {
+    return {.rows = rows,
+            .cols = cols,
+            .row_stride = cols,
+            .dummy = {.key = ++key_ * 0x9E3779B97F4A7C15ull, .scale = scale}};
+  }
+  double seconds(const std::function<void()>& step) {
+    using Clock = std::chrono::steady_clock;
+    for (int i = 0; i < 3; ++i) step();
+    std::vector<double> times;
+    for (int round = 0; round < 5; ++round) {
+      device_->synchronize();
+      constexpr int kRepeats = 5;
+      const Clock::time_point begin = Clock::now();
+      for (int i = 0; i < kRepeats; ++i) step();
+      device_->synchronize();
+      times.push_back(std::chrono::duration<double>(Clock::now() - begin).count() / kRepeats);
+    }
+    std::sort(times.begin(), times.end());
+    return times[times.size() / 2];
+  }
+  void report(const std::string& name, int64_t tokens, double bytes, double flop, double seconds) {
+    const double bound = std::max(bytes / ceilings_.bytes_a_second, flop / ceilings_.flop_a_second);
+    fmt::print("{:<28} {:>6}  {:>9.1f} us  {:>5.1f}%\n", name, tokens, seconds * 1e6, 100 * bound / seconds);
+    std::fflush(stdout);
+  }
+
+  Ceilings ceilings_;
+  std::unique_ptr<Device> device_;
+  StepShape shape_;
+  uint64_t key_ = 0;
+};
+
+void dense(Bench& bench) {
+  Device& device = bench.device();
+  std::vector<Tensor> x, wide;
+  std::vector<Matrix> qkv, output;
+  for (int64_t i = 0; i < kCopies; ++i) {
+    x.push_back(bench.random(kMaxTokens, kHidden, 1));
+    wide.push_back(bench.random(kMaxTokens, kQkv, 1));
+    qkv.push_back(bench.random_matrix(Matrix::Kind::plain, 1, kQkv, kHidden));
+    output.push_back(bench.random_matrix(Matrix::Kind::plain, 1, kHidden, kAttention));
+  }
+  const Tensor residual = bench.random(kMaxTokens, kHidden, 1), weight = bench.random(1, kHidden, 1);
+  const auto at = [](const std::vector<Tensor>& tensors, int64_t i, int64_t n) {
+    return tensors[static_cast<size_t>(i)].first(n);
+  };
+  const auto narrow = [&](int64_t i, int64_t n) {
+    Tensor tensor = wide[static_cast<size_t>(i)];
+    tensor.cols = kAttention;
+    return tensor.first(n);
+  };
+  for (const int64_t n : kTokens) {
+    const auto rows = static_cast<double>(n);
+    bench.time("add_rms_norm", n, rows * kHidden * 2 * 4, 0, [&](int64_t i) {
+      device.add_rms_norm(residual.first(n), at(x, i, n), weight, 1e-6F, at(x, (i + 1) % kCopies, n));
+    });
+    bench.time(
+        "linear qkv", n, 2.0 * (kQkv * kHidden + rows * (kQkv + kHidden)), 2.0 * rows * kQkv * kHidden,
+        [&](int64_t i) { device.linear(at(x, i, n), qkv[static_cast<size_t>(i)], nullptr, at(wide, i, n)); });
+    for (const int32_t chunks : {1, 4})
+      bench.time(fmt::format("linear_tree output, {}", chunks), n,
+                 2.0 * (kAttention * kHidden + rows * (kAttention + kHidden)),
+                 2.0 * rows * kAttention * kHidden, [&](int64_t i) {
+                   device.linear_tree(narrow(i, n), output[static_cast<size_t>(i)], chunks, at(x, i, n));
+                 });
+  }
+}
+
+void experts(Bench& bench) {
+  Device& device = bench.device();
+  std::vector<Matrix> gate_up, down;
+  std::vector<Tensor> gates;
+  constexpr int64_t kLayers = 2;  // 2.4 GB: far more than the cache
+  for (int64_t i = 0; i < kLayers; ++i) {
+    gate_up.push_back(bench.random_matrix(Matrix::Kind::expert_gate_up, kExperts, 2 * kWidth, kHidden));
+    down.push_back(bench.random_matrix(Matrix::Kind::expert_down, kExperts, kHidden, kWidth));
+    gates.push_back(bench.random(kExperts, kHidden, 0.05F));
+  }
+  ExpertSlots slots;
+  slots.host_local_slot.resize(kExperts);
+  std::iota(slots.host_local_slot.begin(), slots.host_local_slot.end(), 0);
+  slots.num_local = kExperts;
+  slots.local_slot = device.ints(kExperts, "bench");
+  device.copy_to_device(slots.local_slot.data, slots.host_local_slot.data(), kExperts * 4);
+  const Tensor x = bench.random(kMaxTokens, kHidden, 1), out = bench.random(kMaxTokens, kHidden, 1);
+  const Ints ids = device.ints(kMaxTokens * kTopK, "bench");
+  const Tensor weights = device.tensor(kMaxTokens, kTopK, DType::float32, "bench");
+  for (const int64_t n : kTokens) {
+    const auto rows = static_cast<double>(n);
+    const auto route = [&](int64_t i) {
+      device.router({.x = x.first(n),
+                     .gate = gates[static_cast<size_t>(i % kLayers)],
+                     .num_experts_per_tok = kTopK,
+                     .norm_topk_prob = true,
+                     .topk_ids = {ids.data, n * kTopK},
+                     .topk_weights = weights.first(n)});
+    };
+    bench.time("router", n, 2.0 * rows * kHidden, 2.0 * rows * kHidden * kExperts, route);
+    const double hit = static_cast<double>(kExperts) * (1 - std::pow(1 - 1.0 / (kExperts / kTopK), rows));
+    bench.time("expert_ffn", n, hit * 3 * kWidth * kHidden * 2 + rows * kHidden * 2 * 2,
+               2.0 * rows * kTopK * 3 * kWidth * kHidden, [&](int64_t i) {
+                 const auto layer = static_cast<size_t>(i % kLayers);
+                 device.expert_ffn({.in = {x.first(n), {ids.data, n * kTopK}, weights.first(n)},
+                                    .gate_up = &gate_up[layer],
+                                    .down = &down[layer],
+                                    .slots = &slots,
+                                    .out = out.first(n)});
+               });
+  }
+}
+
+void logits(Bench& bench) {
+  Device& device = bench.device();
+  const Matrix head = bench.random_matrix(Matrix::Kind::plain, 1, kVocab, kHidden);
+  const Tensor x = bench.random(512, kHidden, 1), out = device.tensor(512, kVocab, DType::float32, "bench");
+  for (const int64_t n : {1, 16, 64, 256, 512}) {
+    const auto count = static_cast<double>(n);
+    bench.time("linear lm_head, float32", n, 2.0 * kVocab * kHidden + 4.0 * count * kVocab,
+               2.0 * count * kVocab * kHidden,
+               [&](int64_t) { device.linear(x.first(n), head, nullptr, out.first(n)); });
+    StepPlan plan;
+    std::vector<LogitRow> rows(static_cast<size_t>(n));
+    const auto sample = [&](const char* name) {
+      bench.time_host(name, n, 4.0 * count * kVocab, [&] { device.sample(out.first(n), rows, plan); });
+    };
+    sample("sample, greedy");
+    for (LogitRow& row : rows) row.temperature = 0.8F;
+    sample("sample, temperature");
+    for (LogitRow& row : rows) row.top_p = 0.95F;
+    sample("sample, top_p");
+    for (LogitRow& row : rows) row.top_k = 50;
+    sample("sample, top_k and top_p");
+    for (LogitRow& row : rows) row = {.num_top_logprobs = 5};
+    sample("sample, greedy, 5 logprobs");
+  }
+}
+
+}  // namespace
+
+int main(int argc, char** argv) try {
+  Ceilings ceilings;
+  if (argc == 3) ceilings = {std::atof(argv[1]) * 1e9, std::atof(argv[2]) * 1e12};
+  Bench bench(ceilings);
+  fmt::print("{}: percent of max(bytes / {:.0f} GB/s, operations / {:.0f} TFLOP/s)\n", bench.device().name(),
+             ceilings.bytes_a_second / 1e9, ceilings.flop_a_second / 1e12);
+  fmt::print("{:<28} {:>6}  {:>12}  {:>6}\n", "operation", "tokens", "time", "bound");
+  experts(bench);
+  dense(bench);
+  logits(bench);
+  return 0;
+} catch (const std::exception& error) {
+  fmt::print(stderr, "ops_bench: {}\n", error.what());
+  return 1;
+}

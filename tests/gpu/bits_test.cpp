@@ -1,0 +1,186 @@
+// Invariant 1 on the GPU: a row's bits are the same alone, among others, and wherever it stands.
+#include <algorithm>
+#include <cstring>
+#include <numeric>
+
+#include "device/cuda/cuda_linear.h"
+#include "device/cuda_device.h"
+#include "tests/catch.h"
+#include "tests/gpu/side.h"
+
+using namespace moerun;
+using namespace moerun::test;
+
+namespace {
+
+constexpr int64_t kRows = 700, kHidden = 2048, kVocab = 4099;
+/// Where a smaller step begins and ends.
+constexpr std::pair<int64_t, int64_t> kParts[] = {{0, 1},     {699, 700}, {13, 15},
+                                                  {100, 137}, {256, 512}, {1, 700}};
+
+StepLimits limits() {
+  return {.max_num_batched_tokens = 1024,
+          .max_num_seqs = 256,
+          .max_model_len = 4096,
+          .max_routed_tokens = 1024,
+          .max_logit_rows = 1024,
+          .num_heads = 32,
+          .num_kv_heads = 4,
+          .head_dim = 128,
+          .hidden_size = kHidden,
+          .vocab_size = kVocab,
+          .num_experts = 64,
+          .num_experts_per_tok = 8,
+          .num_local_experts = 64,
+          .moe_intermediate_size = 256};
+}
+
+/// Bytes of rows [begin, end).
+std::vector<char> bytes_of(Device& device, const Tensor& tensor) {
+  std::vector<char> bytes(tensor.bytes());
+  device.copy_to_host(bytes.data(), tensor.data, bytes.size());
+  return bytes;
+}
+
+class Bits {
+ public:
+  explicit Bits(DType dtype)
+      : device_(make_cuda_device({.dtype = dtype, .gpu_memory_utilization = 0.2})), side_(*device_) {
+    device_->reserve(limits());
+  }
+  Side& side() { return side_; }
+  Device& device() { return *device_; }
+
+  /// `op(begin, end, out)` computes rows [begin, end) into `out`: all at once, then in parts.
+  template <typename Op>
+  void check(const char* what, int64_t cols, DType dtype, Op op) {
+    INFO(what);
+    const Tensor whole = side_.poisoned(kRows, cols, dtype);
+    op(0, kRows, whole);
+    const std::vector<char> expected = bytes_of(*device_, whole);
+    for (const auto& [begin, end] : kParts) {
+      CAPTURE(begin, end);
+      const Tensor part = side_.poisoned(end - begin, cols, dtype);
+      op(begin, end, part);
+      const std::vector<char> bytes = bytes_of(*device_, part);
+      CHECK(std::memcmp(bytes.data(), expected.data() + static_cast<size_t>(begin) * part.row_bytes(),
+                        bytes.size()) == 0);
+    }
+  }
+
+ private:
+  std::unique_ptr<Device> device_;
+  Side side_;
+};
+
+template <typename Body>
+void for_each_dtype(Body body) {
+  for (const DType dtype : {DType::bfloat16, DType::float16}) {
+    const uint64_t seed = std::random_device()();
+    INFO("dtype " << name_of(dtype) << ", seed " << seed);
+    std::mt19937_64 random(seed);
+    Bits bits(dtype);
+    body(bits, random, dtype);
+  }
+}
+
+}  // namespace
+
+TEST_CASE("gpu bits: linear, linear_tree, norms", "[gpu]") {
+  for_each_dtype([](Bits& bits, std::mt19937_64& random, DType dtype) {
+    Device& device = bits.device();
+    for (const auto& [out_features, in_features] :
+         {std::pair<int64_t, int64_t>{5120, 2048}, {2048, 4096}, {kVocab, 2048}, {1536, 256}}) {
+      CAPTURE(out_features, in_features);
+      const Tensor x = bits.side().put(random_values(random, kRows * in_features, dtype), kRows, in_features);
+      const Matrix w = bits.side().matrix(Matrix::Kind::plain, 1, out_features, in_features,
+                                          random_values(random, out_features * in_features, dtype, 0.05F));
+      const Tensor bias = bits.side().put(random_values(random, out_features, dtype), 1, out_features);
+      bits.check("linear", out_features, dtype,
+                 [&](int64_t b, int64_t e, Tensor out) { device.linear(x.slice(b, e), w, nullptr, out); });
+      bits.check("with bias", out_features, dtype,
+                 [&](int64_t b, int64_t e, Tensor out) { device.linear(x.slice(b, e), w, &bias, out); });
+      bits.check("float32", out_features, DType::float32,
+                 [&](int64_t b, int64_t e, Tensor out) { device.linear(x.slice(b, e), w, nullptr, out); });
+      if (out_features % 8 == 0)
+        bits.check("in four parts", out_features, dtype,
+                   [&](int64_t b, int64_t e, Tensor out) { device.linear_tree(x.slice(b, e), w, 4, out); });
+    }
+    const Tensor x = bits.side().put(random_values(random, kRows * kHidden, dtype), kRows, kHidden);
+    const Tensor weight = bits.side().put(random_values(random, kHidden, dtype), 1, kHidden);
+    bits.check("rms_norm", kHidden, dtype,
+               [&](int64_t b, int64_t e, Tensor out) { device.rms_norm(x.slice(b, e), weight, 1e-6F, out); });
+  });
+}
+
+TEST_CASE("gpu bits: router and expert_ffn", "[gpu]") {
+  for_each_dtype([](Bits& bits, std::mt19937_64& random, DType dtype) {
+    Device& device = bits.device();
+    constexpr int64_t kExperts = 64, kWidth = 256, k = 8;
+    const Tensor x = bits.side().put(random_values(random, kRows * kHidden, dtype), kRows, kHidden);
+    const Tensor gate =
+        bits.side().put(random_values(random, kExperts * kHidden, dtype, 0.05F), kExperts, kHidden);
+    ExpertSlots slots;
+    slots.host_local_slot.resize(kExperts);
+    std::iota(slots.host_local_slot.begin(), slots.host_local_slot.end(), 0);
+    slots.num_local = kExperts;
+    slots.local_slot = bits.side().put_ints(slots.host_local_slot);
+    const Matrix gate_up =
+        bits.side().matrix(Matrix::Kind::expert_gate_up, kExperts, 2 * kWidth, kHidden,
+                           random_values(random, kExperts * 2 * kWidth * kHidden, dtype, 0.05F));
+    const Matrix down = bits.side().matrix(Matrix::Kind::expert_down, kExperts, kHidden, kWidth,
+                                           random_values(random, kExperts * kHidden * kWidth, dtype, 0.05F));
+    const Ints ids = device.ints(kRows * k, "test");
+    const auto route = [&](int64_t b, int64_t e, Tensor weights) {
+      device.router({.x = x.slice(b, e),
+                     .gate = gate,
+                     .num_experts_per_tok = k,
+                     .norm_topk_prob = true,
+                     .topk_ids = {ids.data, (e - b) * k},
+                     .topk_weights = weights});
+    };
+    bits.check("router", k, DType::float32, route);
+    bits.check("experts", kHidden, dtype, [&](int64_t b, int64_t e, Tensor out) {
+      const Tensor weights = bits.side().poisoned(e - b, k, DType::float32);
+      route(b, e, weights);
+      device.expert_ffn({.in = {x.slice(b, e), {ids.data, (e - b) * k}, weights},
+                         .gate_up = &gate_up,
+                         .down = &down,
+                         .slots = &slots,
+                         .out = out});
+    });
+  });
+}
+
+TEST_CASE("gpu bits: the library computes every shape of a model", "[gpu]") {
+  // Falling back to the plain kernel is right, and slow: none of the 30B model's products may.
+  const auto device = make_cuda_device({.dtype = DType::bfloat16, .gpu_memory_utilization = 0.2});
+  Arena arena(size_t{2} << 30);
+  Stream stream;
+  LinearProducts products(arena, stream, DType::bfloat16);
+  Side side(*device);
+  std::mt19937_64 random(std::random_device{}());
+  constexpr int64_t kMost = 4096;
+  for (const auto& [out_features, in_features, parts, dtype] :
+       {std::tuple<int64_t, int64_t, int32_t, DType>{5120, 2048, 1, DType::bfloat16},
+        {2048, 4096, 4, DType::bfloat16},
+        {2048, 4096, 1, DType::bfloat16},
+        {151936 / 8, 2048, 1, DType::float32}}) {
+    const Tensor x =
+        side.put(random_values(random, kMost * in_features, DType::bfloat16), kMost, in_features);
+    const Matrix w = side.matrix(Matrix::Kind::plain, 1, out_features, in_features,
+                                 random_values(random, out_features * in_features, DType::bfloat16, 0.05F));
+    const Tensor out = device->tensor(kMost * parts, out_features, dtype, "test");
+    device->synchronize();
+    for (int64_t rows = 1; rows <= kMost; rows = rows < 4 ? rows + 1 : rows * 2)
+      products.run({.x = x.data,
+                    .w = w.data,
+                    .out = out.data,
+                    .out_dtype = dtype,
+                    .rows = rows,
+                    .out_features = out_features,
+                    .in_features = in_features,
+                    .parts = parts});
+  }
+  CHECK(products.counts().by_library == products.counts().classes);
+}
