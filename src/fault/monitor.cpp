@@ -4,10 +4,10 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <cstdlib>
 #include <cstring>
 #include <tuple>
 
+#include "fault/launcher.h"
 #include "moerun/error.h"
 
 namespace moerun {
@@ -43,9 +43,8 @@ Monitor::Monitor(const Watchdog::World& world, const Watchdog::Options& options,
       options_(options),
       progress_(progress),
       network_(world),
-      peers_(static_cast<size_t>(world.size)) {
-  // Launched ranks are children of their launcher's daemon. By hand, as one rank, there is none.
-  if (size_ > 1 || std::getenv("PMIX_RANK")) launcher_ = getppid();
+      peers_(static_cast<size_t>(world.size)),
+      launcher_(find_launcher(world.size)) {
   const auto now = Clock::now();
   last_tick_ = last_beat_ = last_progress_ = now;
   for (Peer& p : peers_) p.heard = now;
@@ -219,6 +218,8 @@ void Monitor::check_silence(Clock::time_point now) {
       const bool same_host = network_.host(o) == network_.host(r);
       if (o != r && same_host && network_.is_open(o) && now - peer(o).heard > options_.silence / 2) ++others;
     }
+    // A rank of this host is stopped; one of another may be there no more, nor its host.
+    node_gone_ = node_gone_ || network_.host(r) != network_.host(rank_);
     lost(r, fmt::format("has been silent for {:.0f} s{}: stopped, or its node or network is gone",
                         std::chrono::duration<double>(now - p.heard).count(),
                         others > 0 ? fmt::format(" (and {} more of that host)", others) : ""));
@@ -357,6 +358,7 @@ void Monitor::end_job(const std::string& line, int exit_code) {
   const auto sealed = start_sealing();
   wait_for_followers();
   if (sealed.valid()) sealed.wait_for(options_.seal_limit);
+  if (node_gone_) end_open_mpi_launcher(launcher_);
   _exit(exit_code);
 }
 

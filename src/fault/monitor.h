@@ -87,7 +87,7 @@ class Monitor {
   Progress& progress_;
   PeerNetwork network_;
   std::vector<Peer> peers_;  // [size]
-  int launcher_ = 0;         // parent process; 0: there is none to watch
+  pid_t launcher_;           // to watch; 0: there is none
 
   // Of the thread alone.
   Clock::time_point last_tick_, last_beat_, last_progress_;
@@ -96,6 +96,7 @@ class Monitor {
   std::chrono::milliseconds longest_pause_{0};  // in this phase
   Stop relayed_ = Stop::none;
   bool said_goodbye_ = false, done_ = false, ending_ = false;
+  bool node_gone_ = false;                        // perhaps: a rank of another host is silent
   std::optional<Failure> reported_;               // the first of all ranks (rank 0), or this rank's own
   std::string rank0_how_;                         // how rank 0 was lost
   std::optional<Clock::time_point> last_resort_;  // when this rank speaks, should no hub do so
