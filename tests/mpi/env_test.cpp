@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <numeric>
 
 #include "comm/agreement.h"
@@ -46,8 +47,10 @@ std::string check_communicators(const MpiEnv& env, const Layout& layout) {
 void test_env(const MpiEnv& env, Suite& suite) {
   suite.run("hosts, local ranks, texts", [&]() -> std::string {
     if (static_cast<int>(env.hosts().size()) != env.size()) return "hosts";
-    // The tests run on one machine.
-    if (env.local_size() != env.size() || env.local_rank() != env.rank()) return "local rank";
+    const auto& hosts = env.hosts();
+    const auto mine = hosts.begin() + env.rank();
+    if (env.local_rank() != std::count(hosts.begin(), mine, env.host())) return "local rank";
+    if (env.local_size() != std::count(hosts.begin(), hosts.end(), env.host())) return "local size";
     const auto texts = env.all_gather(std::string(static_cast<size_t>(env.rank() * 3), 'x'));
     for (size_t r = 0; r < texts.size(); ++r) {
       if (texts[r].size() != 3 * r) return "all_gather of texts";
