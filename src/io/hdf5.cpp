@@ -4,17 +4,23 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <cstdlib>
 #include <cstring>
 #include <functional>
 #include <numeric>
+#include <system_error>
 
 #include "moerun/error.h"
 
 namespace moerun::hdf5 {
 namespace {
 
-/// HDF5 prints its error stack to stderr unless told not to; the messages here carry what it says.
-void silence() { H5Eset_auto2(H5E_DEFAULT, nullptr, nullptr); }
+/// HDF5 prints its error stack to stderr unless told not to; the messages here carry what it says. At exit it
+/// would close what is open, and crash where that cannot be written: owners close, or leave it.
+void silence() {
+  H5dont_atexit();
+  H5Eset_auto2(H5E_DEFAULT, nullptr, nullptr);
+}
 
 /// The innermost reason of the last failure: the most specific one.
 std::string reason() {
@@ -29,11 +35,20 @@ std::string reason() {
   return text.empty() ? "no reason given" : text;
 }
 
+/// The system's own error in HDF5's reason ("..., errno = 28, error message = ..."); 0: none.
+int os_error_in(const std::string& why) {
+  constexpr std::string_view kErrno = "errno = ";
+  const size_t begin = why.find(kErrno);
+  return begin == std::string::npos ? 0 : std::atoi(why.c_str() + begin + kErrno.size());
+}
+
 [[noreturn]] void fail(const std::string& what) {
   const std::string why = reason();
-  const bool full = why.find(fmt::format("errno = {},", ENOSPC)) != std::string::npos ||
-                    why.find(fmt::format("errno = {},", EDQUOT)) != std::string::npos;
-  throw Error(fmt::format("{}: HDF5 says: {}", what, why), full ? ExitCode::stopped : ExitCode::fault);
+  const int os_error = os_error_in(why);
+  if (os_error == 0) throw Error(fmt::format("{}: HDF5 says: {}", what, why));
+  const bool full = os_error == ENOSPC || os_error == EDQUOT || os_error == EFBIG;
+  throw Error(fmt::format("{}: {}", what, std::generic_category().message(os_error)),
+              full ? ExitCode::stopped : ExitCode::fault);
 }
 
 Handle checked(hid_t id, Handle::Close close, const std::string& what) {

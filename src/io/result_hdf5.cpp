@@ -141,7 +141,11 @@ struct Hdf5Results::Columns {
 Hdf5Results::Hdf5Results(const std::filesystem::path& path, const RowTraits& traits, uint64_t num_rows)
     : columns_(std::make_unique<Columns>(path, traits, num_rows)) {}
 
-Hdf5Results::~Hdf5Results() = default;
+Hdf5Results::~Hdf5Results() {
+  // HDF5 crashes when it is to close what it cannot write (1.10, full disk). A file that was not finished is
+  // rubbish and its process is about to end, so its handles are left as they are.
+  if (!finished_) (void)columns_.release();
+}
 
 void Hdf5Results::append(const RowResult& result) {
   Columns& to = *columns_;
@@ -202,6 +206,7 @@ void Hdf5Results::finish(const OutputAttributes& attributes) {
   to.file.set_attribute("num_rows", attributes.num_rows);
   to.file.set_attribute("num_row_errors", attributes.num_row_errors);
   to.file.close();
+  finished_ = true;
 }
 
 FinishedOutput read_finished_output(const std::filesystem::path& path) {

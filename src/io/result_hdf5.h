@@ -34,6 +34,7 @@ class Hdf5Results {
  private:
   struct Columns;
   std::unique_ptr<Columns> columns_;
+  bool finished_ = false;
 };
 
 /// What a finished output says about itself.

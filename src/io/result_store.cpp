@@ -36,6 +36,13 @@ std::string iso_time(int64_t seconds) {
 
 fs::path temporary_name(const fs::path& path) { return path.string() + ".tmp"; }
 
+/// Makes room on a full disk, also where HDF5 holds the file open. Its failure is not the one that counts.
+void give_back(const fs::path& path) {
+  std::error_code ignored;
+  fs::resize_file(path, 0, ignored);
+  fs::remove(path, ignored);
+}
+
 /// The files of a job's output.
 struct OutputFiles {
   fs::path hdf5;
@@ -179,9 +186,8 @@ void SegmentStore::finish() {
   try {
     write_outputs(segments);
   } catch (...) {
-    // Room for others on a full disk; the sealed segments stay.
-    ::unlink(temporary_name(files.hdf5).c_str());
-    if (!files.jsonl.empty()) ::unlink(temporary_name(files.jsonl).c_str());
+    give_back(temporary_name(files.hdf5));
+    if (!files.jsonl.empty()) give_back(temporary_name(files.jsonl));
     throw;
   }
   // The HDF5 file comes last: where it has its name, the job is finished, and the run directory is rubbish.
