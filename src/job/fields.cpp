@@ -2,13 +2,15 @@
 
 namespace moerun {
 
+std::string shortened(std::string text, size_t most) {
+  if (text.size() <= most) return text;
+  while (most > 0 && (static_cast<unsigned char>(text[most]) & 0xC0) == 0x80) --most;
+  text.resize(most);
+  return text + "…";
+}
+
 std::string shown(const Json& value) {
-  constexpr size_t kMost = 60;
-  std::string text = value.dump(-1, ' ', false, Json::error_handler_t::replace);
-  if (text.size() <= kMost) return text;
-  size_t end = kMost;
-  while (end > 0 && (static_cast<unsigned char>(text[end]) & 0xC0) == 0x80) --end;  // whole characters
-  return text.substr(0, end) + "…";
+  return shortened(value.dump(-1, ' ', false, Json::error_handler_t::replace), 60);
 }
 
 std::string must_be(std::string_view what, const Json& value) {

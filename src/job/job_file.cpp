@@ -220,6 +220,14 @@ void check_together(const Job& job, const std::string& file_name, Given& given) 
     given.faults.add(place_for("input.path", given, file_name), "input.path (or input.random) is missing");
   check_extension("input.path", job.input.path, {".jsonl", ".h5", ".hdf5", ".txt"}, given);
   check_extension("output.path", job.output.path, {".h5", ".hdf5"}, given);
+  if (job.null_step_ms != 0 && job.device != Job::DeviceKind::null)
+    given.faults.add(given.values.at("null_step_ms").where, "null_step_ms is for device: null alone");
+  using AllToAll = Job::Parallel::AllToAll;
+  const bool needs_gpu =
+      job.parallel.all_to_all == AllToAll::nccl || job.parallel.all_to_all == AllToAll::p2p;
+  if (needs_gpu && (job.device == Job::DeviceKind::cpu || job.device == Job::DeviceKind::null))
+    given.faults.add(given.values.at("parallel.all_to_all").where,
+                     "parallel.all_to_all: nccl and p2p need device: cuda");
   if (const std::string wrong = contradiction(job.sampling); !wrong.empty())
     given.faults.add(place_for("sampling.min_tokens", given, file_name), "sampling: " + wrong);
 }

@@ -42,7 +42,7 @@ TEST_CASE("a job of the required keys alone has every default", "[job]") {
 TEST_CASE("every key of a job is read, and the written job reads back to the same one", "[job]") {
   const Job job = parse_job(R"(
 model: {path: "123", dtype: half, load_format: dummy, max_model_len: 2048}
-parallel: {tensor: 4, data: 2, replicas: 3, all_to_all: p2p, allow_shared_gpu: true}
+parallel: {tensor: 4, data: 2, replicas: 3, all_to_all: mpi, allow_shared_gpu: true}
 device: null
 null_step_ms: 0.25
 memory: {gpu_memory_utilization: 0.85, block_size: 16, num_blocks: 99, cpu_kv_gib: 0.5}
@@ -77,7 +77,7 @@ limits: {time: "3:55:00", grace: 90}
   CHECK(job.model.dtype == DType::float16);
   CHECK(job.model.load_format == Job::Model::LoadFormat::dummy);
   CHECK(job.model.max_model_len == 2048);
-  CHECK(job.parallel == Job::Parallel{4, 2, 3, Job::Parallel::AllToAll::p2p, true});
+  CHECK(job.parallel == Job::Parallel{4, 2, 3, Job::Parallel::AllToAll::mpi, true});
   CHECK(job.device == Job::DeviceKind::null);
   CHECK(job.null_step_ms == 0.25);
   CHECK(job.memory == Job::Memory{0.85, 16, 99, 0.5});
@@ -193,6 +193,8 @@ TEST_CASE("types, ranges and contradictions of job values", "[job]") {
       {"limits: {time: 1:60:00}", "limits.time must be seconds or \"H:MM:SS\", not \"1:60:00\""},
       {"limits: {time: -5}", "limits.time must be seconds"},
       {"limits: {grace: '1:2:3'}", "limits.grace must be seconds"},
+      {"null_step_ms: 3", "null_step_ms is for device: null alone"},
+      {"parallel: {all_to_all: p2p}\ndevice: cpu", "nccl and p2p need device: cuda"},
       {"report: {path: 3}", "report.path must be a text (in quotes where it looks like a number), not 3"},
   }));
   CAPTURE(more);

@@ -1,0 +1,29 @@
+#pragma once
+#include <cstdint>
+#include <optional>
+#include <string_view>
+#include <vector>
+
+namespace moerun {
+
+/// Which ids an input has and where: 24 bytes an id, whatever its length. Ids are told apart by 128 bits of
+/// SHA-256, which no two different ids share.
+class IdSet {
+ public:
+  /// Adds an id that stands at `place`; when it was added before, nothing changes and that place is returned.
+  std::optional<uint64_t> add(std::string_view id, uint64_t place);
+
+ private:
+  struct Entry {
+    uint64_t low = 0, high = 0, place = kFree;
+  };
+  static constexpr uint64_t kFree = UINT64_MAX;
+
+  Entry& find(uint64_t low, uint64_t high);
+  void grow();
+
+  std::vector<Entry> table_;  // open addressing; its size is a power of two
+  size_t count_ = 0;
+};
+
+}  // namespace moerun

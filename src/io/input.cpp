@@ -1,0 +1,177 @@
+#include "io/input.h"
+
+#include <fmt/format.h>
+#include <openssl/evp.h>
+
+#include <algorithm>
+#include <array>
+#include <filesystem>
+#include <fstream>
+#include <functional>
+#include <optional>
+
+#include "io/id_set.h"
+#include "io/row_reader.h"
+#include "job/faults.h"
+#include "moerun/error.h"
+#include "text/chat_template.h"
+#include "text/checksum.h"
+
+namespace moerun {
+namespace {
+
+std::string checksum_of_file(const std::string& path) {
+  const std::unique_ptr<EVP_MD_CTX, decltype(&EVP_MD_CTX_free)> context(EVP_MD_CTX_new(), EVP_MD_CTX_free);
+  EVP_DigestInit_ex(context.get(), EVP_sha256(), nullptr);
+  std::ifstream in(path, std::ios::binary);
+  std::vector<char> block(size_t{1} << 20);
+  while (in.read(block.data(), static_cast<std::streamsize>(block.size())) || in.gcount() > 0)
+    EVP_DigestUpdate(context.get(), block.data(), static_cast<size_t>(in.gcount()));
+  if (!in.eof()) throw BadInput(fmt::format("{} cannot be read", path));
+  std::array<unsigned char, EVP_MAX_MD_SIZE> digest{};
+  unsigned int length = 0;
+  EVP_DigestFinal_ex(context.get(), digest.data(), &length);
+  return fmt::format("{:02x}", fmt::join(digest.begin(), digest.begin() + length, ""));
+}
+
+/// Nothing of a random input can be wrong, and its rows need not be counted.
+InputSummary summary_of_random(const Job& job, int64_t vocab_size) {
+  const RandomInput& random = *job.input.random;
+  InputSummary summary;
+  summary.num_rows = static_cast<uint64_t>(random.num_prompts);
+  if (job.input.limit > 0)
+    summary.num_rows = std::min(summary.num_rows, static_cast<uint64_t>(job.input.limit));
+  summary.checksum = sha256_hex(fmt::format("random {} {} {} {} {} {}", random.num_prompts, random.input_len,
+                                            random.output_len, random.range_ratio, random.seed, vocab_size));
+  return summary;
+}
+
+/// What rows ask of the model's folder beyond its vocabulary: a tokenizer for text, a chat template for
+/// messages. Each is looked for when the first row needs it.
+class TextNeeds {
+ public:
+  explicit TextNeeds(const std::string& model_path) : model_path_(model_path) {}
+
+  void check(PromptRecord& record) {
+    if (record.prompt || record.messages) {
+      if (!has_tokenizer_) has_tokenizer_ = std::filesystem::exists(model_path_ + "/tokenizer.json");
+      if (!*has_tokenizer_)
+        return add_fault(
+            record, fmt::format("text needs {}/tokenizer.json, which is not there; give prompt_token_ids",
+                                model_path_));
+    }
+    if (!record.messages) return;
+    if (!chat_template_) chat_template_.emplace(ChatTemplate::load(model_path_));
+    try {
+      chat_template_->render(*record.messages);
+    } catch (const Error& error) {
+      add_fault(record, error.what());
+    }
+  }
+
+ private:
+  std::string model_path_;
+  std::optional<bool> has_tokenizer_;
+  std::optional<ChatTemplate> chat_template_;
+};
+
+/// A whole pass over the rows, with what it finds.
+class InputCheck {
+ public:
+  InputCheck(const Job& job, int64_t vocab_size)
+      : job_(job), rows_(open_rows(job, vocab_size)), needs_(job.model.path) {}
+
+  InputSummary run() {
+    const uint64_t limit = job_.input.limit > 0 ? static_cast<uint64_t>(job_.input.limit) : UINT64_MAX;
+    for (PromptRecord record; summary_.num_rows < limit && rows_->next(record); ++summary_.num_rows) {
+      check_row(record);
+      note(record);
+    }
+    if (summary_.num_rows == 0) throw BadInput(fmt::format("{}: it holds no prompts", job_.input.path));
+    if (job_.input.on_error == Job::Input::OnError::fail) faults_.throw_if_any();
+    if (num_bad_ > 0)
+      summary_.warnings.push_back(
+          fmt::format("{} of {} rows are bad and will be answered with an error; the first is {}", num_bad_,
+                      summary_.num_rows, first_bad_));
+    summary_.openai = rows_->is_openai();
+    summary_.checksum = checksum_of_file(job_.input.path);
+    return std::move(summary_);
+  }
+
+ private:
+  void check_row(PromptRecord& record) {
+    if (record.error.empty()) needs_.check(record);
+    if (record.id.empty()) return;
+    if (const auto earlier = ids_.add(record.id, rows_->place())) {
+      add_fault(record, fmt::format("the id \"{}\" is {}'s already", record.id, rows_->where(*earlier)));
+      if (job_.input.on_error == Job::Input::OnError::row) summary_.duplicate_rows.push_back(record.row);
+    }
+  }
+
+  void note(const PromptRecord& record) {
+    if (record.error.empty()) return;
+    const std::string where = rows_->where(rows_->place());
+    if (num_bad_++ == 0) first_bad_ = fmt::format("{}: {}", where, record.error);
+    faults_.add(where, record.error);
+  }
+
+  const Job& job_;
+  std::unique_ptr<RowReader> rows_;
+  TextNeeds needs_;
+  IdSet ids_;
+  Faults faults_;
+  InputSummary summary_;
+  uint64_t num_bad_ = 0;
+  std::string first_bad_;
+};
+
+class InputSource : public RecordSource {
+ public:
+  InputSource(const Job& job, int64_t vocab_size, const InputSummary& summary)
+      : rows_(open_rows(job, vocab_size)),
+        bad_rows_go_on_(job.input.on_error == Job::Input::OnError::row),
+        num_rows_(summary.num_rows),
+        duplicates_(summary.duplicate_rows) {}
+
+  bool next(PromptRecord& record) override {
+    if (row_ == num_rows_) return false;
+    if (!rows_->next(record))
+      throw Error(fmt::format(
+          "the input has {} rows; it had {} when it was checked, and must not change during the job", row_,
+          num_rows_));
+    ++row_;
+    if (std::binary_search(duplicates_.begin(), duplicates_.end(), record.row))
+      add_fault(record, fmt::format("the id \"{}\" is an earlier row's already", record.id));
+    if (record.error.empty()) return true;
+    record.error = fmt::format("{}: {}", rows_->where(rows_->place()), record.error);
+    if (!bad_rows_go_on_) throw BadInput(record.error);
+    return true;
+  }
+
+  void seek(uint64_t row) override {
+    row_ = std::min(row, num_rows_);
+    rows_->seek(row_);
+  }
+
+  uint64_t num_rows() const override { return num_rows_; }
+
+ private:
+  std::unique_ptr<RowReader> rows_;
+  bool bad_rows_go_on_;
+  uint64_t num_rows_;
+  std::vector<uint64_t> duplicates_;  // ascending
+  uint64_t row_ = 0;                  // the next one's
+};
+
+}  // namespace
+
+InputSummary check_input(const Job& job, int64_t vocab_size) {
+  if (job.input.random) return summary_of_random(job, vocab_size);
+  return InputCheck(job, vocab_size).run();
+}
+
+std::unique_ptr<RecordSource> open_input(const Job& job, int64_t vocab_size, const InputSummary& summary) {
+  return std::make_unique<InputSource>(job, vocab_size, summary);
+}
+
+}  // namespace moerun

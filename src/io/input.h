@@ -1,0 +1,33 @@
+#pragma once
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "moerun/io.h"
+#include "moerun/job.h"
+
+namespace moerun {
+
+/// What the check before a run found.
+struct InputSummary {
+  uint64_t num_rows = 0;
+  bool openai = false;                   ///< OpenAI batch lines
+  std::string checksum;                  ///< SHA-256 (hex) of the file, or of a random input's description
+  std::vector<std::string> warnings;     ///< sentences for the user
+  std::vector<uint64_t> duplicate_rows;  ///< with `on_error: row`: rows whose id an earlier row has
+};
+
+/// Reads the whole input once, with constant memory (but 24 bytes an id), and checks every row. Faults are
+/// collected into one BadInput: "FILE:LINE: message" (HDF5: "FILE: row N: message"). With `input.on_error:
+/// row` bad rows are only counted, in a warning; a file that cannot be read or has no rows is a fault anyway.
+///
+/// Knows the model's folder from the job: rows of text need its tokenizer, messages its chat template, and
+/// OpenAI batch lines must name it.
+InputSummary check_input(const Job& job, int64_t vocab_size);
+
+/// The input as a stream of rows. `summary` is check_input's of the same job. seek() costs nothing for HDF5
+/// and random inputs, and the reading of the rows before for JSONL and text.
+std::unique_ptr<RecordSource> open_input(const Job& job, int64_t vocab_size, const InputSummary& summary);
+
+}  // namespace moerun

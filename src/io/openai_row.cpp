@@ -1,0 +1,170 @@
+#include <algorithm>
+#include <array>
+#include <filesystem>
+
+#include "io/json_row.h"
+#include "io/row_reader.h"
+
+namespace moerun {
+namespace {
+
+/// Fields of a body that are understood for one value: what this program does anyway.
+struct OnlyValue {
+  const char* name;
+  Json value;
+};
+
+const std::vector<OnlyValue>& only_values() {
+  static const std::vector<OnlyValue> values{{"n", 1}, {"best_of", 1}, {"stream", false}, {"echo", false}};
+  return values;
+}
+
+const std::vector<std::string> kChatFields{"model",    "messages",     "max_tokens", "max_completion_tokens",
+                                           "logprobs", "top_logprobs", "tools",      "chat_template_kwargs"};
+const std::vector<std::string> kCompletionFields{"model", "prompt", "max_tokens", "logprobs"};
+
+bool contains(const std::vector<std::string>& names, const std::string& name) {
+  return std::find(names.begin(), names.end(), name) != names.end();
+}
+
+Endpoint endpoint_of(const Json& url) {
+  if (url == "/v1/chat/completions") return Endpoint::chat_completions;
+  return url == "/v1/completions" ? Endpoint::completions : Endpoint::none;
+}
+
+void check_model(const Json& model, const std::vector<std::string>& names, PromptRecord& record) {
+  if (!model.is_string()) return add_fault(record, "body.model " + must_be("the model's name", model));
+  const auto& name = model.get_ref<const std::string&>();
+  const auto fits = [&](const std::string& known) { return name == known || name.ends_with("/" + known); };
+  if (!std::any_of(names.begin(), names.end(), fits))
+    add_fault(record,
+              fmt::format("body.model is {}, but this job runs {}", shown(model), shown(names.front())));
+}
+
+/// The body without its nulls, which OpenAI's API takes as left out.
+Json without_nulls(const Json& body) {
+  Json kept = Json::object();
+  for (const auto& [name, value] : body.items())
+    if (!value.is_null()) kept[name] = value;
+  return kept;
+}
+
+/// Chat: `logprobs: true` asks for the chosen tokens' and `top_logprobs: n` for the n most likely.
+void read_chat_logprobs(const Json& body, PromptRecord& record) {
+  const Json wanted = body.value("logprobs", Json(false));
+  if (!wanted.is_boolean()) return add_fault(record, "body.logprobs " + must_be("true or false", wanted));
+  if (!wanted.get<bool>()) {
+    if (body.contains("top_logprobs")) add_fault(record, "body.top_logprobs needs body.logprobs: true");
+    if (body.contains("logprobs")) record.sampling.logprobs = -1;
+    return;
+  }
+  int64_t count = 0;
+  const IntegerRange range{0, kMaxLogprobs};
+  const Json top = body.value("top_logprobs", Json(0));
+  if (!range.read(top, count))
+    return add_fault(record, "body.top_logprobs " + must_be("an integer " + range.words(), top));
+  record.sampling.logprobs = static_cast<int32_t>(count);
+}
+
+void read_chat(const Json& body, PromptRecord& record) {
+  if (!body.contains("messages")) return add_fault(record, "body.messages is missing");
+  Json enable_thinking;
+  if (body.contains("chat_template_kwargs")) {  // as in vLLM's and SGLang's servers
+    const Json& options = body["chat_template_kwargs"];
+    if (options.is_object() && options.size() == 1 && options.contains("enable_thinking"))
+      enable_thinking = options["enable_thinking"];
+    else
+      add_fault(record,
+                "body.chat_template_kwargs " + must_be("{\"enable_thinking\": true or false}", options));
+  }
+  read_messages(body["messages"], body.value("tools", Json()), enable_thinking, record);
+  read_chat_logprobs(body, record);
+  if (!body.contains("max_completion_tokens")) return;
+  if (body.contains("max_tokens"))
+    add_fault(record, "body has max_tokens and max_completion_tokens; one of them must go");
+  read_sampling_field("max_tokens", body["max_completion_tokens"], record);
+}
+
+void read_completion(const Json& body, int64_t vocab_size, PromptRecord& record) {
+  if (!body.contains("prompt")) return add_fault(record, "body.prompt is missing");
+  if (body["prompt"].is_array())
+    read_prompt_token_ids(body["prompt"], vocab_size, record);
+  else
+    read_prompt(body["prompt"], record);
+  if (body.contains("logprobs")) read_sampling_field("logprobs", body["logprobs"], record);
+}
+
+void read_body(const Json& body, int64_t vocab_size, PromptRecord& record) {
+  const bool chat = record.endpoint == Endpoint::chat_completions;
+  const std::vector<std::string>& own = chat ? kChatFields : kCompletionFields;
+  for (const auto& [name, value] : body.items()) {
+    const auto only = std::find_if(only_values().begin(), only_values().end(),
+                                   [&, &name = name](const OnlyValue& one) { return name == one.name; });
+    if (only != only_values().end()) {
+      if (value != only->value)
+        add_fault(record, fmt::format("body.{} is not supported other than as {}", name, only->value.dump()));
+    } else if (name == "max_tokens" || !contains(own, name)) {
+      if (read_sampling_field(name, value, record)) continue;
+      std::vector<std::string> known = own;
+      for (const std::string& option : sampling_field_names()) known.push_back(option);
+      add_unknown("body." + name, std::move(known), record);
+    }
+  }
+  if (chat)
+    read_chat(body, record);
+  else
+    read_completion(body, vocab_size, record);
+  check_row_sampling(vocab_size, record);
+}
+
+}  // namespace
+
+bool is_openai_line(const Json& line) { return line.contains("custom_id") || line.contains("body"); }
+
+void read_openai_row(const Json& line, const std::vector<std::string>& model_names, int64_t vocab_size,
+                     PromptRecord& record) {
+  static const std::vector<std::string> kFields{"custom_id", "method", "url", "body"};
+  for (const auto& [name, value] : line.items())
+    if (!contains(kFields, name)) add_unknown(name, kFields, record);
+  for (const std::string& name : kFields)
+    if (!line.contains(name)) add_fault(record, name + " is missing");
+
+  const Json id = line.value("custom_id", Json("-"));
+  if (id.is_string() && !id.get_ref<const std::string&>().empty())
+    record.id = id.get<std::string>();
+  else
+    add_fault(record, "custom_id " + must_be("a text that is not empty", id));
+  check_id(record);
+  const Json method = line.value("method", Json("POST"));
+  if (method != "POST") add_fault(record, "method " + must_be("\"POST\"", method));
+  const Json url = line.value("url", Json("/v1/chat/completions"));
+  record.endpoint = endpoint_of(url);
+  if (record.endpoint == Endpoint::none)
+    add_fault(record, "url " + must_be("\"/v1/chat/completions\" or \"/v1/completions\"", url));
+
+  const Json body = line.value("body", Json::object());
+  if (!body.is_object()) return add_fault(record, "body " + must_be("an object", body));
+  if (!line.contains("body") || record.endpoint == Endpoint::none) return;
+  const Json given = without_nulls(body);
+  check_model(given.value("model", Json()), model_names, record);
+  read_body(given, vocab_size, record);
+}
+
+std::vector<std::string> model_names_of(const std::string& model_path) {
+  namespace fs = std::filesystem;
+  std::error_code ignored;
+  const fs::path real = fs::weakly_canonical(model_path, ignored);
+  fs::path plain = fs::path(model_path).lexically_normal();
+  if (plain.filename().empty()) plain = plain.parent_path();  // a slash at the end
+  std::vector<std::string> names{plain.filename().string(), real.filename().string(), model_path};
+  for (const fs::path& part : real) {
+    const std::string name = part.string();
+    const size_t split = name.starts_with("models--") ? name.find("--", 8) : std::string::npos;
+    if (split == std::string::npos) continue;
+    names.insert(names.begin(), name.substr(8, split - 8) + "/" + name.substr(split + 2));
+    names.push_back(name.substr(split + 2));
+  }
+  return names;
+}
+
+}  // namespace moerun

@@ -1,0 +1,197 @@
+#include "job/checks.h"
+
+#include <fmt/format.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cmath>
+#include <cstring>
+#include <filesystem>
+#include <map>
+#include <utility>
+
+#include "comm/topology.h"
+#include "job/faults.h"
+#include "job/sampling_fields.h"
+#include "moerun/error.h"
+
+namespace moerun {
+namespace {
+
+namespace fs = std::filesystem;
+
+fs::path directory_of(const std::string& path) {
+  const fs::path parent = fs::path(path).parent_path();
+  return parent.empty() ? fs::path(".") : parent;
+}
+
+bool is_same_file(const std::string& a, const std::string& b) {
+  std::error_code ignored;
+  return fs::weakly_canonical(a, ignored) == fs::weakly_canonical(b, ignored) ||
+         fs::equivalent(a, b, ignored);
+}
+
+void check_readable(const std::string& key, const std::string& path, Faults& faults) {
+  std::error_code ignored;
+  if (access(path.c_str(), R_OK) != 0)
+    faults.add(key, fmt::format("{} cannot be read: {}", path, std::strerror(errno)));
+  else if (!fs::is_regular_file(path, ignored))
+    faults.add(key, fmt::format("{} is no regular file", path));
+}
+
+void check_model_folder(const std::string& path, Faults& faults) {
+  std::error_code ignored;
+  if (!fs::is_directory(path, ignored))
+    faults.add("model.path", fmt::format("{} is no folder", path));
+  else if (!fs::exists(fs::path(path) / "config.json", ignored))
+    faults.add("model.path", fmt::format("{} has no config.json: it is no Hugging Face checkpoint", path));
+}
+
+void check_writable(const std::string& key, const std::string& path, Faults& faults) {
+  const fs::path directory = directory_of(path);
+  std::error_code ignored;
+  if (!fs::exists(directory, ignored))
+    faults.add(key,
+               fmt::format("there is no directory {}; mkdir -p {}", directory.string(), directory.string()));
+  else if (!fs::is_directory(directory, ignored))
+    faults.add(key, fmt::format("{} is no directory", directory.string()));
+  else if (access(directory.c_str(), W_OK | X_OK) != 0)
+    faults.add(key, fmt::format("{} cannot be written to: {}", directory.string(), std::strerror(errno)));
+  else if (fs::exists(path, ignored) && !fs::is_regular_file(path, ignored))
+    faults.add(key, fmt::format("{} is there and no regular file", path));
+}
+
+/// The longest sequence that the model's positions allow: what its configuration says, or with scaled
+/// positions what the scaling reaches.
+int64_t most_positions(const ModelConfig& config) {
+  if (config.rope.type == RopeConfig::Type::standard) return config.max_position_embeddings;
+  const auto original = static_cast<double>(config.rope.original_max_position_embeddings);
+  return std::max(config.max_position_embeddings, std::lround(original * config.rope.factor));
+}
+
+/// Free bytes for this user where `path` will be, and which file system that is.
+struct Room {
+  dev_t device = 0;
+  uint64_t free_bytes = UINT64_MAX;
+};
+
+Room room_at(const std::string& path) {
+  const fs::path directory = directory_of(path);
+  struct stat status {};
+  struct statvfs system {};
+  if (stat(directory.c_str(), &status) != 0 || statvfs(directory.c_str(), &system) != 0)
+    throw BadInput(
+        fmt::format("{}: the free room cannot be read: {}", directory.string(), std::strerror(errno)));
+  return {status.st_dev, static_cast<uint64_t>(system.f_bavail) * system.f_frsize};
+}
+
+std::string gib(uint64_t bytes) {
+  return fmt::format("{:.1f} GiB", static_cast<double>(bytes) / static_cast<double>(uint64_t{1} << 30));
+}
+
+}  // namespace
+
+void check_paths(const Job& job) {
+  Faults faults;
+  check_model_folder(job.model.path, faults);
+  if (!job.input.random) check_readable("input.path", job.input.path, faults);
+
+  std::vector<std::pair<std::string, std::string>> taken;  // key, path
+  if (!job.input.random) taken.emplace_back("input.path", job.input.path);
+  for (const auto& [key, path] : {std::pair{"output.path", job.output.path},
+                                  {"output.jsonl", job.output.jsonl},
+                                  {"report.path", job.report.path}}) {
+    if (path.empty()) continue;
+    check_writable(key, path, faults);
+    for (const auto& [other_key, other] : taken)
+      if (is_same_file(path, other)) faults.add(key, fmt::format("{} is {} too", path, other_key));
+    taken.emplace_back(key, path);
+  }
+  faults.throw_if_any();
+}
+
+void check_layout(const Job& job, const ModelConfig& config, int world_size) {
+  Faults faults;
+  const int tensor = job.parallel.tensor;
+  try {
+    make_layout(world_size, tensor, job.parallel.data, job.parallel.replicas);
+  } catch (const BadInput& error) {
+    faults.add(error.what());
+  }
+  if ((tensor & (tensor - 1)) != 0)
+    faults.add("parallel.tensor", fmt::format("{} is no power of two", tensor));
+  if (config.num_attention_heads % tensor != 0)
+    faults.add("parallel.tensor", fmt::format("{} does not divide the model's {} attention heads", tensor,
+                                              config.num_attention_heads));
+  if (config.num_key_value_heads % tensor != 0 && tensor % config.num_key_value_heads != 0)
+    faults.add("parallel.tensor",
+               fmt::format("{} and the model's {} key/value heads: one must divide the other", tensor,
+                           config.num_key_value_heads));
+  if (job.model.max_model_len > most_positions(config))
+    faults.add("model.max_model_len", fmt::format("{} is more than the model's {} positions",
+                                                  job.model.max_model_len, most_positions(config)));
+  if (const std::string wrong = outside_vocabulary(job.sampling, config.vocab_size); !wrong.empty())
+    faults.add("sampling.stop_token_ids", wrong);
+  faults.throw_if_any();
+}
+
+OutputEstimate estimate_output(const Job& job, uint64_t num_rows) {
+  // Text: about 4 bytes a token. A JSONL number is up to 7 digits for a token, 12 for a log-probability.
+  const auto top = static_cast<double>(std::max(job.sampling.logprobs, 0));
+  const double logprob = job.sampling.logprobs >= 0 ? 1 : 0;
+  const double hdf5_token = 4 + 4 + 4 * logprob + 8 * top;
+  const double jsonl_token = 4 + 8 + 14 * logprob + 24 * top;
+  constexpr double kRow = 64, kSegmentAndMerged = 2;
+
+  const auto bytes = [&](double tokens, double token_bytes) {
+    return static_cast<double>(num_rows) * (kRow + tokens * token_bytes);
+  };
+  double most = job.sampling.max_tokens;
+  double least = job.sampling.ignore_eos && job.sampling.stop.empty() ? most : job.sampling.min_tokens;
+  if (job.input.random) least = most = static_cast<double>(job.input.random->output_len);
+  OutputEstimate estimate;
+  estimate.least_hdf5 = static_cast<uint64_t>(kSegmentAndMerged * bytes(least, hdf5_token));
+  estimate.most_hdf5 = static_cast<uint64_t>(kSegmentAndMerged * bytes(most, hdf5_token));
+  if (!job.output.jsonl.empty()) {
+    estimate.least_jsonl = static_cast<uint64_t>(bytes(least, jsonl_token));
+    estimate.most_jsonl = static_cast<uint64_t>(bytes(most, jsonl_token));
+  }
+  return estimate;
+}
+
+std::vector<std::string> check_disk(const Job& job, uint64_t num_rows) {
+  struct Need {
+    std::string directory;
+    uint64_t free_bytes = 0, least = 0, most = 0;
+  };
+  const OutputEstimate estimate = estimate_output(job, num_rows);
+  std::map<dev_t, Need> needs;  // both outputs may be on one file system
+  const auto add = [&](const std::string& path, uint64_t least, uint64_t most) {
+    if (path.empty()) return;
+    const Room room = room_at(path);
+    Need& need =
+        needs.try_emplace(room.device, Need{directory_of(path).string(), room.free_bytes}).first->second;
+    need.least += least;
+    need.most += most;
+  };
+  add(job.output.path, estimate.least_hdf5, estimate.most_hdf5);
+  add(job.output.jsonl, estimate.least_jsonl, estimate.most_jsonl);
+
+  Faults faults;
+  std::vector<std::string> warnings;
+  for (const auto& [device, need] : needs) {
+    const std::string found = fmt::format("{} has {} free", need.directory, gib(need.free_bytes));
+    if (need.free_bytes < need.least)
+      faults.add(fmt::format("{}; the {} answers take at least {}", found, num_rows, gib(need.least)));
+    else if (need.free_bytes < need.most)
+      warnings.push_back(fmt::format("{}; the answers take up to {} if each has sampling.max_tokens: {}",
+                                     found, gib(need.most), job.sampling.max_tokens));
+  }
+  faults.throw_if_any();
+  return warnings;
+}
+
+}  // namespace moerun

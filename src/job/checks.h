@@ -1,0 +1,34 @@
+#pragma once
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "moerun/job.h"
+#include "moerun/model_config.h"
+
+namespace moerun {
+
+// Checks of a job that need no rank and load nothing. Every fault of a check goes into one BadInput, a line
+// each. They leave nothing on disk.
+
+/// What the job's paths must be: a model folder and an input that can be read; outputs that differ from each
+/// other and from the input, in directories that exist and can be written to.
+void check_paths(const Job& job);
+
+/// What the number of ranks and the model allow: the layout's products and divisions, the sequence length,
+/// the token ids of `sampling.stop_token_ids`.
+void check_layout(const Job& job, const ModelConfig& config, int world_size);
+
+/// Bytes that the answers take: at least, and when every one has `max_tokens`. Both count the sealed segments
+/// and the merged file, which exist side by side. Rows' own sampling options are not looked at.
+struct OutputEstimate {
+  uint64_t least_hdf5 = 0, least_jsonl = 0;
+  uint64_t most_hdf5 = 0, most_jsonl = 0;
+};
+OutputEstimate estimate_output(const Job& job, uint64_t num_rows);
+
+/// Free room on the outputs' file systems against the estimate: less than the least is refused (BadInput),
+/// less than the most gives warnings, which are returned.
+std::vector<std::string> check_disk(const Job& job, uint64_t num_rows);
+
+}  // namespace moerun

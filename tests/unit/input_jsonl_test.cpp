@@ -1,0 +1,182 @@
+#include <string>
+
+#include "io/id_set.h"
+#include "io/line_reader.h"
+#include "tests/unit/input_fixture.h"
+
+using namespace moerun;
+
+namespace {
+
+std::string fault_of(const std::string& line) { return InputFixture("a.jsonl", line + "\n").row().error; }
+
+}  // namespace
+
+TEST_CASE("JSONL rows carry a prompt, token ids or messages, an id and sampling of their own", "[input]") {
+  InputFixture input("a.jsonl",
+                     "{\"prompt\": \"Hello\", \"id\": \"x\"}\r\n"
+                     "\n"
+                     "{\"prompt_token_ids\": [0, 4095], \"id\": 7, \"max_tokens\": 3, \"stop\": \"a\"}\n"
+                     "{\"messages\": [{\"role\": \"user\", \"content\": \"ü\"}], \"enable_thinking\": false,"
+                     " \"logprobs\": 2, \"temperature\": 0.5}");
+  input.job.sampling.max_tokens = 64;
+  input.job.sampling.logprobs = 0;
+  const std::vector<PromptRecord> rows = input.rows();
+  REQUIRE(rows.size() == 3);
+  for (const PromptRecord& row : rows) CHECK(row.error.empty());
+
+  CHECK(rows[0].prompt == "Hello");
+  CHECK(rows[0].id == "x");
+  CHECK(rows[0].sampling == input.job.sampling);
+
+  CHECK(rows[1].row == 1);
+  CHECK(rows[1].prompt_token_ids == std::vector<int32_t>{0, 4095});
+  CHECK(rows[1].id == "7");
+  CHECK(rows[1].sampling.max_tokens == 3);
+  CHECK(rows[1].sampling.stop == std::vector<std::string>{"a"});
+  CHECK(rows[1].sampling.logprobs == 0);
+
+  CHECK(rows[2].messages == R"({"messages":[{"role":"user","content":"ü"}],"enable_thinking":false})");
+  CHECK(rows[2].sampling.logprobs == 2);
+  CHECK(rows[2].sampling.temperature == 0.5f);
+}
+
+TEST_CASE("what is wrong with a JSONL row", "[input]") {
+  CHECK(fault_of(R"({"prompt": "a")") ==
+        "not JSON at column 15: syntax error while parsing object - unexpected end of input; expected '}'");
+  CHECK(fault_of("{\"prompt\": \"ab\xff\"}") == "byte 14 of the line is no valid UTF-8");
+  CHECK_THAT(fault_of(R"({"prompt": "\ud800"})"), ContainsSubstring("surrogate"));
+  CHECK(fault_of("[1]") == "a line must be a JSON object, not [1]");
+  CHECK(fault_of(R"({"prompt": "a", "prompt": "b"})") == "the line has \"prompt\" twice");
+  CHECK(fault_of(std::string(200, '[')) == "the line is nested deeper than 100 levels");
+  CHECK(fault_of(R"({"promt": "a"})") ==
+        "there is no field \"promt\"; did you mean \"prompt\"?; a row has exactly one of prompt, "
+        "prompt_token_ids "
+        "and messages");
+  CHECK(fault_of(R"({"prompt": "a", "max_token": 4})") ==
+        "there is no field \"max_token\"; did you mean \"max_tokens\"?");
+  CHECK(fault_of(R"({"prompt": "a", "prompt_token_ids": [1]})") ==
+        "a row has exactly one of prompt, prompt_token_ids and messages");
+  CHECK(fault_of(R"({"prompt": 3})") == "prompt must be a text, not 3");
+  CHECK(fault_of(R"({"prompt": ""})") == "the prompt is empty");
+  CHECK(fault_of(R"({"prompt_token_ids": []})") == "the prompt has no tokens");
+  CHECK(fault_of(R"({"prompt_token_ids": [1, 4096]})") ==
+        "prompt token 1 is 4096, outside of the model's vocabulary of 4096");
+  CHECK(fault_of(R"({"prompt_token_ids": [-1]})") ==
+        "prompt token 0 is -1, outside of the model's vocabulary of 4096");
+  CHECK(fault_of(R"({"prompt_token_ids": [1.5]})") ==
+        "prompt_token_ids must be a list of token ids, not [1.5]");
+  CHECK(fault_of(R"({"messages": []})") == "messages must be a list of objects with a role, not []");
+  CHECK(fault_of(R"({"prompt": "a", "tools": []})") == "tools and enable_thinking belong beside messages");
+  CHECK(fault_of(R"({"prompt": "a", "id": 1.5})") == "id must be a text or an integer, not 1.5");
+  CHECK_THAT(fault_of(R"({"prompt": "a", "id": "x\u0000y"})"), ContainsSubstring("it has a NUL in it"));
+  CHECK(fault_of(R"({"prompt": "a", "top_p": 0, "temperature": "hot"})") ==
+        "top_p must be a number above 0 and at most 1, not 0; temperature must be a number from 0 to 100, "
+        "not \"hot\"");
+  CHECK(fault_of(R"({"prompt": "a", "max_tokens": 2, "min_tokens": 3})") ==
+        "min_tokens (3) is more than max_tokens (2)");
+  CHECK(fault_of(R"({"prompt": "a", "stop_token_ids": [5000]})") ==
+        "stop token id 5000 is outside of the model's vocabulary of 4096");
+  CHECK(fault_of(R"({"prompt": "a", "seed": 1e99999})").starts_with("not JSON at "));
+}
+
+TEST_CASE("the check of an input tells every bad row with its line", "[input]") {
+  const InputFixture input("a.jsonl",
+                           "\xEF\xBB\xBF{\"id\": \"a\", \"prompt\": \"x\"}\n"
+                           "\n"
+                           "{\"id\": \"b\"}\n"
+                           "{\"id\": \"a\", \"prompt\": \"x\"}\n"
+                           "{\"id\": \"c\", \"messages\": [{\"role\": \"user\", \"content\": \"x\"}]}\n");
+  const std::string faults = input.faults();
+  CHECK_THAT(faults, ContainsSubstring("a.jsonl:3: a row has exactly one of"));
+  CHECK_THAT(faults, ContainsSubstring("a.jsonl:4: the id \"a\" is a.jsonl:1's already"));
+  CHECK_THAT(faults, ContainsSubstring("a.jsonl:5: "));
+  CHECK_THAT(faults, ContainsSubstring("chat template"));
+  CHECK(std::count(faults.begin(), faults.end(), '\n') == 2);
+}
+
+TEST_CASE("after fifty faults the rest is counted", "[input]") {
+  std::string lines;
+  for (int i = 0; i < 60; ++i) lines += "{}\n";
+  const std::string faults = InputFixture("a.jsonl", lines).faults();
+  CHECK(std::count(faults.begin(), faults.end(), '\n') == 50);
+  CHECK_THAT(faults, ContainsSubstring("a.jsonl:50: a row has"));
+  CHECK_THAT(faults, ContainsSubstring("\n… and 10 more"));
+}
+
+TEST_CASE("with on_error: row bad rows come as error rows, in their places", "[input]") {
+  InputFixture input("a.jsonl",
+                     "{\"id\": \"a\", \"prompt\": \"x\"}\n"
+                     "nonsense\n"
+                     "{\"id\": \"a\", \"prompt\": \"y\"}\n"
+                     "{\"id\": \"b\", \"prompt\": \"z\"}\n");
+  CHECK_THROWS_AS(input.check(), BadInput);
+  input.job.input.on_error = Job::Input::OnError::row;
+  const InputSummary summary = input.check();
+  CHECK(summary.num_rows == 4);
+  REQUIRE(summary.warnings.size() == 1);
+  CHECK_THAT(summary.warnings[0], ContainsSubstring("2 of 4 rows are bad"));
+  CHECK_THAT(summary.warnings[0], ContainsSubstring("a.jsonl:2: not JSON"));
+
+  const auto source = open_input(input.job, InputFixture::kVocabulary, summary);
+  CHECK(source->num_rows() == 4);
+  std::vector<PromptRecord> rows(4);
+  for (PromptRecord& row : rows) REQUIRE(source->next(row));
+  PromptRecord end;
+  CHECK(!source->next(end));
+  CHECK(rows[0].error.empty());
+  CHECK_THAT(rows[1].error, ContainsSubstring("a.jsonl:2: not JSON at column 2"));
+  CHECK_THAT(rows[2].error, ContainsSubstring("a.jsonl:3: the id \"a\" is an earlier row's already"));
+  CHECK(rows[3].error.empty());
+  CHECK(rows[3].row == 3);
+}
+
+TEST_CASE("sources seek, stop at the limit, and notice an input that changed", "[input]") {
+  std::string lines;
+  for (int i = 0; i < 10; ++i) lines += "\n{\"prompt\": \"" + std::to_string(i) + "\"}\n";
+  InputFixture input("a.jsonl", lines);
+  input.job.input.limit = 8;
+  InputSummary summary = input.check();
+  CHECK(summary.num_rows == 8);
+  const auto source = open_input(input.job, InputFixture::kVocabulary, summary);
+  PromptRecord record;
+  for (const uint64_t row : {5, 2, 7}) {
+    source->seek(row);
+    REQUIRE(source->next(record));
+    CHECK(record.row == row);
+    CHECK(record.prompt == std::to_string(row));
+  }
+  CHECK(!source->next(record));
+
+  summary.num_rows = 11;
+  const auto shrunk = open_input(input.job, InputFixture::kVocabulary, summary);
+  shrunk->seek(10);
+  CHECK_THROWS_WITH(shrunk->next(record), ContainsSubstring("must not change during the job"));
+}
+
+TEST_CASE("inputs that cannot be read or hold nothing are refused", "[input]") {
+  CHECK(InputFixture("none.jsonl", "").faults() == "none.jsonl cannot be read: No such file or directory");
+  CHECK(InputFixture("a.jsonl", "\n \n\r\n").faults() == "a.jsonl: it holds no prompts");
+  InputFixture directory("a.jsonl", "");
+  std::filesystem::create_directory(directory.job.input.path);
+  CHECK(directory.faults() == "a.jsonl cannot be read: it is no regular file");
+  InputFixture text("a.jsonl", "{\"prompt\": \"x\"}\n");
+  text.job.model.path = text.dir.path();
+  CHECK_THAT(text.faults(), ContainsSubstring("which is not there; give prompt_token_ids"));
+}
+
+TEST_CASE("lines beyond the limit are refused without being held", "[input]") {
+  std::string lines = "{\"prompt\": \"";
+  lines.append(LineReader::kMostBytes + 10, 'a');
+  lines += "\"}\n{\"prompt\": \"b\"}\n";
+  const std::vector<PromptRecord> rows = InputFixture("a.jsonl", lines).rows();
+  REQUIRE(rows.size() == 2);
+  CHECK(rows[0].error == "the line is longer than 64 MiB");
+  CHECK(rows[1].prompt == "b");
+}
+
+TEST_CASE("a set of ids remembers where each was first", "[input]") {
+  IdSet ids;
+  for (uint64_t i = 0; i < 5000; ++i) REQUIRE(!ids.add("id-" + std::to_string(i), i));
+  for (uint64_t i = 0; i < 5000; ++i) REQUIRE(ids.add("id-" + std::to_string(i), 99) == i);
+}
