@@ -15,6 +15,8 @@ class Collective {
   virtual ~Collective() = default;
   virtual int rank() const = 0;
   virtual int size() const = 0;
+  /// Whether the operations only enqueue on the device's stream, so that a CUDA graph can record them.
+  virtual bool capturable() const { return false; }
   /// out [size·rows] = every rank's in [rows], in rank order.
   virtual void all_gather(Tensor in, Tensor out) = 0;
   /// out [rows] = sum over ranks of in [size·rows], this rank's part, as a fixed binary tree over rank order,
@@ -43,6 +45,8 @@ class ExpertExchange {
   /// Returns the partial sums and adds them along the expert tree into out [tokens, hidden].
   virtual void combine(Tensor out) = 0;
   virtual std::string name() const = 0;
+  /// Whether dispatch and combine only enqueue on the device's stream, so that a CUDA graph can record them.
+  virtual bool capturable() const { return false; }
 };
 
 }  // namespace moerun

@@ -125,6 +125,7 @@ class LocalExchange : public ExpertExchange {
     if (rows_ > 0) device_.tree_sum(partials(), 1, out);
   }
   std::string name() const override { return "local"; }
+  bool capturable() const override { return true; }
 
  private:
   Device& device_;

@@ -57,6 +57,7 @@ class MemoryDevice : public Device {
   void embed(const Tensor&, Ints, Tensor) override { unused(); }
   void rms_norm(Tensor, const Tensor&, float, Tensor) override { unused(); }
   void add_rms_norm(Tensor, Tensor, const Tensor&, float, Tensor) override { unused(); }
+  void add_bias(Tensor, const Tensor&) override { unused(); }
   void linear(Tensor, const Matrix&, const Tensor*, Tensor) override { unused(); }
   void linear_tree(Tensor, const Matrix&, int32_t, Tensor) override { unused(); }
   void rope_and_cache(const DevicePlan&, const RopeArgs&) override { unused(); }

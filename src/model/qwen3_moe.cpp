@@ -1,0 +1,223 @@
+#include "model/qwen3_moe.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "model/rope.h"
+
+namespace moerun {
+
+TokenPart part_of_step(int64_t num_tokens, int size, int rank) {
+  const int64_t padded = (num_tokens + size - 1) / size;
+  const int64_t begin = std::min(padded * rank, num_tokens);
+  return {begin, std::min(begin + padded, num_tokens), padded};
+}
+
+/// One step's views of the buffers.
+struct Qwen3Moe::Step {
+  DevicePlan plan;
+  TokenPart part;
+  Tensor residual, delta, normed;  // [part.padded, hidden]
+  Tensor hidden;                   // [part.padded · tensor, hidden]
+};
+
+Qwen3Moe::Qwen3Moe(const ModelConfig& config, const ModelShard& shard, const StepLimits& limits, Parts parts)
+    : config_(config), shard_(shard), limits_(limits), parts_(parts) {
+  Device& device = *parts_.device;
+  const DType dtype = device.dtype();
+  const int64_t part = part_of_step(limits.max_num_batched_tokens, shard.tensor, 0).padded;
+  const int64_t all = part * shard.tensor, hidden = config.hidden_size;
+  const char* const what = "activations";
+  residual_ = device.tensor(part, hidden, dtype, what);
+  delta_ = device.tensor(part, hidden, dtype, what);
+  normed_ = device.tensor(part, hidden, dtype, what);
+  hidden_ = device.tensor(all, hidden, dtype, what);
+  qkv_ = device.tensor(all, shard.qkv_width(config), dtype, what);
+  q_ = device.tensor(all, shard.num_heads(config) * config.head_dim, dtype, what);
+  heads_ = device.tensor(all, shard.num_heads(config) * config.head_dim, dtype, what);
+  topk_ids_ = device.ints(part * config.num_experts_per_tok, what);
+  topk_weights_ = device.tensor(part, config.num_experts_per_tok, DType::float32, what);
+  logit_rows_ = device.tensor(limits.max_logit_rows, hidden, dtype, what);
+  logits_ = device.tensor(limits.max_logit_rows, config.vocab_size, DType::float32, what);
+  for (int64_t layer = 0; layer < config.num_hidden_layers; ++layer)
+    if (!config.is_sparse(layer) && !dense_.data) {
+      dense_gate_up_ = device.tensor(part, 2 * config.intermediate_size, dtype, what);
+      dense_ = device.tensor(part, config.intermediate_size, dtype, what);
+    }
+
+  const RopeTables tables = rope_tables(config, limits.max_model_len);
+  const auto upload = [&](const std::vector<float>& values) {
+    const Tensor out =
+        device.tensor(limits.max_model_len, config.head_dim / 2, DType::float32, "rotary tables");
+    device.copy_to_device(out.data, values.data(), out.bytes());
+    device.synchronize();  // `values` may go
+    return out;
+  };
+  cos_ = upload(tables.cos);
+  sin_ = upload(tables.sin);
+
+  slots_.host_local_slot = shard.local_slot;
+  slots_.num_local = static_cast<int64_t>(shard.local_experts.size());
+  slots_.local_slot = device.ints(static_cast<int64_t>(shard.local_slot.size()), "expert map");
+  device.copy_to_device(slots_.local_slot.data, slots_.host_local_slot.data(), shard.local_slot.size() * 4);
+}
+
+size_t Qwen3Moe::block_bytes() const {
+  return static_cast<size_t>(2 * config_.num_hidden_layers * shard_.num_kv_heads(config_) *
+                             limits_.block_size * config_.head_dim) *
+         size_of(parts_.device->dtype());
+}
+
+void Qwen3Moe::allocate_cache(int64_t num_blocks) {
+  const auto kv_heads = shard_.num_kv_heads(config_);
+  const auto half = [&] {
+    return parts_.device->tensor(num_blocks * kv_heads * limits_.block_size, config_.head_dim,
+                                 parts_.device->dtype(), "keys and values");
+  };
+  for (int64_t layer = 0; layer < config_.num_hidden_layers; ++layer)
+    cache_.push_back({.k = half(),
+                      .v = half(),
+                      .num_kv_heads = static_cast<int32_t>(kv_heads),
+                      .block_size = static_cast<int32_t>(limits_.block_size),
+                      .head_dim = static_cast<int32_t>(config_.head_dim)});
+}
+
+StepResult Qwen3Moe::forward(const StepPlan& plan, const std::vector<int32_t>& tokens_of_rank) {
+  Device& device = *parts_.device;
+  Step step{.plan = device.upload(plan),
+            .part = part_of_step(plan.num_tokens(), shard_.tensor, shard_.tensor_rank)};
+  step.residual = residual_.first(step.part.padded);
+  step.delta = delta_.first(step.part.padded);
+  step.normed = normed_.first(step.part.padded);
+  step.hidden = hidden_.first(step.part.padded * shard_.tensor);
+  parts_.exchange->begin_step(tokens_of_rank);
+
+  const StepShape shape{
+      .num_tokens = plan.num_tokens(),
+      .num_seqs = plan.num_seqs(),
+      .num_prefill_seqs = plan.num_prefill_seqs,
+      .max_query_len = step.plan.max_query_len,
+      .max_context_len = step.plan.max_context_len,
+      .num_exchange_tokens = *std::max_element(tokens_of_rank.begin(), tokens_of_rank.end())};
+  if (parts_.tp->capturable() && parts_.exchange->capturable())
+    device.run(shape, [&] { layers(step); });
+  else
+    layers(step);
+  return logits(step, plan);
+}
+
+void Qwen3Moe::layers(const Step& step) {
+  Device& device = *parts_.device;
+  const auto eps = static_cast<float>(config_.rms_norm_eps);
+  const bool any = step.plan.num_tokens > 0;
+  if (any)
+    device.embed(weights_.embedding, {step.plan.tokens.data + step.part.begin, step.part.count()},
+                 step.residual.first(step.part.count()));
+  for (size_t i = 0; i < weights_.layers.size(); ++i) {
+    const LayerWeights& layer = weights_.layers[i];
+    if (any) {
+      if (i == 0)
+        device.rms_norm(step.residual, layer.input_norm, eps, step.normed);
+      else
+        device.add_rms_norm(step.residual, step.delta, layer.input_norm, eps, step.normed);
+      attention(step, layer, cache_[i]);
+      device.add_rms_norm(step.residual, step.delta, layer.post_attention_norm, eps, step.normed);
+    }
+    if (layer.sparse)
+      sparse_mlp(step, layer);
+    else if (any)
+      dense_mlp(step, layer);
+  }
+  if (any) device.add_rms_norm(step.residual, step.delta, weights_.final_norm, eps, step.normed);
+}
+
+void Qwen3Moe::attention(const Step& step, const LayerWeights& layer, const KvLayer& kv) {
+  Device& device = *parts_.device;
+  const int64_t n = step.plan.num_tokens;
+  const auto num_heads = static_cast<int32_t>(shard_.num_heads(config_));
+  const bool whole = shard_.tensor == 1;
+  const Tensor x = whole ? step.normed : step.hidden;
+  if (!whole) parts_.tp->all_gather(step.normed, step.hidden);
+
+  device.linear(x.first(n), layer.qkv, layer.qkv_bias.data ? &layer.qkv_bias : nullptr, qkv_.first(n));
+  device.rope_and_cache(step.plan, {.qkv = qkv_.first(n),
+                                    .q_norm = layer.q_norm,
+                                    .k_norm = layer.k_norm,
+                                    .cos = cos_,
+                                    .sin = sin_,
+                                    .q = q_.first(n),
+                                    .kv = kv,
+                                    .num_heads = num_heads,
+                                    .eps = static_cast<float>(config_.rms_norm_eps)});
+  device.attention(step.plan, {.q = q_.first(n),
+                               .kv = kv,
+                               .out = heads_.first(n),
+                               .num_heads = num_heads,
+                               .scale = 1.0F / std::sqrt(static_cast<float>(config_.head_dim))});
+  const int32_t chunks = output_chunks(config_) / shard_.tensor;
+  const Tensor sums = whole ? step.delta : step.hidden;
+  device.linear_tree(heads_.first(n), layer.output, chunks, sums.first(n));
+  if (!whole) parts_.tp->reduce_scatter(step.hidden, step.delta);
+  if (layer.output_bias.data) device.add_bias(step.delta, layer.output_bias);
+}
+
+void Qwen3Moe::sparse_mlp(const Step& step, const LayerWeights& layer) {
+  Device& device = *parts_.device;
+  const int64_t n = step.part.count(), k = config_.num_experts_per_tok;
+  const Routed tokens{
+      .x = step.normed.first(n), .topk_ids = {topk_ids_.data, n * k}, .topk_weights = topk_weights_.first(n)};
+  if (n > 0)
+    device.router({.x = tokens.x,
+                   .gate = layer.router,
+                   .num_experts_per_tok = static_cast<int32_t>(k),
+                   .norm_topk_prob = config_.norm_topk_prob,
+                   .topk_ids = tokens.topk_ids,
+                   .topk_weights = tokens.topk_weights});
+  const Routed here = parts_.exchange->dispatch(tokens);
+  if (here.x.rows > 0)
+    device.expert_ffn({.in = here,
+                       .gate_up = &layer.gate_up,
+                       .down = &layer.down,
+                       .slots = &slots_,
+                       .out = parts_.exchange->partials(),
+                       .partial_offsets = parts_.exchange->partial_offsets()});
+  parts_.exchange->combine(step.delta.first(n));
+}
+
+void Qwen3Moe::dense_mlp(const Step& step, const LayerWeights& layer) {
+  Device& device = *parts_.device;
+  const int64_t n = step.part.count();
+  if (n == 0) return;
+  device.linear(step.normed.first(n), layer.gate_up, nullptr, dense_gate_up_.first(n));
+  device.silu_mul(dense_gate_up_.first(n), dense_.first(n));
+  device.linear(dense_.first(n), layer.down, nullptr, step.delta.first(n));
+}
+
+StepResult Qwen3Moe::logits(const Step& step, const StepPlan& plan) {
+  // A rank scores the rows whose hidden state it holds: nothing crosses tp, and no row is cut.
+  StepResult out;
+  for (size_t i = 0; i < plan.logit_rows.size(); ++i)
+    if (const int32_t token = plan.logit_rows[i].token_index;
+        token >= step.part.begin && token < step.part.end)
+      out.rows.push_back(static_cast<int32_t>(i));
+
+  Device& device = *parts_.device;
+  std::vector<int32_t> tokens;
+  std::vector<LogitRow> rows;
+  for (size_t begin = 0; begin < out.rows.size(); begin += static_cast<size_t>(limits_.max_logit_rows)) {
+    const size_t end = std::min(out.rows.size(), begin + static_cast<size_t>(limits_.max_logit_rows));
+    tokens.clear(), rows.clear();
+    for (size_t i = begin; i < end; ++i) {
+      rows.push_back(plan.logit_rows[static_cast<size_t>(out.rows[i])]);
+      tokens.push_back(rows.back().token_index - static_cast<int32_t>(step.part.begin));
+    }
+    const auto count = static_cast<int64_t>(rows.size());
+    device.gather_rows(step.normed, tokens, logit_rows_.first(count));
+    device.linear(logit_rows_.first(count), weights_.lm_head, nullptr, logits_.first(count));
+    const std::vector<TokenResult> results = device.sample(logits_.first(count), rows, plan);
+    out.results.insert(out.results.end(), results.begin(), results.end());
+  }
+  return out;
+}
+
+}  // namespace moerun

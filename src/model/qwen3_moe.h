@@ -1,0 +1,83 @@
+#pragma once
+#include <cstdint>
+#include <vector>
+
+#include "model/shard.h"
+#include "model/weights.h"
+#include "moerun/comm.h"
+#include "moerun/device.h"
+#include "moerun/model_config.h"
+#include "moerun/plan.h"
+
+namespace moerun {
+
+/// What became of the logit rows that this rank computed: results[i] is that of the plan's logit row rows[i].
+struct StepResult {
+  std::vector<int32_t> rows;
+  std::vector<TokenResult> results;
+};
+
+/// Tokens that tensor-parallel rank `rank` of `size` holds between the layers' collectives: equal parts of
+/// the step, the last ones short.
+struct TokenPart {
+  int64_t begin = 0, end = 0;  ///< of the step's tokens
+  int64_t padded = 0;          ///< rows a rank, the same for all: collectives move this many
+
+  int64_t count() const { return end - begin; }
+};
+TokenPart part_of_step(int64_t num_tokens, int size, int rank);
+
+/// One rank's share of `Qwen3MoeForCausalLM`: forward passes over paged keys and values. It knows devices,
+/// collectives and exchanges by their interfaces alone.
+/// Thread contract: the engine thread. Throws what device and exchange throw.
+class Qwen3Moe {
+ public:
+  struct Parts {
+    Device* device = nullptr;
+    Collective* tp = nullptr;
+    ExpertExchange* exchange = nullptr;
+  };
+  /// Parts and config must outlive it. Allocates activations for steps within `limits`.
+  Qwen3Moe(const ModelConfig& config, const ModelShard& shard, const StepLimits& limits, Parts parts);
+
+  void set_weights(Weights weights) { weights_ = std::move(weights); }
+
+  /// Bytes of one block of keys and values in all layers of this rank.
+  size_t block_bytes() const;
+  /// Sets the key/value cache aside. Once.
+  void allocate_cache(int64_t num_blocks);
+
+  /// Runs one step. `tokens_of_rank`: what each rank of the engine brings to the experts (this one:
+  /// part_of_step of the plan). A plan without tokens takes part in the exchanges and nothing else.
+  StepResult forward(const StepPlan& plan, const std::vector<int32_t>& tokens_of_rank);
+
+ private:
+  struct Step;  ///< one step's views of the buffers
+
+  void layers(const Step& step);
+  void attention(const Step& step, const LayerWeights& layer, const KvLayer& kv);
+  void sparse_mlp(const Step& step, const LayerWeights& layer);
+  void dense_mlp(const Step& step, const LayerWeights& layer);
+  StepResult logits(const Step& step, const StepPlan& plan);
+
+  const ModelConfig& config_;
+  const ModelShard shard_;
+  const StepLimits limits_;
+  Parts parts_;
+  Weights weights_;
+  ExpertSlots slots_;
+  std::vector<KvLayer> cache_;  // [layers]
+
+  // Buffers for the largest step; P = rows of this rank's part of it, N = P · tensor.
+  Tensor residual_, delta_;       // [P, hidden]
+  Tensor normed_;                 // [P, hidden]
+  Tensor hidden_;                 // [N, hidden] every rank's normed rows; later the output projection's sums
+  Tensor qkv_, q_, heads_;        // [N, …] projections, rotated queries, what the heads found
+  Tensor dense_gate_up_, dense_;  // [P, …] dense layers alone
+  Ints topk_ids_;                 // [P, num_experts_per_tok]
+  Tensor topk_weights_;           // [P, num_experts_per_tok] float32
+  Tensor cos_, sin_;              // [max_model_len, head_dim / 2] float32
+  Tensor logit_rows_, logits_;    // [max_logit_rows, hidden], [max_logit_rows, vocab] float32
+};
+
+}  // namespace moerun

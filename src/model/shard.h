@@ -1,0 +1,39 @@
+#pragma once
+#include <cstdint>
+#include <vector>
+
+#include "moerun/model_config.h"
+
+namespace moerun {
+
+/// Which part of the model one rank holds. Attention heads are cut over the tensor-parallel ranks, key/value
+/// heads too (or replicated when there are fewer of them), experts over all ranks of the engine. Embedding,
+/// norms, router, dense layers and LM head are whole on every rank. Pure arithmetic.
+struct ModelShard {
+  int tensor = 1, tensor_rank = 0;
+  std::vector<int32_t> local_experts;  ///< global ids in slot order
+  std::vector<int32_t> local_slot;     ///< [num_experts] slot here, −1 when elsewhere
+
+  int64_t num_heads(const ModelConfig& config) const { return config.num_attention_heads / tensor; }
+  int64_t first_head(const ModelConfig& config) const { return num_heads(config) * tensor_rank; }
+  int64_t num_kv_heads(const ModelConfig& config) const {
+    return config.num_key_value_heads >= tensor ? config.num_key_value_heads / tensor : 1;
+  }
+  int64_t first_kv_head(const ModelConfig& config) const {
+    return first_head(config) * config.num_key_value_heads / config.num_attention_heads;
+  }
+  int64_t qkv_width(const ModelConfig& config) const {
+    return (num_heads(config) + 2 * num_kv_heads(config)) * config.head_dim;
+  }
+};
+
+/// Parts into which the output projection's sum over heads is cut, of which each rank computes an equal share
+/// (Device::linear_tree). The model alone decides it, so that the bits do not depend on `tensor`.
+inline int32_t output_chunks(const ModelConfig& config) {
+  constexpr int32_t kMost = 8;
+  int32_t chunks = 1;
+  while (chunks < kMost && config.num_attention_heads % (2 * chunks) == 0) chunks *= 2;
+  return chunks;
+}
+
+}  // namespace moerun

@@ -1,0 +1,40 @@
+#pragma once
+#include <functional>
+#include <vector>
+
+#include "model/shard.h"
+#include "model/weight_source.h"
+#include "moerun/device.h"
+#include "moerun/model_config.h"
+
+namespace moerun {
+
+/// One layer's weights on the device. A bias without data is absent.
+struct LayerWeights {
+  bool sparse = true;
+  Tensor input_norm, post_attention_norm;  ///< [1, hidden]
+  Matrix qkv;                              ///< [q heads | k heads | v heads of this rank, hidden]
+  Tensor qkv_bias;                         ///< [1, the same]
+  Tensor q_norm, k_norm;                   ///< [1, head_dim]
+  Matrix output;                           ///< [hidden, q heads of this rank]
+  Tensor output_bias;                      ///< [1, hidden]
+  Tensor router;                           ///< [num_experts, hidden]; sparse layers
+  Matrix gate_up, down;                    ///< the local experts', or the dense layer's
+};
+
+/// A rank's part of the model on its device.
+struct Weights {
+  Tensor embedding;  ///< [vocab, hidden]
+  std::vector<LayerWeights> layers;
+  Tensor final_norm;  ///< [1, hidden]
+  Matrix lm_head;     ///< [vocab, hidden]
+};
+
+/// Called with the bytes of the checkpoint that were just handed to the device.
+using LoadProgress = std::function<void(uint64_t bytes)>;
+
+/// Allocates the rank's part and fills it. Reads only those pages of the checkpoint that it needs.
+Weights load_weights(Device& device, const ModelConfig& config, const ModelShard& shard,
+                     const WeightSource& source, const LoadProgress& progress);
+
+}  // namespace moerun
