@@ -7,12 +7,6 @@
 
 namespace moerun {
 
-TokenPart part_of_step(int64_t num_tokens, int size, int rank) {
-  const int64_t padded = (num_tokens + size - 1) / size;
-  const int64_t begin = std::min(padded * rank, num_tokens);
-  return {begin, std::min(begin + padded, num_tokens), padded};
-}
-
 /// One step's views of the buffers.
 struct Qwen3Moe::Step {
   DevicePlan plan;

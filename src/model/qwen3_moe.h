@@ -7,30 +7,14 @@
 #include "moerun/comm.h"
 #include "moerun/device.h"
 #include "moerun/model_config.h"
-#include "moerun/plan.h"
+#include "moerun/step_runner.h"
 
 namespace moerun {
-
-/// What became of the logit rows that this rank computed: results[i] is that of the plan's logit row rows[i].
-struct StepResult {
-  std::vector<int32_t> rows;
-  std::vector<TokenResult> results;
-};
-
-/// Tokens that tensor-parallel rank `rank` of `size` holds between the layers' collectives: equal parts of
-/// the step, the last ones short.
-struct TokenPart {
-  int64_t begin = 0, end = 0;  ///< of the step's tokens
-  int64_t padded = 0;          ///< rows a rank, the same for all: collectives move this many
-
-  int64_t count() const { return end - begin; }
-};
-TokenPart part_of_step(int64_t num_tokens, int size, int rank);
 
 /// One rank's share of `Qwen3MoeForCausalLM`: forward passes over paged keys and values. It knows devices,
 /// collectives and exchanges by their interfaces alone.
 /// Thread contract: the engine thread. Throws what device and exchange throw.
-class Qwen3Moe {
+class Qwen3Moe : public StepRunner {
  public:
   struct Parts {
     Device* device = nullptr;
@@ -47,9 +31,7 @@ class Qwen3Moe {
   /// Sets the key/value cache aside. Once.
   void allocate_cache(int64_t num_blocks);
 
-  /// Runs one step. `tokens_of_rank`: what each rank of the engine brings to the experts (this one:
-  /// part_of_step of the plan). A plan without tokens takes part in the exchanges and nothing else.
-  StepResult forward(const StepPlan& plan, const std::vector<int32_t>& tokens_of_rank);
+  StepResult forward(const StepPlan& plan, const std::vector<int32_t>& tokens_of_rank) override;
 
  private:
   struct Step;  ///< one step's views of the buffers

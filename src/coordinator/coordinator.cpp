@@ -1,0 +1,186 @@
+#include "coordinator/coordinator.h"
+
+#include <algorithm>
+
+#include "moerun/error.h"
+
+namespace moerun {
+
+using Clock = std::chrono::steady_clock;
+
+Coordinator::Coordinator(Parts parts)
+    : parts_(std::move(parts)),
+      mailbox_(parts_.control),
+      groups_(parts_.leaders.size()),
+      began_(Clock::now()) {
+  outcome_.progress.num_rows = parts_.source->num_rows();
+  outcome_.progress.num_answered = parts_.store->num_answered();
+  thread_ = std::thread([this] {
+    try {
+      serve();
+      finish();
+    } catch (...) {
+      error_ = std::current_exception();
+      parts_.on_error(error_);
+    }
+  });
+}
+
+Coordinator::~Coordinator() {
+  if (thread_.joinable()) thread_.join();
+}
+
+JobOutcome Coordinator::join() {
+  thread_.join();
+  if (error_) std::rethrow_exception(error_);
+  return outcome_;
+}
+
+void Coordinator::serve() {
+  // MPI has no wait for "any message" that sleeps: look again after a pause that grows while nothing comes.
+  constexpr std::chrono::microseconds kShortest(100), kLongest(5000);
+  std::chrono::microseconds pause = kShortest;
+  const auto finished = [](const Group& group) { return group.finished; };
+  while (!std::all_of(groups_.begin(), groups_.end(), finished)) {
+    const bool busy = take_reports();
+    relay_stop();
+    hand_out();
+    {
+      const std::lock_guard lock(store_mutex_);
+      if (!store_fault_) {
+        try {
+          parts_.store->seal_if_due();
+        } catch (const Error& fault) {
+          store_fault_ = std::current_exception();
+          parts_.signals->request(Stop::now, fault.what());
+        }
+      }
+    }
+    update_progress();
+    const bool sent = mailbox_.all_sent();
+    pause = busy ? kShortest : std::min(pause * 2, kLongest);
+    if (!busy) std::this_thread::sleep_for(sent ? pause : kShortest);
+  }
+}
+
+bool Coordinator::take_reports() {
+  bool any = false;
+  while (auto message = mailbox_.receive(static_cast<int>(ControlTag::report))) {
+    take(unpack_report(message->bytes));
+    any = true;
+  }
+  return any;
+}
+
+void Coordinator::take(LeaderReport report) {
+  Group& group = groups_.at(static_cast<size_t>(report.group));
+  if (report.want > 0) group.want = report.want;
+  group.finished = report.finished;
+  group.running = report.running;
+  group.waiting = report.waiting;
+  outcome_.progress.prompt_tokens += report.prompt_tokens;
+  outcome_.progress.output_tokens += report.output_tokens;
+  for (RowResult& result : report.results) keep(std::move(result));
+}
+
+void Coordinator::keep(RowResult result) {
+  const std::lock_guard lock(store_mutex_);
+  if (store_fault_) return;
+  try {
+    const bool failed = result.finish_reason == FinishReason::error;
+    parts_.store->append(std::move(result));
+    outcome_.progress.row_errors += failed;
+    ++outcome_.progress.answered_now;
+    ++outcome_.progress.num_answered;
+  } catch (const Error& fault) {
+    store_fault_ = std::current_exception();
+    parts_.signals->request(Stop::now, fault.what());
+  }
+}
+
+void Coordinator::relay_stop() {
+  const StopRequest request = parts_.signals->poll();
+  if (request.kind <= told_stop_) return;
+  told_stop_ = request.kind;
+  outcome_.stop = request;
+  for (size_t i = 0; i < groups_.size(); ++i)
+    if (!groups_[i].finished) send_to(i, {.stop = request.kind});
+}
+
+void Coordinator::hand_out() {
+  if (told_stop_ != Stop::none) return;
+  JobProgress& progress = outcome_.progress;
+  for (size_t i = 0; i < groups_.size(); ++i) {
+    Group& group = groups_[i];
+    if (group.want <= 0 || group.told_no_more) continue;
+    // Everyone gets at most half of an even share of what is left, so that the groups end together.
+    const uint64_t left = progress.num_rows - next_row_;
+    const uint64_t share = std::max<uint64_t>(left / (2 * groups_.size()), 1);
+    Handout handout{.records = next_rows(std::min<uint64_t>(share, static_cast<uint64_t>(group.want)))};
+    handout.no_more = exhausted_;
+    group.told_no_more = exhausted_;
+    group.want = 0;
+    send_to(i, handout);
+  }
+  if (!exhausted_) return;
+  if (progress.handed_out_s == 0)
+    progress.handed_out_s = std::chrono::duration<double>(Clock::now() - began_).count();
+  for (size_t i = 0; i < groups_.size(); ++i)
+    if (!groups_[i].told_no_more) {
+      groups_[i].told_no_more = true;
+      send_to(i, {.no_more = true});
+    }
+}
+
+std::vector<PromptRecord> Coordinator::next_rows(uint64_t most) {
+  std::vector<PromptRecord> records;
+  while (records.size() < most && !exhausted_) {
+    PromptRecord record;
+    if (!parts_.source->next(record)) {
+      exhausted_ = true;
+      break;
+    }
+    next_row_ = record.row + 1;
+    if (!parts_.store->answered(record.row)) records.push_back(std::move(record));
+  }
+  exhausted_ = exhausted_ || next_row_ >= outcome_.progress.num_rows;
+  return records;
+}
+
+void Coordinator::send_to(size_t group, const Handout& handout) {
+  mailbox_.send(parts_.leaders[group], static_cast<int>(ControlTag::handout), pack(handout));
+}
+
+void Coordinator::update_progress() {
+  JobProgress& progress = outcome_.progress;
+  progress.seconds = std::chrono::duration<double>(Clock::now() - began_).count();
+  progress.running = progress.waiting = 0;
+  for (const Group& group : groups_) {
+    progress.running += group.running;
+    progress.waiting += group.waiting;
+  }
+  if (parts_.show) parts_.show(progress);
+}
+
+void Coordinator::finish() {
+  while (!mailbox_.all_sent()) std::this_thread::sleep_for(std::chrono::microseconds(100));
+  update_progress();
+  if (store_fault_) std::rethrow_exception(store_fault_);
+  const std::lock_guard lock(store_mutex_);
+  parts_.store->seal();
+  if (outcome_.progress.num_answered < outcome_.progress.num_rows) return;
+  // Whoever asks for a stop now gets a finished output sooner than an unfinished one.
+  const auto began = Clock::now();
+  if (parts_.merging) parts_.merging();
+  parts_.store->finish();
+  outcome_.row_errors = parts_.store->num_row_errors();
+  outcome_.complete = true;
+  outcome_.merge_s = std::chrono::duration<double>(Clock::now() - began).count();
+}
+
+void Coordinator::seal_for_fault() {
+  const std::unique_lock lock(store_mutex_, std::chrono::seconds(1));
+  if (lock && !store_fault_) parts_.store->seal();
+}
+
+}  // namespace moerun

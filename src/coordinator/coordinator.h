@@ -1,0 +1,102 @@
+#pragma once
+#include <mpi.h>
+
+#include <chrono>
+#include <cstdint>
+#include <exception>
+#include <functional>
+#include <mutex>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "coordinator/mailbox.h"
+#include "coordinator/messages.h"
+#include "fault/signals.h"
+#include "moerun/io.h"
+
+namespace moerun {
+
+/// How far the job is, for the progress line and the report.
+struct JobProgress {
+  uint64_t num_rows = 0, num_answered = 0;        ///< all; answered, earlier runs included
+  uint64_t answered_now = 0, row_errors = 0;      ///< by this run
+  uint64_t prompt_tokens = 0, output_tokens = 0;  ///< computed by this run
+  int64_t running = 0, waiting = 0;               ///< sequences at the leaders
+  double seconds = 0;                             ///< since the first row was handed out
+  double handed_out_s = 0;                        ///< of them until the last row was; 0: not yet
+};
+
+/// How the coordinator's work ended.
+struct JobOutcome {
+  bool complete = false;    ///< every row is answered and the output has its final name
+  StopRequest stop;         ///< why it is not
+  uint64_t row_errors = 0;  ///< rows of the whole output that carry an error, when complete
+  JobProgress progress;
+  double merge_s = 0;
+};
+
+/// The coordinator of a job: a host-only thread of rank 0 that reads the input, hands rows to the leaders on
+/// demand, collects answers, seals them, and decides the end. It never touches CUDA or NCCL, and the build
+/// proves that it cannot name them. While nothing comes it sleeps for some milliseconds at a time.
+class Coordinator {
+ public:
+  struct Parts {
+    MPI_Comm control = MPI_COMM_NULL;
+    std::vector<int> leaders;  ///< ranks of `control`
+    RecordSource* source = nullptr;
+    ResultStore* store = nullptr;
+    StopSignals* signals = nullptr;
+    std::function<void(const JobProgress&)>
+        show;                       ///< called often, from the coordinator's thread; may be empty
+    std::function<void()> merging;  ///< called when the answers begin to be merged; may be empty
+    /// Called with what ended the thread, when that is an error; must end the job, for leaders wait for
+    /// answers.
+    std::function<void(const std::exception_ptr&)> on_error;
+  };
+  /// Starts the thread. Parts must outlive it.
+  explicit Coordinator(Parts parts);
+  ~Coordinator();
+  Coordinator(const Coordinator&) = delete;
+  Coordinator& operator=(const Coordinator&) = delete;
+
+  /// Waits for the end. Call it once, from the main thread.
+  JobOutcome join();
+  /// For the watchdog, from its own thread while the job is being ended: seals the answers that are here, if
+  /// that can begin within a moment.
+  void seal_for_fault();
+
+ private:
+  struct Group {
+    int32_t want = 0;
+    bool told_no_more = false, finished = false;
+    int64_t running = 0, waiting = 0;
+  };
+
+  void serve();
+  bool take_reports();
+  void take(LeaderReport report);
+  void hand_out();
+  /// Up to `most` rows that no earlier run has answered.
+  std::vector<PromptRecord> next_rows(uint64_t most);
+  void send_to(size_t group, const Handout& handout);
+  void relay_stop();
+  void keep(RowResult result);
+  void finish();
+  void update_progress();
+
+  Parts parts_;
+  Mailbox mailbox_;
+  std::vector<Group> groups_;
+  uint64_t next_row_ = 0;
+  bool exhausted_ = false;
+  Stop told_stop_ = Stop::none;
+  std::exception_ptr store_fault_;  // a full disk: nothing is kept any more
+  JobOutcome outcome_;
+  std::chrono::steady_clock::time_point began_;
+  std::timed_mutex store_mutex_;
+  std::exception_ptr error_;
+  std::thread thread_;
+};
+
+}  // namespace moerun

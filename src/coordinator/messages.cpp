@@ -1,0 +1,89 @@
+#include "coordinator/messages.h"
+
+namespace moerun {
+
+namespace {
+
+// One list of fields for both directions: `io` writes or reads each.
+template <typename Io, typename Params>
+void sampling_fields(Io&& io, Params& p) {
+  io(p.max_tokens), io(p.min_tokens), io(p.temperature), io(p.top_p), io(p.top_k), io(p.min_p);
+  io(p.repetition_penalty), io(p.presence_penalty), io(p.frequency_penalty), io(p.seed), io(p.stop);
+  io(p.stop_token_ids), io(p.ignore_eos), io(p.logprobs), io(p.prompt_logprobs);
+}
+
+template <typename Io, typename Result>
+void result_fields(Io&& io, Result& r) {
+  io(r.row), io(r.id), io(r.endpoint), io(r.prompt_length), io(r.token_ids), io(r.text);
+  io(r.finish_reason), io(r.error), io(r.logprobs), io(r.num_top_logprobs), io(r.top_logprobs);
+  io(r.prompt_logprobs);
+}
+
+template <typename Io, typename Report>
+void report_fields(Io&& io, Report& r) {
+  io(r.group), io(r.want), io(r.finished), io(r.prompt_tokens), io(r.output_tokens), io(r.running);
+  io(r.waiting);
+}
+
+void put_optional(WireWriter& out, const std::optional<std::string>& text) {
+  out.put(text.has_value());
+  if (text) out.put(*text);
+}
+
+void get_optional(WireReader& in, std::optional<std::string>& text) {
+  if (in.get<bool>()) in.get(text.emplace());
+}
+
+}  // namespace
+
+std::string pack(const LeaderReport& report) {
+  WireWriter out;
+  const auto put = [&](const auto& value) { out.put(value); };
+  report_fields(put, report);
+  out.put(static_cast<uint64_t>(report.results.size()));
+  for (const RowResult& result : report.results) result_fields(put, result);
+  return out.take();
+}
+
+LeaderReport unpack_report(const std::string& bytes) {
+  WireReader in(bytes);
+  const auto get = [&](auto& value) { in.get(value); };
+  LeaderReport report;
+  report_fields(get, report);
+  for (auto count = in.get<uint64_t>(); count > 0; --count) result_fields(get, report.results.emplace_back());
+  return report;
+}
+
+std::string pack(const Handout& handout) {
+  WireWriter out;
+  const auto put = [&](const auto& value) { out.put(value); };
+  put(handout.no_more), put(handout.stop);
+  put(static_cast<uint64_t>(handout.records.size()));
+  for (const PromptRecord& record : handout.records) {
+    put(record.row), put(record.id), put(record.endpoint), put(record.error);
+    put_optional(out, record.prompt);
+    put_optional(out, record.messages);
+    put(record.prompt_token_ids.has_value());
+    if (record.prompt_token_ids) put(*record.prompt_token_ids);
+    sampling_fields(put, record.sampling);
+  }
+  return out.take();
+}
+
+Handout unpack_handout(const std::string& bytes) {
+  WireReader in(bytes);
+  const auto get = [&](auto& value) { in.get(value); };
+  Handout handout;
+  get(handout.no_more), get(handout.stop);
+  for (auto count = in.get<uint64_t>(); count > 0; --count) {
+    PromptRecord& record = handout.records.emplace_back();
+    get(record.row), get(record.id), get(record.endpoint), get(record.error);
+    get_optional(in, record.prompt);
+    get_optional(in, record.messages);
+    if (in.get<bool>()) get(record.prompt_token_ids.emplace());
+    sampling_fields(get, record.sampling);
+  }
+  return handout;
+}
+
+}  // namespace moerun

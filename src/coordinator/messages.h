@@ -1,0 +1,39 @@
+#pragma once
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "fault/signals.h"
+#include "moerun/record.h"
+#include "moerun/wire.h"
+
+namespace moerun {
+
+/// Tags of the control communicator.
+enum class ControlTag : int { report = 1, handout = 2 };
+
+/// From a data-parallel group's leader to the coordinator.
+struct LeaderReport {
+  int32_t group = 0;           ///< the leader's place among the leaders
+  int32_t want = 0;            ///< rows that it could take now
+  bool finished = false;       ///< its last report: it holds no rows any more
+  uint64_t prompt_tokens = 0;  ///< computed since its last report
+  uint64_t output_tokens = 0;  ///< drawn since its last report
+  int32_t running = 0, waiting = 0;
+  std::vector<RowResult> results;
+};
+
+/// From the coordinator to a leader.
+struct Handout {
+  std::vector<PromptRecord> records;
+  bool no_more = false;  ///< nothing will follow
+  Stop stop = Stop::none;
+};
+
+std::string pack(const LeaderReport& report);
+std::string pack(const Handout& handout);
+/// Throw Error when the bytes are cut short.
+LeaderReport unpack_report(const std::string& bytes);
+Handout unpack_handout(const std::string& bytes);
+
+}  // namespace moerun

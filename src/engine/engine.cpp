@@ -1,0 +1,153 @@
+#include "engine/engine.h"
+
+#include <algorithm>
+#include <chrono>
+#include <numeric>
+#include <thread>
+
+#include "comm/mpi_env.h"
+#include "engine/plan_wire.h"
+
+namespace moerun {
+
+namespace {
+
+/// Adds the time of a scope to a counter of seconds.
+class Timed {
+ public:
+  explicit Timed(double& seconds) : seconds_(seconds) {}
+  ~Timed() { seconds_ += std::chrono::duration<double>(Clock::now() - began_).count(); }
+  Timed(const Timed&) = delete;
+  Timed& operator=(const Timed&) = delete;
+
+ private:
+  using Clock = std::chrono::steady_clock;
+  double& seconds_;
+  Clock::time_point began_ = Clock::now();
+};
+
+}  // namespace
+
+Engine::Engine(const Parts& parts) : parts_(parts) {
+  MPI_CHECK(MPI_Comm_rank(parts_.tp, &tp_rank_));
+  MPI_CHECK(MPI_Comm_size(parts_.tp, &tp_size_));
+}
+
+EngineStats Engine::run() {
+  constexpr auto kIdle = std::chrono::milliseconds(1);
+  std::vector<int32_t> tokens_of_rank;
+  for (;;) {
+    parts_.progress->begin_step(stats_.steps);
+    int32_t flags = 0;
+    StepPlan plan = parts_.leader ? plan_step(flags) : StepPlan();
+    broadcast(plan, flags);
+    const TokenPart part = part_of_step(plan.num_tokens(), tp_size_, tp_rank_);
+    int64_t tokens = 0;
+    bool finished = true;
+    {
+      const Timed timed(stats_.agree_s);
+      tokens_of_rank.clear();
+      for (const StepBid& bid : parts_.agreement->agree({static_cast<int32_t>(part.count()), flags})) {
+        tokens_of_rank.push_back(bid.num_tokens);
+        tokens += bid.num_tokens;
+        finished = finished && (bid.flags & kFinished) != 0;
+      }
+    }
+    if (finished) break;
+    if (tokens == 0) {  // nobody has work, and somebody expects some: the leaders look again soon
+      const Timed timed(stats_.idle_s);
+      if (parts_.leader) std::this_thread::sleep_for(kIdle);
+      continue;
+    }
+    StepResult mine;
+    {
+      const Timed timed(stats_.forward_s);
+      mine = parts_.runner->forward(plan, tokens_of_rank);
+    }
+    const std::vector<TokenResult> results = gather(plan, mine);
+    if (parts_.leader) answer(plan, results);
+    ++stats_.steps;
+  }
+  if (parts_.leader) {
+    const Scheduler& scheduler = *parts_.leader->scheduler;
+    stats_.preemptions = scheduler.num_preemptions();
+    stats_.max_blocks_used = scheduler.max_blocks_used();
+    stats_.num_blocks = scheduler.blocks().num_blocks();
+    parts_.leader->link->finish();
+  }
+  return stats_;
+}
+
+StepPlan Engine::plan_step(int32_t& flags) {
+  Scheduler& scheduler = *parts_.leader->scheduler;
+  LeaderLink& link = *parts_.leader->link;
+  take_rows();
+  if (link.stop() == Stop::drain) scheduler.drop_waiting();
+  if (link.stop() == Stop::now) scheduler.drop_all();
+  StepPlan plan = scheduler.schedule();
+  // A little is kept ahead of what runs; the coordinator gives everyone a fair share of what is left.
+  const int64_t ahead = std::max(parts_.leader->max_num_seqs / 4, 1);
+  const int64_t room = parts_.leader->max_num_seqs - scheduler.num_running();
+  link.report(room + ahead - scheduler.num_waiting(), scheduler.num_running(), scheduler.num_waiting());
+  if (scheduler.idle() && (link.no_more() || link.stop() != Stop::none)) flags |= kFinished;
+  return plan;
+}
+
+void Engine::take_rows() {
+  LeaderParts& leader = *parts_.leader;
+  for (PromptRecord& record : leader.link->poll()) {
+    auto prepared = leader.preparer->prepare(std::move(record));
+    if (auto* const sequence = std::get_if<Sequence>(&prepared))
+      leader.scheduler->add(std::move(*sequence));
+    else
+      leader.link->add(std::get<RowResult>(std::move(prepared)));
+  }
+}
+
+void Engine::broadcast(StepPlan& plan, int32_t& flags) {
+  if (tp_size_ == 1) return;
+  const Waiting waiting(parts_.progress);
+  std::string bytes = parts_.leader ? pack(plan) : std::string();
+  int64_t header[2] = {flags, static_cast<int64_t>(bytes.size())};
+  MPI_CHECK(MPI_Bcast(header, 2, MPI_INT64_T, 0, parts_.tp));
+  bytes.resize(static_cast<size_t>(header[1]));
+  MPI_CHECK(MPI_Bcast(bytes.data(), byte_count(bytes.size()), MPI_BYTE, 0, parts_.tp));
+  if (parts_.leader) return;
+  flags = static_cast<int32_t>(header[0]);
+  plan = unpack_plan(bytes);
+}
+
+std::vector<TokenResult> Engine::gather(const StepPlan& plan, const StepResult& mine) {
+  if (tp_size_ == 1) return mine.results;  // all rows, in order
+  const Waiting waiting(parts_.progress);
+  const std::string bytes = pack(mine);
+  const int size = byte_count(bytes.size());
+  std::vector<int> sizes(static_cast<size_t>(tp_size_)), begins(sizes.size());
+  MPI_CHECK(MPI_Gather(&size, 1, MPI_INT, sizes.data(), 1, MPI_INT, 0, parts_.tp));
+  std::exclusive_scan(sizes.begin(), sizes.end(), begins.begin(), 0);
+  std::string all(parts_.leader ? static_cast<size_t>(begins.back() + sizes.back()) : 0, '\0');
+  MPI_CHECK(MPI_Gatherv(bytes.data(), size, MPI_BYTE, all.data(), sizes.data(), begins.data(), MPI_BYTE, 0,
+                        parts_.tp));
+  std::vector<TokenResult> results;
+  if (!parts_.leader) return results;
+  results.resize(plan.logit_rows.size());
+  for (size_t rank = 0; rank < sizes.size(); ++rank) {
+    WireReader in(all.data() + begins[rank], static_cast<size_t>(sizes[rank]));
+    unpack_results(in, results);
+  }
+  return results;
+}
+
+void Engine::answer(const StepPlan& plan, const std::vector<TokenResult>& results) {
+  LeaderParts& leader = *parts_.leader;
+  const auto drawn = static_cast<uint64_t>(std::count_if(plan.logit_rows.begin(), plan.logit_rows.end(),
+                                                         [](const LogitRow& row) { return row.target < 0; }));
+  // What prefills is prompt; a token that decodes was drawn before, and counted then.
+  const auto prompt = static_cast<uint64_t>(plan.cu_seqlens_q[static_cast<size_t>(plan.num_prefill_seqs)]);
+  stats_.prompt_tokens += static_cast<int64_t>(prompt);
+  stats_.output_tokens += static_cast<int64_t>(drawn);
+  leader.link->count(prompt, drawn);
+  for (RowResult& result : leader.scheduler->postprocess(plan, results)) leader.link->add(std::move(result));
+}
+
+}  // namespace moerun

@@ -1,0 +1,63 @@
+#pragma once
+#include <mpi.h>
+
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "comm/agreement.h"
+#include "engine/leader_link.h"
+#include "engine/preparer.h"
+#include "engine/scheduler.h"
+#include "fault/progress.h"
+#include "moerun/step_runner.h"
+
+namespace moerun {
+
+/// What one rank counted; a leader's counts of rows and tokens are its group's.
+struct EngineStats {
+  int64_t steps = 0, prompt_tokens = 0, output_tokens = 0;
+  int64_t preemptions = 0, max_blocks_used = 0, num_blocks = 0;
+  double forward_s = 0, agree_s = 0, idle_s = 0;  ///< in the model, in the agreement, without work anywhere
+};
+
+/// What a data-parallel group's leader has beside its engine.
+struct LeaderParts {
+  std::unique_ptr<LeaderLink> link;
+  std::unique_ptr<Preparer> preparer;
+  std::unique_ptr<Scheduler> scheduler;
+  int32_t max_num_seqs = 0;
+};
+
+/// One rank's loop: schedule → agree → forward → postprocess, until every group of the engine has nothing
+/// left and nothing to expect, and then stops at that step. Thread contract: the rank's main thread.
+class Engine {
+ public:
+  struct Parts {
+    StepRunner* runner = nullptr;
+    StepAgreement* agreement = nullptr;
+    MPI_Comm tp = MPI_COMM_NULL;
+    Progress* progress = nullptr;
+    LeaderParts* leader = nullptr;  ///< null on ranks that lead no group
+  };
+  explicit Engine(const Parts& parts);
+
+  /// Throws what the parts throw.
+  EngineStats run();
+
+ private:
+  /// Bits of a rank's bid.
+  static constexpr int32_t kFinished = 1;
+
+  StepPlan plan_step(int32_t& flags);
+  void take_rows();
+  void broadcast(StepPlan& plan, int32_t& flags);
+  std::vector<TokenResult> gather(const StepPlan& plan, const StepResult& mine);
+  void answer(const StepPlan& plan, const std::vector<TokenResult>& results);
+
+  Parts parts_;
+  int tp_rank_ = 0, tp_size_ = 1;
+  EngineStats stats_;
+};
+
+}  // namespace moerun

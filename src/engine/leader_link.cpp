@@ -1,0 +1,44 @@
+#include "engine/leader_link.h"
+
+#include <algorithm>
+#include <thread>
+
+namespace moerun {
+
+std::vector<PromptRecord> LeaderLink::poll() {
+  std::vector<PromptRecord> records;
+  while (auto message = mailbox_.receive(static_cast<int>(ControlTag::handout))) {
+    Handout handout = unpack_handout(message->bytes);
+    if (!handout.records.empty()) asked_ = false;
+    no_more_ = no_more_ || handout.no_more;
+    stop_ = std::max(stop_, handout.stop);
+    std::move(handout.records.begin(), handout.records.end(), std::back_inserter(records));
+  }
+  mailbox_.all_sent();
+  return records;
+}
+
+void LeaderLink::report(int64_t want, int64_t running, int64_t waiting) {
+  const bool asks = want > 0 && !asked_ && !no_more_ && stop_ == Stop::none;
+  if (!asks && report_.results.empty()) return;
+  report_.want = asks ? static_cast<int32_t>(want) : 0;
+  report_.running = static_cast<int32_t>(running);
+  report_.waiting = static_cast<int32_t>(waiting);
+  asked_ = asked_ || asks;
+  send();
+}
+
+void LeaderLink::finish() {
+  report_.want = report_.running = report_.waiting = 0;
+  report_.finished = true;
+  send();
+  while (!mailbox_.all_sent()) std::this_thread::yield();
+}
+
+void LeaderLink::send() {
+  report_.group = group_;
+  mailbox_.send(0, static_cast<int>(ControlTag::report), pack(report_));
+  report_ = {};
+}
+
+}  // namespace moerun

@@ -1,0 +1,44 @@
+#pragma once
+#include <mpi.h>
+
+#include <cstdint>
+#include <vector>
+
+#include "coordinator/mailbox.h"
+#include "coordinator/messages.h"
+
+namespace moerun {
+
+/// A leader's end of the control communicator: rows come in, answers go out, nothing waits. Thread contract:
+/// the leader's engine thread.
+class LeaderLink {
+ public:
+  /// `group`: the leader's place among the leaders. The coordinator is rank 0 of `control`.
+  LeaderLink(MPI_Comm control, int group) : mailbox_(control), group_(group) {}
+
+  /// Takes what the coordinator has sent; returns the new rows.
+  std::vector<PromptRecord> poll();
+  bool no_more() const { return no_more_; }
+  Stop stop() const { return stop_; }
+
+  void add(RowResult result) { report_.results.push_back(std::move(result)); }
+  void count(uint64_t prompt_tokens, uint64_t output_tokens) {
+    report_.prompt_tokens += prompt_tokens;
+    report_.output_tokens += output_tokens;
+  }
+  /// Sends answers and counts if there are any, and asks for rows unless it has asked already.
+  void report(int64_t want, int64_t running, int64_t waiting);
+  /// The last report. Returns when MPI has taken it.
+  void finish();
+
+ private:
+  void send();
+
+  Mailbox mailbox_;
+  int group_;
+  LeaderReport report_;  // in the making
+  bool asked_ = false, no_more_ = false;
+  Stop stop_ = Stop::none;
+};
+
+}  // namespace moerun

@@ -1,0 +1,39 @@
+#include "engine/preparer.h"
+
+#include <fmt/format.h>
+
+#include "moerun/error.h"
+
+namespace moerun {
+
+std::vector<int32_t> Preparer::ids_of(const PromptRecord& record) {
+  if (record.prompt_token_ids) return *record.prompt_token_ids;
+  if (!tokenizer_) throw BadInput("the model folder has no tokenizer.json: give prompt_token_ids");
+  return tokenizer_->encode(record.messages ? chat_template_->render(*record.messages)
+                                            : record.prompt.value_or(std::string()));
+}
+
+std::variant<Sequence, RowResult> Preparer::prepare(PromptRecord record) {
+  RowResult failed{.row = record.row, .id = record.id, .endpoint = record.endpoint, .error = record.error};
+  if (!failed.error.empty()) return failed;
+  try {
+    std::vector<int32_t> ids = ids_of(record);
+    failed.prompt_length = static_cast<int32_t>(ids.size());
+    if (ids.empty()) throw BadInput("the prompt is empty");
+    if (static_cast<int64_t>(ids.size()) > limits_.max_model_len)
+      throw BadInput(fmt::format("the prompt has {} tokens, and model.max_model_len is {}", ids.size(),
+                                 limits_.max_model_len));
+    for (const int32_t id : ids)
+      if (id < 0 || id >= vocab_size_)
+        throw BadInput(fmt::format("token id {} is outside the vocabulary of {}", id, vocab_size_));
+    const bool scores = record.sampling.prompt_logprobs;
+    Sequence sequence(std::move(record), std::move(ids), tokenizer_);
+    if (!sequence.wants_token(limits_) && !scores) return sequence.finish(FinishReason::length);
+    return sequence;
+  } catch (const BadInput& fault) {
+    failed.error = fault.what();
+    return failed;
+  }
+}
+
+}  // namespace moerun

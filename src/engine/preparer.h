@@ -1,0 +1,37 @@
+#pragma once
+#include <optional>
+#include <string>
+#include <variant>
+
+#include "engine/sequence.h"
+#include "moerun/model_config.h"
+#include "moerun/record.h"
+#include "text/chat_template.h"
+#include "text/tokenizer.h"
+
+namespace moerun {
+
+/// Turns rows of the input into sequences: chat template, tokenizer, and the checks that need both. What is
+/// wrong with one row becomes that row's error. Thread contract: a leader's engine thread.
+class Preparer {
+ public:
+  /// `tokenizer` may be null (a model folder without one, for token-id input): answers then have no text.
+  Preparer(Tokenizer* tokenizer, const ChatTemplate* chat_template, AnswerLimits limits, int64_t vocab_size)
+      : tokenizer_(tokenizer),
+        chat_template_(chat_template),
+        limits_(std::move(limits)),
+        vocab_size_(vocab_size) {}
+
+  /// The row's sequence, or its answer when nothing is to be computed.
+  std::variant<Sequence, RowResult> prepare(PromptRecord record);
+
+ private:
+  std::vector<int32_t> ids_of(const PromptRecord& record);
+
+  Tokenizer* tokenizer_;
+  const ChatTemplate* chat_template_;
+  AnswerLimits limits_;
+  int64_t vocab_size_;
+};
+
+}  // namespace moerun

@@ -1,0 +1,79 @@
+#pragma once
+#include <cstdint>
+#include <deque>
+#include <list>
+#include <vector>
+
+#include "engine/block_pool.h"
+#include "engine/sequence.h"
+#include "moerun/plan.h"
+
+namespace moerun {
+
+struct SchedulerOptions {
+  int32_t max_num_seqs = 0;            ///< in one step
+  int32_t max_num_batched_tokens = 0;  ///< in one step
+  int32_t block_size = 64;
+  int64_t num_blocks = 0;
+  AnswerLimits limits;
+};
+
+/// Continuous batching with chunked prefill over paged keys and values, for one data-parallel group.
+///
+/// Each step takes what fits of the running sequences in the order in which they were admitted (one token of
+/// those that decode, a chunk of those that prefill), then admits waiting ones. When blocks run out the
+/// youngest running sequence is preempted: its blocks are freed and it is computed again later, by the same
+/// path (moerun/plan.h), so that its answer keeps its bits. Thread contract: the leader's engine thread.
+class Scheduler {
+ public:
+  explicit Scheduler(const SchedulerOptions& options);
+
+  void add(Sequence sequence) { waiting_.push_back(std::move(sequence)); }
+  /// The next step; without tokens when there is nothing to do.
+  StepPlan schedule();
+  /// What the step's logit rows gave, in the plan's order. Returns the answers that are finished.
+  std::vector<RowResult> postprocess(const StepPlan& plan, const std::vector<TokenResult>& results);
+  /// Forgets the sequences that have not begun (a stop was asked for); they are answered by a later run.
+  void drop_waiting();
+  /// Forgets all.
+  void drop_all();
+
+  int64_t num_waiting() const { return static_cast<int64_t>(waiting_.size()); }
+  int64_t num_running() const { return static_cast<int64_t>(running_.size()); }
+  bool idle() const { return waiting_.empty() && running_.empty(); }
+  const BlockPool& blocks() const { return blocks_; }
+  int64_t num_preemptions() const { return num_preemptions_; }
+  int64_t max_blocks_used() const { return max_blocks_used_; }
+
+ private:
+  /// A running sequence and what it does in the step at hand.
+  struct Running {
+    Sequence sequence;
+    int32_t num_scheduled = 0;
+    int32_t first_logit_row = 0, num_logit_rows = 0;
+  };
+
+  void schedule_running();
+  void admit();
+  /// Makes room for `tokens` tokens of a sequence; preempts younger ones that are not scheduled yet. False
+  /// when it had to preempt the sequence itself.
+  bool make_room(std::list<Running>::iterator at, int32_t tokens);
+  void preempt(std::list<Running>::iterator at);
+  bool add_blocks(Sequence& sequence, int32_t tokens);
+  int64_t blocks_for(int64_t tokens) const {
+    return (tokens + options_.block_size - 1) / options_.block_size;
+  }
+  void write_plan(StepPlan& plan);
+  void write_sequence(Running& running, StepPlan& plan) const;
+  void write_logit_rows(Running& running, int32_t first_token, StepPlan& plan) const;
+  LogitRow drawn_row(const Sequence& sequence, StepPlan& plan) const;
+
+  SchedulerOptions options_;
+  BlockPool blocks_;
+  std::deque<Sequence> waiting_;
+  std::list<Running> running_;  // in the order of admission
+  int32_t budget_ = 0;          // tokens left in the step at hand
+  int64_t num_preemptions_ = 0, max_blocks_used_ = 0;
+};
+
+}  // namespace moerun

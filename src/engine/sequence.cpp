@@ -1,0 +1,67 @@
+#include "engine/sequence.h"
+
+#include <algorithm>
+#include <limits>
+
+namespace moerun {
+
+namespace {
+
+bool contains(const std::vector<int32_t>& ids, int32_t id) {
+  return std::find(ids.begin(), ids.end(), id) != ids.end();
+}
+
+}  // namespace
+
+Sequence::Sequence(PromptRecord record, std::vector<int32_t> prompt, const Tokenizer* tokenizer)
+    : tokens(std::move(prompt)), sampling_(std::move(record.sampling)) {
+  result_.row = record.row;
+  result_.id = std::move(record.id);
+  result_.endpoint = record.endpoint;
+  result_.prompt_length = static_cast<int32_t>(tokens.size());
+  result_.num_top_logprobs = std::max(sampling_.logprobs, 0);
+  if (sampling_.prompt_logprobs) result_.prompt_logprobs.push_back(std::numeric_limits<float>::quiet_NaN());
+  if (tokenizer) detokenizer_.emplace(*tokenizer, true);
+  for (const std::string& stop : sampling_.stop) longest_stop_ = std::max(longest_stop_, stop.size());
+}
+
+bool Sequence::append(const TokenResult& token, const AnswerLimits& limits) {
+  tokens.push_back(token.token);
+  if (sampling_.logprobs >= 0) {
+    result_.logprobs.push_back(token.logprob);
+    for (size_t i = 0; i < token.top_tokens.size(); ++i)
+      result_.top_logprobs.emplace_back(token.top_tokens[i], token.top_logprobs[i]);
+  }
+  const bool end = (!sampling_.ignore_eos && contains(limits.eos_token_ids, token.token)) ||
+                   contains(sampling_.stop_token_ids, token.token);
+  reason_ = FinishReason::stop;
+  if (end) return true;
+  if (detokenizer_) {
+    const size_t before = result_.text.size();
+    result_.text += detokenizer_->feed(token.token);
+    if (num_output_tokens() >= sampling_.min_tokens && ends_with_stop_string(before)) return true;
+  }
+  reason_ = FinishReason::length;
+  return !wants_token(limits);
+}
+
+bool Sequence::ends_with_stop_string(size_t new_text_begin) {
+  if (longest_stop_ == 0) return false;
+  // A stop string may have begun in earlier text.
+  const size_t from = new_text_begin - std::min(new_text_begin, longest_stop_ - 1);
+  size_t first = std::string::npos;
+  for (const std::string& stop : sampling_.stop) first = std::min(first, result_.text.find(stop, from));
+  if (first == std::string::npos) return false;
+  result_.text.resize(first);
+  detokenizer_.reset();  // what it holds back lies behind the stop string
+  return true;
+}
+
+RowResult Sequence::finish(FinishReason reason) {
+  if (detokenizer_) result_.text += detokenizer_->finish();
+  result_.finish_reason = reason;
+  result_.token_ids.assign(tokens.begin() + prompt_length(), tokens.end());
+  return std::move(result_);
+}
+
+}  // namespace moerun

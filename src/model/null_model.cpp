@@ -1,0 +1,33 @@
+#include "model/null_model.h"
+
+#include <chrono>
+#include <cmath>
+#include <thread>
+
+#include "moerun/random.h"
+
+namespace moerun {
+
+StepResult NullModel::forward(const StepPlan& plan, const std::vector<int32_t>& tokens_of_rank) {
+  static_cast<void>(tokens_of_rank);
+  const TokenPart part = part_of_step(plan.num_tokens(), tensor_, tensor_rank_);
+  const auto uniform = static_cast<float>(-std::log(static_cast<double>(vocab_size_)));
+  StepResult out;
+  for (size_t i = 0; i < plan.logit_rows.size(); ++i) {
+    const LogitRow& row = plan.logit_rows[i];
+    if (row.token_index < part.begin || row.token_index >= part.end) continue;
+    const uint32_t word = draw_words(draw_key(row.seed, row.row, row.position), 0).word[0];
+    TokenResult result{.token = row.target, .logprob = uniform};
+    if (row.target < 0) result.token = static_cast<int32_t>(word % static_cast<uint64_t>(vocab_size_));
+    for (int32_t id = 0; id < row.num_top_logprobs; ++id) {
+      result.top_tokens.push_back(id);
+      result.top_logprobs.push_back(uniform);
+    }
+    out.rows.push_back(static_cast<int32_t>(i));
+    out.results.push_back(std::move(result));
+  }
+  if (step_ms_ > 0) std::this_thread::sleep_for(std::chrono::duration<double, std::milli>(step_ms_));
+  return out;
+}
+
+}  // namespace moerun
