@@ -120,6 +120,8 @@ struct ExpertFfnArgs {
   const ExpertSlots* slots = nullptr;
   Tensor out;            ///< [num_partials, hidden]
   Ints partial_offsets;  ///< [n + 1] host-visible on the CPU; empty: one partial a token (`partials == n`)
+  uint64_t* expert_tokens =
+      nullptr;  ///< optional, [num_experts] in device memory: += tokens of local experts
 };
 
 /// A process that holds memory of this rank's GPU, as the driver's management library (NVML) sees it.

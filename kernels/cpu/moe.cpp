@@ -54,7 +54,10 @@ void sort_by_expert(const ExpertFfnArgs& args, ExpertFfnScratch& scratch) {
   const auto slot = [&](int64_t pair) { return args.ids[pair] < 0 ? -1 : args.local_slot[args.ids[pair]]; };
   scratch.expert_begin.assign(static_cast<size_t>(args.num_local) + 1, 0);
   for (int64_t pair = 0; pair < args.n * args.k; ++pair)
-    if (slot(pair) >= 0) ++scratch.expert_begin[static_cast<size_t>(slot(pair)) + 1];
+    if (slot(pair) >= 0) {
+      ++scratch.expert_begin[static_cast<size_t>(slot(pair)) + 1];
+      if (args.expert_tokens) ++args.expert_tokens[args.ids[pair]];
+    }
   std::partial_sum(scratch.expert_begin.begin(), scratch.expert_begin.end(), scratch.expert_begin.begin());
   scratch.pairs.resize(static_cast<size_t>(scratch.expert_begin.back()));
   std::vector<int32_t> next(scratch.expert_begin);

@@ -199,7 +199,8 @@ class CpuDevice : public Device {
                      .width = args.down->in_features,
                      .num_local = args.slots->num_local,
                      .out = floats(args.out),
-                     .partial_offsets = args.partial_offsets.data},
+                     .partial_offsets = args.partial_offsets.data,
+                     .expert_tokens = args.expert_tokens},
                     expert_scratch_);
   }
 

@@ -54,12 +54,26 @@ Qwen3Moe::Qwen3Moe(const ModelConfig& config, const ModelShard& shard, const Ste
   slots_.num_local = static_cast<int64_t>(shard.local_experts.size());
   slots_.local_slot = device.ints(static_cast<int64_t>(shard.local_slot.size()), "expert map");
   device.copy_to_device(slots_.local_slot.data, slots_.host_local_slot.data(), shard.local_slot.size() * 4);
+
+  const std::vector<uint64_t> zeros(num_expert_counts());
+  expert_tokens_ = static_cast<uint64_t*>(device.allocate(zeros.size() * 8, "expert load"));
+  device.copy_to_device(expert_tokens_, zeros.data(), zeros.size() * 8);
+  device.synchronize();  // `zeros` goes
+}
+
+size_t Qwen3Moe::num_expert_counts() const {
+  return static_cast<size_t>(config_.num_hidden_layers * config_.num_experts);
+}
+
+std::vector<uint64_t> Qwen3Moe::expert_tokens() const {
+  std::vector<uint64_t> counts(num_expert_counts());
+  parts_.device->copy_to_host(counts.data(), expert_tokens_, counts.size() * 8);
+  return counts;
 }
 
 size_t Qwen3Moe::block_bytes() const {
-  return static_cast<size_t>(2 * config_.num_hidden_layers * shard_.num_kv_heads(config_) *
-                             limits_.block_size * config_.head_dim) *
-         size_of(parts_.device->dtype());
+  return static_cast<size_t>(
+      key_value_block_bytes(config_, shard_, limits_.block_size, parts_.device->dtype()));
 }
 
 void Qwen3Moe::allocate_cache(int64_t num_blocks) {
@@ -118,7 +132,7 @@ void Qwen3Moe::layers(const Step& step) {
       device.add_rms_norm(step.residual, step.delta, layer.post_attention_norm, eps, step.normed);
     }
     if (layer.sparse)
-      sparse_mlp(step, layer);
+      sparse_mlp(step, layer, expert_tokens_ + static_cast<int64_t>(i) * config_.num_experts);
     else if (any)
       dense_mlp(step, layer);
   }
@@ -155,7 +169,7 @@ void Qwen3Moe::attention(const Step& step, const LayerWeights& layer, const KvLa
   if (layer.output_bias.data) device.add_bias(step.delta, layer.output_bias);
 }
 
-void Qwen3Moe::sparse_mlp(const Step& step, const LayerWeights& layer) {
+void Qwen3Moe::sparse_mlp(const Step& step, const LayerWeights& layer, uint64_t* expert_tokens) {
   Device& device = *parts_.device;
   const int64_t n = step.part.count(), k = config_.num_experts_per_tok;
   const Routed tokens{
@@ -174,7 +188,8 @@ void Qwen3Moe::sparse_mlp(const Step& step, const LayerWeights& layer) {
                        .down = &layer.down,
                        .slots = &slots_,
                        .out = parts_.exchange->partials(),
-                       .partial_offsets = parts_.exchange->partial_offsets()});
+                       .partial_offsets = parts_.exchange->partial_offsets(),
+                       .expert_tokens = expert_tokens});
   parts_.exchange->combine(step.delta.first(n));
 }
 

@@ -24,6 +24,9 @@ class Qwen3Moe : public StepRunner {
   /// Parts and config must outlive it. Allocates activations for steps within `limits`.
   Qwen3Moe(const ModelConfig& config, const ModelShard& shard, const StepLimits& limits, Parts parts);
 
+  /// Tokens that this rank's experts were given since the start, layer by layer [layers · num_experts].
+  std::vector<uint64_t> expert_tokens() const;
+
   void set_weights(Weights weights) { weights_ = std::move(weights); }
 
   /// Bytes of one block of keys and values in all layers of this rank.
@@ -36,9 +39,10 @@ class Qwen3Moe : public StepRunner {
  private:
   struct Step;  ///< one step's views of the buffers
 
+  size_t num_expert_counts() const;
   void layers(const Step& step);
   void attention(const Step& step, const LayerWeights& layer, const KvLayer& kv);
-  void sparse_mlp(const Step& step, const LayerWeights& layer);
+  void sparse_mlp(const Step& step, const LayerWeights& layer, uint64_t* expert_tokens);
   void dense_mlp(const Step& step, const LayerWeights& layer);
   StepResult logits(const Step& step, const StepPlan& plan);
 
@@ -49,6 +53,7 @@ class Qwen3Moe : public StepRunner {
   Weights weights_;
   ExpertSlots slots_;
   std::vector<KvLayer> cache_;  // [layers]
+  uint64_t* expert_tokens_;     // [layers, num_experts] in device memory
 
   // Buffers for the largest step; P = rows of this rank's part of it, N = P · tensor.
   Tensor residual_, delta_;       // [P, hidden]

@@ -36,4 +36,26 @@ inline int32_t output_chunks(const ModelConfig& config) {
   return chunks;
 }
 
+/// Weights of this rank's part.
+inline int64_t num_parameters(const ModelConfig& config, const ModelShard& shard) {
+  const int64_t hidden = config.hidden_size;
+  const int64_t heads = shard.num_heads(config) * config.head_dim;
+  int64_t count = 2 * config.vocab_size * hidden + hidden;
+  for (int64_t layer = 0; layer < config.num_hidden_layers; ++layer) {
+    count += shard.qkv_width(config) * hidden + hidden * heads + 2 * hidden + 2 * config.head_dim;
+    count += config.is_sparse(layer)
+                 ? config.num_experts * hidden + static_cast<int64_t>(shard.local_experts.size()) * 3 *
+                                                     config.moe_intermediate_size * hidden
+                 : 3 * config.intermediate_size * hidden;
+  }
+  return count;
+}
+
+/// Bytes of one block of keys and values in all layers of a rank.
+inline int64_t key_value_block_bytes(const ModelConfig& config, const ModelShard& shard, int64_t block_size,
+                                     DType dtype) {
+  return 2 * config.num_hidden_layers * shard.num_kv_heads(config) * block_size * config.head_dim *
+         static_cast<int64_t>(size_of(dtype));
+}
+
 }  // namespace moerun

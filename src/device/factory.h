@@ -1,0 +1,33 @@
+#pragma once
+#include <memory>
+#include <string>
+
+#include "moerun/device.h"
+#include "moerun/job.h"
+
+namespace moerun {
+
+/// What a rank's device is made from.
+struct DeviceRequest {
+  DType dtype = DType::float32;
+  int local_rank = 0;  ///< among the ranks of this node
+  bool graphs = true;
+  Job::Memory memory;
+};
+
+/// Whether this build has the CUDA device.
+bool has_cuda();
+
+/// What `device: auto` means here: CUDA when this build has it and this process sees a GPU, else the CPU. A
+/// kind that was asked for is returned as it is. Throws BadInput when CUDA was asked for and is not there.
+Job::DeviceKind resolve_device(Job::DeviceKind kind);
+
+/// The element type that the device computes in: what the job asks for, or the device's default for a
+/// checkpoint. Throws BadInput when the device cannot.
+DType resolve_dtype(Job::DeviceKind kind, std::optional<DType> asked, DType of_checkpoint);
+
+/// Makes the rank's device (cpu or cuda). A rank takes GPU 0 if it sees one alone, else the one of its local
+/// rank. Throws Error.
+std::unique_ptr<Device> make_device(Job::DeviceKind kind, const DeviceRequest& request);
+
+}  // namespace moerun

@@ -1,0 +1,76 @@
+#include "report/progress_line.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cstdio>
+
+namespace moerun {
+
+std::string clock_text(double seconds) {
+  const auto whole = static_cast<int64_t>(seconds + 0.5);
+  if (whole >= 3600) return fmt::format("{}:{:02}:{:02}", whole / 3600, whole / 60 % 60, whole % 60);
+  return fmt::format("{}:{:02}", whole / 60, whole % 60);
+}
+
+std::string with_commas(uint64_t number) {
+  const std::string digits = std::to_string(number);
+  std::string text;
+  for (size_t i = 0; i < digits.size(); ++i) {
+    if (i > 0 && (digits.size() - i) % 3 == 0) text += ',';
+    text += digits[i];
+  }
+  return text;
+}
+
+std::string progress_text(const JobProgress& progress) {
+  const double seconds = std::max(progress.seconds, 1e-3);
+  std::string text =
+      fmt::format("{}/{} rows  {} output tokens/s  {} prompt tokens/s  {} running",
+                  with_commas(progress.num_answered), with_commas(progress.num_rows),
+                  with_commas(static_cast<uint64_t>(static_cast<double>(progress.output_tokens) / seconds)),
+                  with_commas(static_cast<uint64_t>(static_cast<double>(progress.prompt_tokens) / seconds)),
+                  progress.running);
+  if (progress.row_errors > 0) text += fmt::format("  {} errors", with_commas(progress.row_errors));
+  const uint64_t left = progress.num_rows - progress.num_answered;
+  if (progress.answered_now > 0 && left > 0)
+    text += fmt::format("  {} left", clock_text(seconds / static_cast<double>(progress.answered_now) *
+                                                static_cast<double>(left)));
+  return text;
+}
+
+ProgressLine::ProgressLine(bool terminal) : terminal_(terminal) {}
+
+void ProgressLine::update(const JobProgress& progress) {
+  using std::chrono::milliseconds;
+  const auto now = Clock::now();
+  if (now < due_) return;
+  // In a log: after 2 s, then at pauses that grow with the job's age up to half a minute.
+  const auto age = std::chrono::duration_cast<milliseconds>(now - began_);
+  due_ = now + (terminal_ ? milliseconds(200) : std::clamp(age, milliseconds(2000), milliseconds(30000)));
+  if (!terminal_ && age < milliseconds(1000)) return;
+  print(progress);
+}
+
+void ProgressLine::finish(const JobProgress& progress) {
+  if (terminal_) {
+    print(progress);
+    fmt::print(stderr, "\n");
+  } else if (!shown_) {
+    print(progress);
+  }
+}
+
+void ProgressLine::print(const JobProgress& progress) {
+  const std::string text = progress_text(progress);
+  shown_ = true;
+  if (!terminal_) {
+    fmt::print(stderr, "{}\n", text);
+    return;
+  }
+  width_ = std::max(width_, text.size());
+  fmt::print(stderr, "\r{:<{}}", text, width_);
+  std::fflush(stderr);
+}
+
+}  // namespace moerun

@@ -1,0 +1,245 @@
+#include "report/report.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <nlohmann/json.hpp>
+#include <numeric>
+
+#include "moerun/wire.h"
+#include "report/progress_line.h"
+#include "version.h"
+
+namespace moerun {
+
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+template <typename Io, typename Report>
+void rank_fields(Io&& io, Report& r) {
+  io(r.rank), io(r.replica), io(r.data), io(r.tensor), io(r.host), io(r.device), io(r.device_uuid);
+  io(r.all_to_all), io(r.all_to_all_why), io(r.pid), io(r.expert_tokens), io(r.load_s), io(r.all_to_all_s);
+  auto& e = r.engine;
+  io(e.steps), io(e.prompt_tokens), io(e.output_tokens), io(e.preemptions), io(e.max_blocks_used);
+  io(e.num_blocks), io(e.forward_s), io(e.agree_s), io(e.idle_s);
+}
+
+double per_second(uint64_t count, double seconds) {
+  return seconds > 0 ? static_cast<double>(count) / seconds : 0;
+}
+
+/// Tokens that each rank's experts were given, and each expert, over all layers.
+struct ExpertLoad {
+  std::vector<uint64_t> of_rank, of_expert;
+  double max_over_mean = 0;  ///< the busiest rank's against the mean
+};
+
+ExpertLoad expert_load(const JobReport& report) {
+  ExpertLoad load;
+  load.of_expert.resize(static_cast<size_t>(report.num_experts));
+  for (const RankReport& rank : report.ranks) {
+    for (size_t i = 0; i < rank.expert_tokens.size(); ++i)
+      load.of_expert[i % load.of_expert.size()] += rank.expert_tokens[i];
+    load.of_rank.push_back(
+        std::accumulate(rank.expert_tokens.begin(), rank.expert_tokens.end(), uint64_t{0}));
+  }
+  const uint64_t total = std::accumulate(load.of_rank.begin(), load.of_rank.end(), uint64_t{0});
+  if (total > 0)
+    load.max_over_mean = static_cast<double>(*std::max_element(load.of_rank.begin(), load.of_rank.end())) *
+                         static_cast<double>(load.of_rank.size()) / static_cast<double>(total);
+  return load;
+}
+
+/// Seconds of the steps, over all ranks.
+struct StepTime {
+  double compute = 0, all_to_all = 0, waiting = 0;
+  bool split = true;  ///< whether the all-to-all was measured by itself
+};
+
+StepTime step_time(const JobReport& report) {
+  StepTime time;
+  for (const RankReport& rank : report.ranks) {
+    time.split = time.split && rank.all_to_all_s >= 0;
+    const double exchange = std::max(rank.all_to_all_s, 0.0);
+    time.compute += rank.engine.forward_s - exchange;
+    time.all_to_all += exchange;
+    time.waiting += rank.engine.agree_s + rank.engine.idle_s;
+  }
+  return time;
+}
+
+Json rank_json(const RankReport& rank) {
+  Json memory = Json::object();
+  for (const MemoryUse& use : rank.memory) memory[use.what] = use.bytes;
+  Json out{{"rank", rank.rank},
+           {"replica", rank.replica},
+           {"data", rank.data},
+           {"tensor", rank.tensor},
+           {"host", rank.host},
+           {"pid", rank.pid},
+           {"device", rank.device},
+           {"load_s", rank.load_s},
+           {"steps", rank.engine.steps},
+           {"forward_s", rank.engine.forward_s},
+           {"agreement_s", rank.engine.agree_s},
+           {"idle_s", rank.engine.idle_s},
+           {"memory_bytes", memory}};
+  if (rank.all_to_all_s >= 0) out["all_to_all_s"] = rank.all_to_all_s;
+  if (rank.engine.num_blocks > 0)  // a leader
+    out["key_value"] = {{"blocks", rank.engine.num_blocks},
+                        {"most_used", rank.engine.max_blocks_used},
+                        {"preemptions", rank.engine.preemptions}};
+  if (!rank.device_uuid.empty()) {
+    out["gpu_uuid"] = rank.device_uuid;
+    for (const DeviceProcess& process : rank.processes)
+      out["gpu_processes"].push_back({{"pid", process.pid}, {"bytes", process.bytes}});
+  }
+  return out;
+}
+
+double longest_load(const JobReport& report) {
+  double load = 0;
+  for (const RankReport& rank : report.ranks) load = std::max(load, rank.load_s);
+  return load;
+}
+
+}  // namespace
+
+std::string pack(const RankReport& report) {
+  WireWriter out;
+  rank_fields([&](const auto& value) { out.put(value); }, report);
+  out.put(static_cast<uint64_t>(report.memory.size()));
+  for (const MemoryUse& use : report.memory) out.put(use.what), out.put(static_cast<uint64_t>(use.bytes));
+  out.put(static_cast<uint64_t>(report.processes.size()));
+  for (const DeviceProcess& process : report.processes) out.put(process.pid), out.put(process.bytes);
+  return out.take();
+}
+
+RankReport unpack_rank_report(const std::string& bytes) {
+  WireReader in(bytes);
+  RankReport report;
+  rank_fields([&](auto& value) { in.get(value); }, report);
+  for (auto count = in.get<uint64_t>(); count > 0; --count) {
+    MemoryUse& use = report.memory.emplace_back();
+    in.get(use.what);
+    use.bytes = in.get<uint64_t>();
+  }
+  for (auto count = in.get<uint64_t>(); count > 0; --count) {
+    DeviceProcess& process = report.processes.emplace_back();
+    in.get(process.pid), in.get(process.bytes);
+  }
+  return report;
+}
+
+std::vector<std::string> foreign_gpu_processes(const JobReport& report) {
+  std::vector<std::string> sentences;
+  for (const RankReport& at : report.ranks)
+    for (const DeviceProcess& process : at.processes)
+      for (const RankReport& other : report.ranks) {
+        // Process ids mean something on one host alone; ranks that share a GPU both belong there.
+        if (other.host != at.host || other.pid != process.pid || other.device_uuid == at.device_uuid)
+          continue;
+        sentences.push_back(fmt::format(
+            "the GPU of rank {} (host {}, {}) also carries the process of rank {} (pid {}, {:.0f} MiB)",
+            at.rank, at.host, at.device_uuid, other.rank, other.pid,
+            static_cast<double>(process.bytes) / (1 << 20)));
+      }
+  return sentences;
+}
+
+std::string report_json(const JobReport& report) {
+  const JobProgress& progress = report.outcome.progress;
+  const ExpertLoad load = expert_load(report);
+  const StepTime time = step_time(report);
+  const auto ranks = static_cast<double>(report.ranks.size());
+  const double seconds = progress.seconds;
+  Json out{{"program", fmt::format("moerun {} ({})", version(), git_revision())},
+           {"started", report.started},
+           {"ended", report.ended},
+           {"exit_code", report.exit_code},
+           {"complete", report.outcome.complete},
+           {"stopped_by", report.outcome.stop.why},
+           {"layout", report.layout},
+           {"rows",
+            {{"total", progress.num_rows},
+             {"answered", progress.num_answered},
+             {"answered_now", progress.answered_now},
+             {"errors_now", progress.row_errors}}},
+           {"tokens", {{"prompt", progress.prompt_tokens}, {"output", progress.output_tokens}}},
+           {"throughput",
+            {{"requests_per_s", per_second(progress.answered_now, seconds)},
+             {"prompt_tokens_per_s", per_second(progress.prompt_tokens, seconds)},
+             {"output_tokens_per_s", per_second(progress.output_tokens, seconds)},
+             {"total_tokens_per_s", per_second(progress.prompt_tokens + progress.output_tokens, seconds)},
+             {"output_tokens_per_s_per_rank", per_second(progress.output_tokens, seconds) / ranks}}},
+           {"time_s",
+            {{"total", report.total_s},
+             {"load", longest_load(report)},
+             {"steady", progress.handed_out_s > 0 ? progress.handed_out_s : seconds},
+             {"tail", progress.handed_out_s > 0 ? seconds - progress.handed_out_s : 0.0},
+             {"merge", report.outcome.merge_s}}},
+           {"step_time_s", {{"compute", time.compute}, {"waiting", time.waiting}}},
+           {"all_to_all",
+            {{"used", report.ranks.front().all_to_all}, {"why", report.ranks.front().all_to_all_why}}},
+           {"expert_load",
+            {{"max_over_mean_of_ranks", load.max_over_mean},
+             {"tokens_of_rank", load.of_rank},
+             {"tokens_of_expert", load.of_expert}}},
+           {"coordinator", {{"gpu_processes", 0}, {"gpu_bytes", 0}}},
+           {"ranks", Json::array()}};
+  if (time.split) out["step_time_s"]["all_to_all"] = time.all_to_all;
+  if (report.on_gpus()) out["foreign_gpu_processes"] = foreign_gpu_processes(report);
+  for (const RankReport& rank : report.ranks) out["ranks"].push_back(rank_json(rank));
+  return out.dump(2) + "\n";
+}
+
+std::string report_text(const JobReport& report) {
+  const JobProgress& progress = report.outcome.progress;
+  const double seconds = progress.seconds;
+  const ExpertLoad load = expert_load(report);
+  const StepTime time = step_time(report);
+  const auto ranks = static_cast<double>(report.ranks.size());
+  const auto rate = [&](uint64_t count) {
+    return with_commas(static_cast<uint64_t>(per_second(count, seconds)));
+  };
+  std::string text = fmt::format("moerun: {} of {} rows answered ({} in this run, {} with errors) in {}\n",
+                                 with_commas(progress.num_answered), with_commas(progress.num_rows),
+                                 with_commas(progress.answered_now), with_commas(progress.row_errors),
+                                 clock_text(report.total_s));
+  text += fmt::format("  layout      {}\n", report.layout);
+  text += fmt::format(
+      "  throughput  {:.2f} requests/s, {} prompt + {} output tokens/s, {:.0f} output tokens/s a rank\n",
+      per_second(progress.answered_now, seconds), rate(progress.prompt_tokens), rate(progress.output_tokens),
+      per_second(progress.output_tokens, seconds) / ranks);
+  const double steady = progress.handed_out_s > 0 ? progress.handed_out_s : seconds;
+  text += fmt::format("  time        load {:.1f} s, steady {:.1f} s, tail {:.1f} s, merge {:.1f} s\n",
+                      longest_load(report), steady, seconds - steady, report.outcome.merge_s);
+  const double whole = time.compute + time.all_to_all + time.waiting;
+  if (whole > 0)
+    text += time.split
+                ? fmt::format("  step time   {:.0f}% compute, {:.0f}% all-to-all ({}), {:.0f}% waiting\n",
+                              100 * time.compute / whole, 100 * time.all_to_all / whole,
+                              report.ranks.front().all_to_all, 100 * time.waiting / whole)
+                : fmt::format("  step time   {:.0f}% model with its all-to-all ({}), {:.0f}% waiting\n",
+                              100 * time.compute / whole, report.ranks.front().all_to_all,
+                              100 * time.waiting / whole);
+  if (load.max_over_mean > 0)
+    text += fmt::format("  experts     busiest rank {:.2f} × the mean\n", load.max_over_mean);
+  for (const RankReport& rank : report.ranks) {
+    if (rank.engine.num_blocks > 0)
+      text +=
+          fmt::format("  rank {:<6} {} of {} key/value blocks used at most, {} preemptions\n", rank.rank,
+                      with_commas(static_cast<uint64_t>(rank.engine.max_blocks_used)),
+                      with_commas(static_cast<uint64_t>(rank.engine.num_blocks)), rank.engine.preemptions);
+    for (const DeviceProcess& process : rank.processes)
+      text += fmt::format("  rank {:<6} {} {}: pid {}{}, {:.0f} MiB\n", rank.rank, rank.device,
+                          rank.device_uuid, process.pid, process.pid == rank.pid ? " (this rank)" : "",
+                          static_cast<double>(process.bytes) / (1 << 20));
+  }
+  if (report.on_gpus())
+    text += "  coordinator no process and no memory on any GPU: it is a thread of rank 0\n";
+  return text;
+}
+
+}  // namespace moerun

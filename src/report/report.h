@@ -1,0 +1,49 @@
+#pragma once
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "coordinator/coordinator.h"
+#include "engine/engine.h"
+#include "moerun/device.h"
+#include "moerun/job.h"
+
+namespace moerun {
+
+/// What one rank measured; travels to rank 0 at the end.
+struct RankReport {
+  int rank = 0, replica = 0, data = 0, tensor = 0;
+  std::string host, device, device_uuid, all_to_all, all_to_all_why;
+  int64_t pid = 0;
+  std::vector<MemoryUse> memory;
+  std::vector<DeviceProcess> processes;  ///< that NVML sees on this rank's GPU
+  std::vector<uint64_t> expert_tokens;   ///< [layers · num_experts] given to this rank's experts
+  double load_s = 0, all_to_all_s = -1;  ///< −1: not measured (recorded in graphs)
+  EngineStats engine;
+};
+
+std::string pack(const RankReport& report);
+RankReport unpack_rank_report(const std::string& bytes);
+
+/// What a whole job measured.
+struct JobReport {
+  const Job* job = nullptr;
+  std::string layout, started, ended;  ///< times as ISO 8601
+  JobOutcome outcome;
+  int64_t num_experts = 0;
+  double total_s = 0;
+  int exit_code = 0;
+  std::vector<RankReport> ranks;
+
+  bool on_gpus() const { return !ranks.empty() && !ranks.front().device_uuid.empty(); }
+};
+
+/// A sentence for each process of this job that holds memory of a GPU that is not its rank's; empty when
+/// every GPU is held by its rank alone (invariant 3).
+std::vector<std::string> foreign_gpu_processes(const JobReport& report);
+
+/// As a JSON text, and as some lines for people.
+std::string report_json(const JobReport& report);
+std::string report_text(const JobReport& report);
+
+}  // namespace moerun

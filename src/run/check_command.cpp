@@ -1,0 +1,115 @@
+#include "run/check_command.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "device/factory.h"
+#include "job/job_file.h"
+#include "model/shard.h"
+#include "moerun/error.h"
+#include "report/progress_line.h"
+#include "run/identity.h"
+
+namespace moerun {
+
+namespace {
+
+constexpr double kGiB = 1 << 30;
+
+/// The part of rank 0, which holds as many experts as any.
+ModelShard first_shard(const ModelConfig& config, const Layout& layout) {
+  const ExpertMap experts(static_cast<int>(config.num_experts), layout.ep_size());
+  return {.tensor = layout.tensor,
+          .tensor_rank = 0,
+          .local_experts = experts.experts_of(0),
+          .local_slot = experts.local_slots(0)};
+}
+
+/// Ranks of the engine that a token's experts are expected on, when routing is even.
+double expected_ranks(const ModelConfig& config, int ep_size) {
+  double missed = 1;  // the chance that none of the token's experts lives on one given rank
+  const auto experts = static_cast<double>(config.num_experts);
+  const double here = experts / ep_size;
+  for (int64_t i = 0; i < config.num_experts_per_tok; ++i)
+    missed *= std::max(0.0, (experts - here - static_cast<double>(i)) / (experts - static_cast<double>(i)));
+  return ep_size * (1 - missed);
+}
+
+/// What crosses between ranks in one layer for a full step: the cost model of the all-to-all.
+void print_exchange(const CheckedJob& checked, DType dtype) {
+  const Layout& layout = checked.layout;
+  if (layout.ep_size() == 1) return;
+  constexpr double kNvLink = 450e9, kInfiniBand = 50e9;  // bytes/s each way: NVLink 4, one NDR 400 link
+  const ModelConfig& config = checked.config;
+  const double tokens = static_cast<double>(checked.job.scheduler.max_num_batched_tokens) / layout.tensor;
+  const double others = expected_ranks(config, layout.ep_size()) * (layout.ep_size() - 1) / layout.ep_size();
+  const double row = static_cast<double>(config.hidden_size) * static_cast<double>(size_of(dtype));
+  const double routing = 8.0 * static_cast<double>(config.num_experts_per_tok);
+  const double dispatch = tokens * others * (row + routing), combine = tokens * others * row;
+  fmt::print(
+      "exchange     a full step brings {:.0f} tokens a rank; each goes to {:.2f} other ranks on average\n",
+      tokens, others);
+  fmt::print(
+      "             dispatch {:.2f} MB and combine {:.2f} MB a rank and layer: {:.0f} + {:.0f} µs over "
+      "NVLink "
+      "(450 GB/s), {:.0f} + {:.0f} µs over one 400 Gb/s link\n",
+      dispatch / 1e6, combine / 1e6, dispatch / kNvLink * 1e6, combine / kNvLink * 1e6,
+      dispatch / kInfiniBand * 1e6, combine / kInfiniBand * 1e6);
+}
+
+void print_memory(const CheckedJob& checked, DType dtype) {
+  const Job& job = checked.job;
+  const ModelShard shard = first_shard(checked.config, checked.layout);
+  const double weights =
+      static_cast<double>(num_parameters(checked.config, shard)) * static_cast<double>(size_of(dtype));
+  const double token = static_cast<double>(key_value_block_bytes(checked.config, shard, 1, dtype));
+  fmt::print("memory       {:.2f} GiB of weights a rank ({} of {} experts)\n", weights / kGiB,
+             shard.local_experts.size(), checked.config.num_experts);
+  const auto room = [&](const char* what, double bytes) {
+    if (bytes > 0)
+      fmt::print("key/value    {}: about {:.2f} GiB, {} tokens a group\n", what, bytes / kGiB,
+                 with_commas(static_cast<uint64_t>(bytes / token)));
+    else
+      fmt::print("key/value    {}: the weights do not fit: use more ranks\n", what);
+  };
+  fmt::print("key/value    {:.1f} KiB a token and rank; {} tokens a sequence at most, {} sequences at once\n",
+             token / 1024, with_commas(static_cast<uint64_t>(job.model.max_model_len)),
+             job.scheduler.max_num_seqs);
+  if (job.device == Job::DeviceKind::cpu) {
+    room("of memory.cpu_kv_gib", job.memory.cpu_kv_gib * kGiB);
+    return;
+  }
+  // Beside weights: activations of the largest step, the CUDA context and libraries.
+  const double step = static_cast<double>(job.scheduler.max_num_batched_tokens * checked.config.hidden_size) *
+                      (static_cast<double>(checked.config.num_experts_per_tok) * 3 + 12) * 2;
+  const double other = 1.2 * kGiB + step;
+  room("on an H100 of 80 GB", 79.6 * kGiB * job.memory.gpu_memory_utilization - weights - other);
+  room("on an H200 of 141 GB", 140.4 * kGiB * job.memory.gpu_memory_utilization - weights - other);
+}
+
+}  // namespace
+
+int check_main(const RunOptions& options, int num_ranks) {
+  Job job = read_job(options.job_path, options.overrides);
+  if (num_ranks == 0)
+    num_ranks = job.parallel.tensor * std::max(job.parallel.data, 1) * job.parallel.replicas;
+  // What `auto` would be depends on the machine that runs it; here there may be no GPU.
+  if (job.device == Job::DeviceKind::automatic) job.device = resolve_device(job.device);
+  const CheckedJob checked = check_job(std::move(job), num_ranks);
+  const DType dtype = resolve_dtype(checked.job.device, checked.job.model.dtype, checked.config.dtype);
+
+  for (const std::string& warning : checked.input.warnings) fmt::print("note         {}\n", warning);
+  fmt::print("job          {}: sound\n", options.job_path);
+  fmt::print("input        {} rows{}\n", with_commas(checked.input.num_rows),
+             checked.input.openai ? ", OpenAI batch lines" : "");
+  fmt::print("model        {}: {} layers, {} experts, {} a token; {} on {}\n", checked.job.model.path,
+             checked.config.num_hidden_layers, checked.config.num_experts, checked.config.num_experts_per_tok,
+             name_of(dtype), name_of(checked.job.device));
+  fmt::print("layout       {}\n", layout_text(checked.layout));
+  print_memory(checked, dtype);
+  print_exchange(checked, dtype);
+  return static_cast<int>(ExitCode::ok);
+}
+
+}  // namespace moerun

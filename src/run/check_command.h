@@ -1,0 +1,11 @@
+#pragma once
+#include "run/start_up.h"
+
+namespace moerun {
+
+/// `moerun check`: every check that needs no GPU, then what would run, on stdout: layout, memory a rank,
+/// key/value room, what the exchange moves. `num_ranks` 0: as many as the job's layout names. Returns the
+/// exit code; throws BadInput with all faults.
+int check_main(const RunOptions& options, int num_ranks);
+
+}  // namespace moerun

@@ -1,0 +1,27 @@
+#pragma once
+#include <string>
+#include <vector>
+
+#include "io/safetensors.h"
+#include "moerun/io.h"
+#include "run/start_up.h"
+
+namespace moerun {
+
+/// What decides the answers of a job: the same in every run that may go on with its results.
+Fingerprint fingerprint_of(const CheckedJob& checked);
+
+/// How the output came to be.
+Provenance provenance_of(const CheckedJob& checked);
+
+/// SHA-256 (hex) of every tensor's name, type, shape and file, and of the files' size. The weights
+/// themselves are not read: 61 GB would take minutes.
+std::string checksum_of(const Checkpoint& checkpoint);
+
+/// Overrides that put what was decided for `auto` into the job.
+std::vector<std::string> resolved_overrides(const Job& job);
+
+/// "cpu", "cuda", "null".
+std::string name_of(Job::DeviceKind kind);
+
+}  // namespace moerun

@@ -1,0 +1,243 @@
+#include "run/rank.h"
+
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <chrono>
+#include <filesystem>
+
+#include "device/factory.h"
+#include "io/safetensors.h"
+#include "model/null_model.h"
+#include "moerun/error.h"
+
+namespace moerun {
+
+using Clock = std::chrono::steady_clock;
+
+namespace {
+
+double since(Clock::time_point began) { return std::chrono::duration<double>(Clock::now() - began).count(); }
+
+constexpr double kGiB = 1 << 30;
+
+void print_memory(const Device& device, int64_t num_blocks, int64_t block_size) {
+  fmt::print(stderr, "moerun: memory of rank 0 ({})\n", device.name());
+  for (const MemoryUse& use : device.memory_table())
+    fmt::print(stderr, "  {:<28} {:9.3f} GiB\n", use.what, static_cast<double>(use.bytes) / kGiB);
+  fmt::print(stderr, "  {} blocks of {} tokens: room for {} tokens a group\n", num_blocks, block_size,
+             num_blocks * block_size);
+}
+
+}  // namespace
+
+Rank::Rank(const MpiEnv& env, const Start& start, const Communicators& comms, Watchdog& watchdog)
+    : env_(env),
+      start_(start),
+      comms_(comms),
+      watchdog_(watchdog),
+      at_(coordinates_of(start.layout, env.rank())),
+      experts_(static_cast<int>(start.config.num_experts), start.layout.ep_size()),
+      agreement_(std::make_unique<StepAgreement>(comms.ep, &watchdog.progress())) {
+  const Job& job = start.job;
+  const auto began = Clock::now();
+  watchdog.set_phase(Phase::load);
+  int64_t num_blocks = 0;
+  if (job.device == Job::DeviceKind::null) {
+    null_model_ = std::make_unique<NullModel>(start.config.vocab_size, start.layout.tensor, at_.tensor,
+                                              job.null_step_ms);
+    num_blocks = blocks_that_fit();
+  } else {
+    device_ =
+        make_device(job.device, {.dtype = resolve_dtype(job.device, job.model.dtype, start.config.dtype),
+                                 .local_rank = env.local_rank(),
+                                 .graphs = !job.enforce_eager,
+                                 .memory = job.memory});
+    check_shared_gpus();
+    load();
+    num_blocks = blocks_that_fit();
+    model_->allocate_cache(num_blocks);
+    if (env.rank() == 0) print_memory(*device_, num_blocks, job.memory.block_size);
+  }
+  if (is_leader()) leader_ = leader_parts(num_blocks);
+  load_s_ = since(began);
+}
+
+void Rank::check_shared_gpus() const {
+  const std::vector<std::string> uuids = env_.all_gather(device_->uuid());
+  if (start_.job.parallel.allow_shared_gpu) return;
+  for (size_t a = 0; a < uuids.size(); ++a)
+    for (size_t b = a + 1; b < uuids.size(); ++b)
+      if (!uuids[a].empty() && uuids[a] == uuids[b])
+        throw Error(
+            fmt::format("ranks {} and {} (host {}) share one GPU ({}): start one rank a GPU, or set "
+                        "parallel.allow_shared_gpu: true for a test",
+                        a, b, env_.hosts()[a], uuids[a]));
+}
+
+ModelShard Rank::shard() const {
+  const int ep_rank = ep_rank_of(start_.layout, env_.rank());
+  return {.tensor = start_.layout.tensor,
+          .tensor_rank = at_.tensor,
+          .local_experts = experts_.experts_of(ep_rank),
+          .local_slot = experts_.local_slots(ep_rank)};
+}
+
+StepLimits Rank::limits() const {
+  const Job& job = start_.job;
+  const ModelConfig& config = start_.config;
+  const ModelShard shard = this->shard();
+  const int64_t part =
+      part_of_step(job.scheduler.max_num_batched_tokens, start_.layout.tensor, at_.tensor).padded;
+  constexpr int64_t kMaxLogitRows = 256;
+  return {.max_num_batched_tokens = job.scheduler.max_num_batched_tokens,
+          .max_num_seqs = job.scheduler.max_num_seqs,
+          .max_model_len = job.model.max_model_len,
+          .block_size = job.memory.block_size,
+          .max_routed_tokens = part * start_.layout.ep_size(),
+          .max_logit_rows = kMaxLogitRows,
+          .num_heads = shard.num_heads(config),
+          .num_kv_heads = shard.num_kv_heads(config),
+          .head_dim = config.head_dim,
+          .hidden_size = config.hidden_size,
+          .vocab_size = config.vocab_size,
+          .num_experts = config.num_experts,
+          .num_experts_per_tok = config.num_experts_per_tok,
+          .num_local_experts = static_cast<int64_t>(shard.local_experts.size()),
+          .moe_intermediate_size = config.moe_intermediate_size};
+}
+
+void Rank::load() {
+  const Job& job = start_.job;
+  const ModelConfig& config = start_.config;
+  const ModelShard shard = this->shard();
+  const StepLimits limits = this->limits();
+  const int64_t part = part_of_step(limits.max_num_batched_tokens, shard.tensor, 0).padded;
+
+  // Progress lines for those who wait for a large checkpoint.
+  const auto began = Clock::now();
+  const double total =
+      static_cast<double>(num_parameters(config, shard)) * static_cast<double>(size_of(config.dtype));
+  double loaded = 0, due = 5;
+  const auto progress = [&](uint64_t bytes) {
+    watchdog_.progress().beat();
+    loaded += static_cast<double>(bytes);
+    if (env_.rank() != 0 || since(began) < due) return;
+    due = since(began) + 5;
+    fmt::print(stderr, "loading weights: {:.1f} of {:.1f} GiB, {:.2f} GiB/s\n", loaded / kGiB, total / kGiB,
+               loaded / kGiB / since(began));
+  };
+  Weights weights;
+  if (job.model.load_format == Job::Model::LoadFormat::dummy) {
+    weights = load_weights(*device_, config, shard, DummyWeightSource(), progress);
+  } else {
+    const Checkpoint checkpoint = Checkpoint::open(job.model.path);
+    weights = load_weights(*device_, config, shard, CheckpointWeights(checkpoint), progress);
+  }
+
+  backends_ = make_backends({.all_to_all = job.parallel.all_to_all,
+                             .ep = comms_.ep,
+                             .tp = comms_.tp,
+                             .experts = &experts_,
+                             .device = device_.get(),
+                             .progress = &watchdog_.progress(),
+                             .part_tokens = part,
+                             .group_tokens = part * shard.tensor,
+                             .hidden_size = config.hidden_size,
+                             .num_experts_per_tok = config.num_experts_per_tok});
+  if (!backends_.exchange->capturable() || device_->host_memory()) {
+    auto timed = std::make_unique<TimedExchange>(std::move(backends_.exchange));
+    timed_ = timed.get();
+    backends_.exchange = std::move(timed);
+  }
+  model_ = std::make_unique<Qwen3Moe>(
+      config, shard, limits,
+      Qwen3Moe::Parts{
+          .device = device_.get(), .tp = backends_.tp.get(), .exchange = backends_.exchange.get()});
+  model_->set_weights(std::move(weights));
+  device_->reserve(limits);
+}
+
+int64_t Rank::blocks_that_fit() const {
+  const Job& job = start_.job;
+  const int64_t block_size = job.memory.block_size;
+  const int64_t of_one = (job.model.max_model_len + block_size - 1) / block_size;
+  int64_t num_blocks = job.memory.num_blocks;
+  if (num_blocks == 0) {
+    num_blocks = of_one * job.scheduler.max_num_seqs;  // more than that is never used
+    if (device_)
+      num_blocks =
+          std::min<int64_t>(num_blocks, static_cast<int64_t>(device_->free_bytes() / model_->block_bytes()));
+  }
+  // Every rank holds the same blocks, because a group's ranks follow one block table.
+  int64_t least = 0;
+  MPI_CHECK(MPI_Allreduce(&num_blocks, &least, 1, MPI_INT64_T, MPI_MIN, env_.world()));
+  if (least < of_one)
+    throw BadInput(
+        fmt::format("memory: there is room for keys and values of {} tokens, and one sequence of "
+                    "model.max_model_len {} needs more: set model.max_model_len to {} or less, or give "
+                    "more room ({})",
+                    least * block_size, job.model.max_model_len, least * block_size,
+                    job.device == Job::DeviceKind::cuda ? "memory.gpu_memory_utilization, more ranks"
+                                                        : "memory.cpu_kv_gib, memory.num_blocks"));
+  return least;
+}
+
+LeaderParts Rank::leader_parts(int64_t num_blocks) {
+  const Job& job = start_.job;
+  if (std::filesystem::exists(job.model.path + "/tokenizer.json"))
+    tokenizer_ = Tokenizer::load(job.model.path);
+  chat_template_ = ChatTemplate::load(job.model.path);
+  const AnswerLimits limits{.max_model_len = job.model.max_model_len,
+                            .eos_token_ids = start_.config.eos_token_ids};
+  LeaderParts leader;
+  const std::vector<int> leaders = leaders_of(start_.layout);
+  const auto group = std::find(leaders.begin(), leaders.end(), env_.rank()) - leaders.begin();
+  leader.link = std::make_unique<LeaderLink>(comms_.control, static_cast<int>(group));
+  leader.preparer = std::make_unique<Preparer>(tokenizer_ ? &*tokenizer_ : nullptr, &*chat_template_, limits,
+                                               start_.config.vocab_size);
+  leader.max_num_seqs = job.scheduler.max_num_seqs;
+  leader.scheduler = std::make_unique<Scheduler>(
+      SchedulerOptions{.max_num_seqs = job.scheduler.max_num_seqs,
+                       .max_num_batched_tokens = job.scheduler.max_num_batched_tokens,
+                       .block_size = job.memory.block_size,
+                       .num_blocks = num_blocks,
+                       .limits = limits});
+  return leader;
+}
+
+void Rank::run() {
+  watchdog_.set_phase(Phase::run);
+  StepRunner* const runner = model_ ? static_cast<StepRunner*>(model_.get()) : null_model_.get();
+  Engine engine({.runner = runner,
+                 .agreement = agreement_.get(),
+                 .tp = comms_.tp,
+                 .progress = &watchdog_.progress(),
+                 .leader = is_leader() ? &leader_ : nullptr});
+  stats_ = engine.run();
+}
+
+RankReport Rank::report() const {
+  RankReport out{.rank = env_.rank(),
+                 .replica = at_.replica,
+                 .data = at_.data,
+                 .tensor = at_.tensor,
+                 .host = env_.host(),
+                 .device = device_ ? device_->name() : "null",
+                 .device_uuid = device_ ? device_->uuid() : "",
+                 .all_to_all = device_ ? backends_.all_to_all : "none",
+                 .all_to_all_why = device_ ? backends_.why : "device: null has no experts",
+                 .pid = getpid(),
+                 .load_s = load_s_,
+                 .all_to_all_s = timed_ ? timed_->seconds() : -1,
+                 .engine = stats_};
+  if (device_) {
+    out.memory = device_->memory_table();
+    out.processes = device_->processes();
+    out.expert_tokens = model_->expert_tokens();
+  }
+  return out;
+}
+
+}  // namespace moerun

@@ -1,0 +1,131 @@
+#include "run/run_job.h"
+
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <chrono>
+
+#include "coordinator/coordinator.h"
+#include "io/durable_file.h"
+#include "moerun/error.h"
+#include "report/progress_line.h"
+#include "report/report.h"
+#include "run/rank.h"
+
+namespace moerun {
+
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+/// Ends the job with what was thrown.
+[[noreturn]] void fail(Watchdog& watchdog, const std::exception_ptr& thrown) {
+  try {
+    std::rethrow_exception(thrown);
+  } catch (const Error& error) {
+    watchdog.fail(error.what(), static_cast<int>(error.code()));
+  } catch (const std::exception& error) {
+    watchdog.fail(error.what());
+  }
+}
+
+/// Rank 0's coordinator with its progress line; while it lives, a fault seals what is finished.
+class Lead {
+ public:
+  Lead(const Start& start, const LeadFiles& files, const Communicators& comms, StopSignals& signals,
+       Watchdog& watchdog)
+      : watchdog_(watchdog),
+        line_(isatty(STDERR_FILENO) != 0),
+        coordinator_({.control = comms.control,
+                      .leaders = leaders_of(start.layout),
+                      .source = files.source.get(),
+                      .store = files.store.get(),
+                      .signals = &signals,
+                      .show = [this](const JobProgress& progress) { line_.update(progress); },
+                      .on_error = [this](const std::exception_ptr& thrown) { fail(watchdog_, thrown); }}) {
+    watchdog.set_on_fault([this] { coordinator_.seal_for_fault(); });
+  }
+  ~Lead() { watchdog_.set_on_fault(nullptr); }
+  Lead(const Lead&) = delete;
+  Lead& operator=(const Lead&) = delete;
+
+  JobOutcome join() {
+    const Waiting waiting(&watchdog_.progress());
+    const JobOutcome outcome = coordinator_.join();
+    line_.finish(outcome.progress);
+    return outcome;
+  }
+
+ private:
+  Watchdog& watchdog_;
+  ProgressLine line_;
+  Coordinator coordinator_;
+};
+
+ExitCode exit_code_of(const JobOutcome& outcome) {
+  if (outcome.complete) return outcome.row_errors > 0 ? ExitCode::row_errors : ExitCode::ok;
+  return outcome.stop.kind != Stop::none ? ExitCode::stopped : ExitCode::fault;
+}
+
+/// Rank 0's last words. Returns the exit code.
+int conclude(JobReport& report) {
+  ExitCode code = exit_code_of(report.outcome);
+  const std::vector<std::string> foreign = foreign_gpu_processes(report);
+  if (!foreign.empty()) code = ExitCode::fault;
+  report.exit_code = static_cast<int>(code);
+  fmt::print(stderr, "{}", report_text(report));
+  for (const std::string& sentence : foreign) fmt::print(stderr, "moerun: {}\n", sentence);
+  if (!report.outcome.complete)
+    fmt::print(stderr,
+               "moerun: stopped by {}: {} rows are sealed, and the same command goes on with the rest\n",
+               report.outcome.stop.why, report.outcome.progress.num_answered);
+  if (const std::string& path = report.job->report.path; !path.empty())
+    write_file_durably(path, path + ".tmp", {report_json(report)});
+  return report.exit_code;
+}
+
+}  // namespace
+
+int run_job(const MpiEnv& env, const RunOptions& options, StopSignals& signals,
+            std::optional<Watchdog>& watchdog) {
+  const auto began = Clock::now();
+  JobReport report{.started = time_text()};
+  LeadFiles files;
+  const Start start = start_up(env, options, files);
+  if (start.exit_code) return *start.exit_code;
+  signals.set_limits(start.job.limits);
+  const Communicators comms(env, start.layout);
+  watchdog.emplace(
+      Watchdog::World{.rank = env.rank(),
+                      .size = env.size(),
+                      .hosts = env.hosts(),
+                      .all_gather = [&](const std::string& mine) { return env.all_gather(mine); }},
+      Watchdog::Options{.signals = &signals});
+  try {
+    Rank rank(env, start, comms, *watchdog);
+    std::optional<Lead> lead;
+    if (env.rank() == 0) lead.emplace(start, files, comms, signals, *watchdog);
+    rank.run();
+    watchdog->set_phase(Phase::merge);
+    if (lead) report.outcome = lead->join();
+    const Waiting waiting(&watchdog->progress());
+    for (const std::string& bytes : env.all_gather(pack(rank.report())))
+      report.ranks.push_back(unpack_rank_report(bytes));
+    int code = 0;
+    if (lead) {
+      report.job = &start.job;
+      report.layout = layout_text(start.layout);
+      report.num_experts = start.config.num_experts;
+      report.total_s = std::chrono::duration<double>(Clock::now() - began).count();
+      report.ended = time_text();
+      code = conclude(report);
+    }
+    code = std::stoi(env.broadcast(std::to_string(code)));
+    watchdog->set_phase(Phase::end);
+    return code;
+  } catch (...) {
+    fail(*watchdog, std::current_exception());
+  }
+}
+
+}  // namespace moerun

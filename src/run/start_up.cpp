@@ -1,0 +1,134 @@
+#include "run/start_up.h"
+
+#include <fmt/chrono.h>
+#include <fmt/format.h>
+
+#include <chrono>
+#include <ctime>
+#include <filesystem>
+#include <nlohmann/json.hpp>
+
+#include "device/factory.h"
+#include "io/safetensors.h"
+#include "job/checks.h"
+#include "job/faults.h"
+#include "job/job_file.h"
+#include "model/config.h"
+#include "model/weight_source.h"
+#include "moerun/error.h"
+#include "run/identity.h"
+#include "text/tokenizer.h"
+
+namespace moerun {
+
+namespace {
+
+/// Runs a check; what it finds wrong joins the rest. False when it found something.
+template <typename Check>
+bool holds(Faults& faults, Check check) {
+  try {
+    check();
+    return true;
+  } catch (const BadInput& fault) {
+    faults.add(fault.what());
+    return false;
+  }
+}
+
+void decide_autos(Job& job, const ModelConfig& config) {
+  const bool gpu = job.device == Job::DeviceKind::cuda;
+  if (job.model.max_model_len == 0) job.model.max_model_len = config.max_position_embeddings;
+  if (job.scheduler.max_num_seqs == 0) job.scheduler.max_num_seqs = gpu ? 256 : 64;
+  if (job.scheduler.max_num_batched_tokens == 0) job.scheduler.max_num_batched_tokens = gpu ? 8192 : 512;
+}
+
+struct Checkpointed {
+  std::string checksum;
+};
+
+void print_lines(const std::vector<std::string>& lines) {
+  for (const std::string& line : lines) fmt::print(stderr, "moerun: {}\n", line);
+}
+
+/// Rank 0's part of start_up: what the others are told, as JSON.
+nlohmann::json lead_start(const MpiEnv& env, const RunOptions& options, LeadFiles& files) {
+  Job job = read_job(options.job_path, options.overrides);
+  job.device = resolve_device(job.device);
+  const CheckedJob checked = check_job(std::move(job), env.size());
+  print_lines(checked.input.warnings);
+  OpenedStore opened = open_result_store(checked.job, fingerprint_of(checked), provenance_of(checked),
+                                         checked.input.num_rows, checked.input.openai, options.fresh);
+  print_lines(opened.notices);
+  if (opened.already_finished())
+    return {{"exit_code", static_cast<int>(opened.num_row_errors > 0 ? ExitCode::row_errors : ExitCode::ok)}};
+  files.store = std::move(opened.store);
+  files.source = open_input(checked.job, checked.config.vocab_size, checked.input);
+  return {{"job", checked.job.yaml}, {"rows", checked.input.num_rows}};
+}
+
+}  // namespace
+
+CheckedJob check_job(Job job, int world_size) {
+  Faults faults;
+  CheckedJob out;
+  const bool paths = holds(faults, [&] { check_paths(job); });
+  const bool config = holds(faults, [&] { out.config = read_model_config(job.model.path); });
+  if (config) {
+    decide_autos(job, out.config);
+    holds(faults, [&] { check_layout(job, out.config, world_size); });
+    holds(faults, [&] { resolve_dtype(job.device, job.model.dtype, out.config.dtype); });
+    holds(faults, [&] {
+      out.layout = make_layout(world_size, job.parallel.tensor, job.parallel.data, job.parallel.replicas);
+    });
+    if (job.model.load_format != Job::Model::LoadFormat::dummy && job.device != Job::DeviceKind::null)
+      holds(faults, [&] {
+        const Checkpoint checkpoint = Checkpoint::open(job.model.path);
+        check_tensors(out.config, checkpoint);
+        out.checkpoint_checksum = checksum_of(checkpoint);
+      });
+    if (std::filesystem::exists(job.model.path + "/tokenizer.json"))
+      holds(faults, [&] { out.tokenizer_checksum = Tokenizer::load(job.model.path).checksum(); });
+  }
+  // Rows are checked against the vocabulary and the model's folder.
+  if (config && paths) {
+    holds(faults, [&] { out.input = check_input(job, out.config.vocab_size); });
+    if (out.input.num_rows > 0) holds(faults, [&] { check_disk(job, out.input.num_rows); });
+  }
+  faults.throw_if_any();
+  // The job as it runs: the other ranks and the output's provenance read it.
+  out.job = parse_job(job.yaml, "the job", resolved_overrides(job));
+  return out;
+}
+
+Start start_up(const MpiEnv& env, const RunOptions& options, LeadFiles& files) {
+  nlohmann::json told;
+  if (env.rank() == 0) {
+    try {
+      told = lead_start(env, options, files);
+    } catch (const Error& error) {
+      fmt::print(stderr, "moerun: {}\n", error.what());
+      told = {{"exit_code", static_cast<int>(error.code())}};
+    }
+  }
+  told = nlohmann::json::parse(env.broadcast(told.dump()));
+  Start start;
+  if (told.contains("exit_code")) {
+    start.exit_code = told["exit_code"].get<int>();
+    return start;
+  }
+  start.num_rows = told["rows"];
+  start.job = parse_job(told["job"], "the job that rank 0 has checked");
+  start.config = read_model_config(start.job.model.path);
+  start.layout = make_layout(env.size(), start.job.parallel.tensor, start.job.parallel.data,
+                             start.job.parallel.replicas);
+  return start;
+}
+
+std::string layout_text(const Layout& layout) {
+  return fmt::format("tensor {} × data {} × replicas {} on {} ranks, experts over {}", layout.tensor,
+                     layout.data, layout.replicas, layout.world_size(), layout.ep_size());
+}
+
+std::string time_text() { return fmt::format("{:%Y-%m-%dT%H:%M:%SZ}", fmt::gmtime(std::time(nullptr))); }
+
+}  // namespace moerun

@@ -1,0 +1,62 @@
+#pragma once
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "comm/mpi_env.h"
+#include "comm/topology.h"
+#include "io/input.h"
+#include "io/result_store.h"
+#include "moerun/job.h"
+#include "moerun/model_config.h"
+
+namespace moerun {
+
+/// What the command line says about a run.
+struct RunOptions {
+  std::string job_path;
+  std::vector<std::string> overrides;
+  bool fresh = false;  ///< discard what an earlier run left
+};
+
+/// A job after every check that needs no rank, its `auto`s decided.
+struct CheckedJob {
+  Job job;
+  ModelConfig config;
+  Layout layout;
+  InputSummary input;
+  std::string tokenizer_checksum;   ///< empty: the folder has no tokenizer
+  std::string checkpoint_checksum;  ///< of the files' headers and sizes; empty: dummy weights
+};
+
+/// Checks all there is to check before anything loads, and decides what is `auto`. Throws BadInput with all
+/// faults. Needs no GPU and no other rank.
+CheckedJob check_job(Job job, int world_size);
+
+/// What every rank knows when the job starts.
+struct Start {
+  Job job;
+  ModelConfig config;
+  Layout layout;
+  uint64_t num_rows = 0;
+  std::optional<int> exit_code;  ///< set: there is nothing to run, and the user was told why
+};
+
+/// What rank 0 has beside that: the coordinator's input and store.
+struct LeadFiles {
+  std::unique_ptr<RecordSource> source;
+  std::unique_ptr<ResultStore> store;
+};
+
+/// Rank 0 reads and checks the job, opens input and store and tells the others. Faults are printed by rank 0
+/// and become everybody's exit code. Collective over world.
+Start start_up(const MpiEnv& env, const RunOptions& options, LeadFiles& files);
+
+/// "tensor 2 × data 2 × replicas 1 on 4 ranks, experts over 4".
+std::string layout_text(const Layout& layout);
+
+/// UTC as ISO 8601.
+std::string time_text();
+
+}  // namespace moerun
