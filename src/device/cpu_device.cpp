@@ -1,8 +1,10 @@
 #include "device/cpu_device.h"
 
 #include <fmt/format.h>
+#include <omp.h>
 
 #include <algorithm>
+#include <cstdlib>
 #include <cstring>
 #include <new>
 #include <vector>
@@ -35,7 +37,11 @@ float value_of(const HostMatrix& part, int64_t row, int64_t col) {
 
 class CpuDevice : public Device {
  public:
-  explicit CpuDevice(const CpuOptions& options) : options_(options) {}
+  explicit CpuDevice(const CpuOptions& options) : options_(options) {
+    // More threads than processors would wait for each other at every loop's end.
+    if (std::getenv("OMP_NUM_THREADS") == nullptr)
+      omp_set_num_threads(std::max(1, omp_get_num_procs() / std::max(options.num_sharers, 1)));
+  }
 
   std::string name() const override { return "CPU"; }
   DType dtype() const override { return DType::float32; }

@@ -68,7 +68,8 @@ DType resolve_dtype(Job::DeviceKind kind, std::optional<DType> asked, DType of_c
 
 std::unique_ptr<Device> make_device(Job::DeviceKind kind, const DeviceRequest& request) {
   if (kind == Job::DeviceKind::cuda) return make_gpu(request);
-  return make_cpu_device({.kv_bytes = static_cast<size_t>(request.memory.cpu_kv_gib * (1 << 30))});
+  return make_cpu_device({.kv_bytes = static_cast<size_t>(request.memory.cpu_kv_gib * (1 << 30)),
+                          .num_sharers = request.local_size});
 }
 
 }  // namespace moerun

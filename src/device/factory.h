@@ -10,7 +10,7 @@ namespace moerun {
 /// What a rank's device is made from.
 struct DeviceRequest {
   DType dtype = DType::float32;
-  int local_rank = 0;  ///< among the ranks of this node
+  int local_rank = 0, local_size = 1;  ///< among the ranks of this node
   bool graphs = true;
   Job::Memory memory;
 };

@@ -52,6 +52,7 @@ Rank::Rank(const MpiEnv& env, const Start& start, const Communicators& comms, Wa
     device_ =
         make_device(job.device, {.dtype = resolve_dtype(job.device, job.model.dtype, start.config.dtype),
                                  .local_rank = env.local_rank(),
+                                 .local_size = env.local_size(),
                                  .graphs = !job.enforce_eager,
                                  .memory = job.memory});
     check_shared_gpus();
