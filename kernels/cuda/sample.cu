@@ -9,6 +9,7 @@ using namespace cuda;
 
 constexpr int kThreads = 1024, kWarps = kThreads / kWarpSize;
 constexpr int kDigitBits = 11, kBins = 1 << kDigitBits;
+constexpr int kMaxListed = 2048;
 constexpr int32_t kMaxVocab = 1 << (2 * kDigitBits);
 constexpr float kUnit = 1099511627776.0f;  // 2^40: probability 1 in fixed point
 constexpr float kMostNoise = 16.7f;        // gumbel() is below 24·ln 2
@@ -22,6 +23,10 @@ __device__ uint64_t rank_key(float value, int32_t id) {
   const uint32_t ordered = bits & 0x80000000u ? ~bits : bits | 0x80000000u;
   return static_cast<uint64_t>(ordered) << 32 | ~static_cast<uint32_t>(id);
 }
+__device__ float value_of(uint64_t key) {
+  const auto ordered = static_cast<uint32_t>(key >> 32);
+  return __uint_as_float(ordered & 0x80000000u ? ordered & 0x7fffffffu : ~ordered);
+}
 __device__ int32_t id_of(uint64_t key) { return static_cast<int32_t>(~static_cast<uint32_t>(key)); }
 
 struct Shared {
@@ -29,8 +34,8 @@ struct Shared {
   unsigned long long of_warp[kWarps];
   double sums[kWarps];
   unsigned long long above, in_bin, total;
-  uint64_t top_keys[kMaxLogprobs];
-  int32_t bin, num_top;
+  uint64_t listed[kMaxListed];  ///< what is left to choose from, once that is little
+  int32_t bin, num_listed;
 };
 
 /// The largest of the block's values, the same in each thread.
@@ -108,6 +113,15 @@ __device__ void find_bin(Shared& shared, unsigned long long target) {
   __syncthreads();
 }
 
+/// += by 32-bit additions, which shared memory has in hardware; the bits do not depend on who comes first.
+__device__ void add_to_bin(unsigned long long& bin, unsigned long long value) {
+  auto* const words = reinterpret_cast<unsigned*>(&bin);
+  const auto low = static_cast<unsigned>(value);
+  unsigned high = static_cast<unsigned>(value >> 32);
+  if (low > 0 && atomicAdd(words, low) + low < low) ++high;
+  if (high > 0) atomicAdd(words + 1, high);
+}
+
 /// The key of the last one that is needed, best first, for the weights to sum up to `target`: digit by digit,
 /// three for the value, two for the id. weigh(key, value) is an integer, so the sums are the same in any
 /// order. `fraction` > 0 makes the target that part of all weights.
@@ -117,6 +131,8 @@ __device__ uint64_t select(Shared& shared, const float* row, int32_t vocab, floa
   constexpr int kShift[] = {53, 42, 32, kDigitBits, 0};
   constexpr int kWidth[] = {11, 11, 10, kDigitBits, kDigitBits};
   uint64_t prefix = 0, known = 0;
+  bool listed = false;
+  if (threadIdx.x == 0) shared.num_listed = 0;
   for (int digit = 0; digit < 5; ++digit) {
     if (digit == 3) {  // ids are below 2^22: the rest of their complement is ones
       prefix |= ~uint64_t{kMaxVocab - 1} & 0xffffffffu;
@@ -126,13 +142,24 @@ __device__ uint64_t select(Shared& shared, const float* row, int32_t vocab, floa
     const uint64_t ones = (uint64_t{1} << kWidth[digit]) - 1;
     for (int i = threadIdx.x; i < kBins; i += kThreads) shared.bins[i] = 0;
     __syncthreads();
-    for_each_logit(row, vocab, [&](int32_t id, float logit) {
-      const float value = logit / temperature;
-      const uint64_t key = rank_key(value, id);
+    const auto count = [&](uint64_t key, float value) {
       if ((key & known) != prefix) return;
       const unsigned long long weight = weigh(key, value);
-      if (weight > 0) atomicAdd(&shared.bins[key >> shift & ones], weight);
-    });
+      if (weight == 0) return;
+      add_to_bin(shared.bins[key >> shift & ones], weight);
+      if (digit == 0 || listed) return;
+      const int at = atomicAdd(&shared.num_listed, 1);
+      if (at < kMaxListed) shared.listed[at] = key;
+    };
+    if (listed) {
+      for (int i = threadIdx.x; i < shared.num_listed; i += kThreads)
+        count(shared.listed[i], value_of(shared.listed[i]));
+    } else {
+      for_each_logit(row, vocab, [&](int32_t id, float logit) {
+        const float value = logit / temperature;
+        count(rank_key(value, id), value);
+      });
+    }
     __syncthreads();
     if (digit == 0 && fraction > 0) {
       find_bin(shared, 1);  // for the total
@@ -144,8 +171,10 @@ __device__ uint64_t select(Shared& shared, const float* row, int32_t vocab, floa
     prefix |= static_cast<uint64_t>(shared.bin) << shift;
     known |= ones << shift;
     const bool whole_bin = shared.in_bin == target;
+    if (digit > 0 && !listed) listed = shared.num_listed <= kMaxListed;
     __syncthreads();
     if (whole_bin) break;
+    if (!listed && threadIdx.x == 0) shared.num_listed = 0;
   }
   return prefix;
 }
@@ -239,17 +268,17 @@ __device__ void list_best(Shared& shared, const float* logits, int32_t vocab, in
   const uint64_t cut = n < vocab ? select(shared, logits, vocab, 1, static_cast<unsigned long long>(n), 0,
                                           [](uint64_t, float) { return 1ull; })
                                  : 0;
-  if (threadIdx.x == 0) shared.num_top = 0;
+  if (threadIdx.x == 0) shared.num_listed = 0;
   __syncthreads();
   for_each_logit(logits, vocab, [&](int32_t id, float logit) {
     const uint64_t key = rank_key(logit, id);
-    if (key >= cut) shared.top_keys[atomicAdd(&shared.num_top, 1)] = key;
+    if (key >= cut) shared.listed[atomicAdd(&shared.num_listed, 1)] = key;
   });
   __syncthreads();
   if (threadIdx.x < static_cast<unsigned>(n)) {
-    const uint64_t own = shared.top_keys[threadIdx.x];
+    const uint64_t own = shared.listed[threadIdx.x];
     int place = 0;
-    for (int32_t i = 0; i < n; ++i) place += shared.top_keys[i] > own;
+    for (int32_t i = 0; i < n; ++i) place += shared.listed[i] > own;
     result.top_tokens[place] = id_of(own);
     result.top_logprobs[place] = static_cast<float>(logits[id_of(own)] - normaliser);
   }

@@ -6,6 +6,7 @@
 
 #include "device/cpu_device.h"
 #include "device/cuda_device.h"
+#include "moerun/expert_tree.h"
 #include "tests/catch.h"
 #include "tests/gpu/side.h"
 
@@ -210,6 +211,63 @@ TEST_CASE("gpu: router and expert_ffn", "[gpu]") {
       if (different == 0) CHECK(normalised_error(weights[1], weights[0]) < kTolerance32);
       CHECK(normalised_error(sums[1], sums[0]) < kTolerance16);
     }
+  });
+}
+
+TEST_CASE("gpu: expert_ffn leaves a partial sum for each subtree that is local, and skips ids of -1",
+          "[gpu]") {
+  for_each_dtype([](Pair& pair, std::mt19937_64& random) {
+    constexpr int64_t n = 53, hidden = 256, width = 64, experts = 32, k = 8;
+    std::vector<int32_t> local_slot(experts, -1), rank_of(experts), ids, named_ids;
+    int32_t slots_used = 0;
+    for (size_t e = 0; e < experts; ++e) {
+      rank_of[e] = static_cast<int32_t>(random() % 2);
+      if (rank_of[e] == 0) local_slot[e] = slots_used++;
+    }
+    std::vector<int32_t> partial_offsets{0};
+    for (int64_t token = 0; token < n; ++token) {
+      std::vector<int32_t> all(experts), ranks;
+      std::iota(all.begin(), all.end(), 0);
+      std::shuffle(all.begin(), all.end(), random);
+      all.resize(k);
+      named_ids.insert(named_ids.end(), all.begin(), all.end());
+      for (const int32_t id : all) ids.push_back(rank_of[static_cast<size_t>(id)] == 0 ? id : -1);
+      std::sort(all.begin(), all.end());
+      for (const int32_t id : all) ranks.push_back(rank_of[static_cast<size_t>(id)]);
+      std::vector<ExpertSpan> spans;
+      cut_into_spans(all, ranks, spans);
+      const auto local = std::count_if(spans.begin(), spans.end(), [&](const ExpertSpan& span) {
+        return ranks[static_cast<size_t>(span.first)] == 0;
+      });
+      partial_offsets.push_back(partial_offsets.back() + static_cast<int32_t>(local));
+    }
+    const Floats x = random_values(random, n * hidden, pair.dtype),
+                 weights = random_values(random, n * k, DType::float32),
+                 gate_up = random_values(random, slots_used * 2 * width * hidden, pair.dtype, 0.05F),
+                 down = random_values(random, slots_used * hidden * width, pair.dtype, 0.05F);
+    std::vector<Floats> results[2];
+    for (int which = 0; which < 2; ++which) {
+      Side& side = which == 0 ? pair.cpu : pair.gpu;
+      const ExpertSlots slots = make_slots(side, local_slot);
+      const Matrix w13 = side.matrix(Matrix::Kind::expert_gate_up, slots_used, 2 * width, hidden, gate_up);
+      const Matrix w2 = side.matrix(Matrix::Kind::expert_down, slots_used, hidden, width, down);
+      const auto run = [&](const std::vector<int32_t>& topk_ids, int64_t rows,
+                           const std::vector<int32_t>& offsets) {
+        const Tensor out = side.poisoned(rows, hidden);
+        side.device().expert_ffn(
+            {.in = {side.put(x, n, hidden), side.put_ints(topk_ids), side.put(weights, n, k, DType::float32)},
+             .gate_up = &w13,
+             .down = &w2,
+             .slots = &slots,
+             .out = out,
+             .partial_offsets = offsets.empty() ? Ints{} : side.put_ints(offsets)});
+        results[which].push_back(side.get(out));
+      };
+      run(named_ids, partial_offsets.back(), partial_offsets);
+      run(ids, n, {});
+    }
+    CHECK(normalised_error(results[1][0], results[0][0]) < kTolerance16);
+    CHECK(normalised_error(results[1][1], results[0][1]) < kTolerance16);
   });
 }
 

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "device/cuda/cuda_device.h"
+#include "kernels/cuda/attention_plain.h"
 #include "kernels/cuda/elementwise.h"
 #include "kernels/cuda/gather_rows.h"
 #include "kernels/cuda/grouped_gemm.h"
@@ -104,6 +105,14 @@ void CudaDevice::linear_tree(Tensor x, const Matrix& w, int32_t chunks, Tensor o
 void CudaDevice::add_bias(Tensor x, const Tensor& bias) {
   launch_add_bias({.dtype = dtype(), .x = x.data, .bias = bias.data, .rows = x.rows, .cols = x.cols},
                   stream_);
+}
+
+void CudaDevice::rope_and_cache(const DevicePlan& plan, const RopeArgs& args) {
+  launch_rope_cache_plain(dtype(), plan, args, stream_);
+}
+
+void CudaDevice::attention(const DevicePlan& plan, const AttentionArgs& args) {
+  launch_attention_plain(dtype(), plan, args, stream_);
 }
 
 void CudaDevice::silu_mul(Tensor gate_up, Tensor out) {
