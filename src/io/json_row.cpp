@@ -107,7 +107,7 @@ std::vector<std::string> sampling_field_names() {
   return names;
 }
 
-void add_unknown(const std::string& name, std::vector<std::string> known, PromptRecord& record) {
+void add_unknown(const std::string& name, const std::vector<std::string>& known, PromptRecord& record) {
   add_fault(record,
             fmt::format("there is no field {}; did you mean \"{}\"?", shown(name), nearest(name, known)));
 }
@@ -126,7 +126,7 @@ void read_plain_row(const Json& line, int64_t vocab_size, PromptRecord& record) 
       continue;
     std::vector<std::string> known = kOwn;
     for (const std::string& option : sampling_field_names()) known.push_back(option);
-    add_unknown(name, std::move(known), record);
+    add_unknown(name, known, record);
   }
   if (line.contains("id")) {
     const Json& id = line["id"];

@@ -39,7 +39,7 @@ void read_messages(const Json& messages, const Json& tools, const Json& enable_t
 /// Reads a sampling option; false when `name` is none.
 bool read_sampling_field(const std::string& name, const Json& value, PromptRecord& record);
 /// A fault that names the nearest of the known names.
-void add_unknown(const std::string& name, std::vector<std::string> known, PromptRecord& record);
+void add_unknown(const std::string& name, const std::vector<std::string>& known, PromptRecord& record);
 /// What can only be said once all is read: options that contradict each other or leave the vocabulary.
 void check_row_sampling(int64_t vocab_size, PromptRecord& record);
 std::vector<std::string> sampling_field_names();

@@ -107,7 +107,7 @@ void read_body(const Json& body, int64_t vocab_size, PromptRecord& record) {
       if (read_sampling_field(name, value, record)) continue;
       std::vector<std::string> known = own;
       for (const std::string& option : sampling_field_names()) known.push_back(option);
-      add_unknown("body." + name, std::move(known), record);
+      add_unknown("body." + name, known, record);
     }
   }
   if (chat)

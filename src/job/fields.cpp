@@ -28,13 +28,11 @@ bool IntegerRange::read(const Json& value, int64_t& out) const {
     const double number = value.get<double>();
     if (!(std::abs(number) <= 9007199254740992.0) || number != std::floor(number)) return false;
     out = static_cast<int64_t>(number);
-  } else if (value.is_number_unsigned() && value.get<uint64_t>() > static_cast<uint64_t>(most)) {
-    return false;
-  } else if (value.is_number_integer()) {
-    out = value.get<int64_t>();
-  } else {
-    return false;
+    return out >= least && out <= most;
   }
+  if (!value.is_number_integer()) return false;
+  if (value.is_number_unsigned() && value.get<uint64_t>() > static_cast<uint64_t>(most)) return false;
+  out = value.get<int64_t>();
   return out >= least && out <= most;
 }
 

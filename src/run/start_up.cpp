@@ -75,11 +75,11 @@ CheckedJob check_job(Job job, int world_size) {
   const bool config = holds(faults, [&] { out.config = read_model_config(job.model.path); });
   if (config) {
     decide_autos(job, out.config);
-    holds(faults, [&] { check_layout(job, out.config, world_size); });
-    holds(faults, [&] { resolve_dtype(job.device, job.model.dtype, out.config.dtype); });
     holds(faults, [&] {
+      check_layout(job, out.config, world_size);
       out.layout = make_layout(world_size, job.parallel.tensor, job.parallel.data, job.parallel.replicas);
     });
+    holds(faults, [&] { resolve_dtype(job.device, job.model.dtype, out.config.dtype); });
     if (job.model.load_format != Job::Model::LoadFormat::dummy && job.device != Job::DeviceKind::null)
       holds(faults, [&] {
         const Checkpoint checkpoint = Checkpoint::open(job.model.path);
@@ -92,7 +92,11 @@ CheckedJob check_job(Job job, int world_size) {
   // Rows are checked against the vocabulary and the model's folder.
   if (config && paths) {
     holds(faults, [&] { out.input = check_input(job, out.config.vocab_size); });
-    if (out.input.num_rows > 0) holds(faults, [&] { check_disk(job, out.input.num_rows); });
+    if (out.input.num_rows > 0)
+      holds(faults, [&] {
+        for (std::string& warning : check_disk(job, out.input.num_rows))
+          out.input.warnings.push_back(std::move(warning));
+      });
   }
   faults.throw_if_any();
   // The job as it runs: the other ranks and the output's provenance read it.

@@ -1,0 +1,224 @@
+"""The table of jobs and inputs that must be refused (tests/bad_input/run)."""
+import dataclasses
+import json
+import os
+import pathlib
+import shutil
+import subprocess
+
+REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
+MODEL = REPOSITORY / "data/tiny-moe"
+PROMPTS_H5 = REPOSITORY / "data/prompts.h5"
+GOOD = '{"id": "a", "prompt": "Once upon a time"}\n'
+
+
+@dataclasses.dataclass
+class Case:
+    name: str
+    expect: list[str]  # parts of what is printed, in no order; `in.jsonl:3: …` names file and line
+    job: str = ""  # lines added to (or, whole=True, instead of) the job
+    whole: bool = False
+    input: str | bytes = GOOD
+    input_name: str = "in.jsonl"
+    arguments: tuple = ()  # overrides on the command line
+    prepare: object = None  # called with the case's folder
+    runs: bool = False  # also started as a job on two ranks
+
+
+def job_text(case):
+    if case.whole:
+        return case.job.replace("MODEL", str(MODEL))
+    return (f"model: {{path: {MODEL}}}\n"  # line 1
+            f"input: {{path: {case.input_name}}}\n"  # line 2
+            "output: {path: out.h5, jsonl: out.jsonl}\n"  # line 3
+            "device: cpu\n"  # line 4
+            + case.job)  # from line 5 on
+
+
+def model_with(changes):
+    """Makes ./model: the tiny model's configuration with changes, without weights."""
+    def prepare(folder):
+        (folder / "model").mkdir()
+        config = json.loads((MODEL / "config.json").read_text())
+        config.update(changes)
+        (folder / "model/config.json").write_text(json.dumps(config))
+        shutil.copy(MODEL / "tokenizer.json", folder / "model")
+    return prepare
+
+
+def cut_h5(keep):
+    def prepare(folder):
+        data = PROMPTS_H5.read_bytes()
+        (folder / "in.h5").write_bytes(data[:int(len(data) * keep)])
+    return prepare
+
+
+def h5_with(*copies):
+    """Makes in.h5 of datasets of data/prompts.h5 under other names."""
+    def prepare(folder):
+        for source, name in copies:
+            subprocess.run(["h5copy", "-p", "-i", PROMPTS_H5, "-o", folder / "in.h5", "-s", source, "-d", name],
+                           check=True, capture_output=True)
+    return prepare
+
+
+def unwritable(folder):
+    # A file system without room for a file: root may write to any directory, but not here.
+    os.symlink("/proc/self", folder / "closed")
+
+
+def openai(more, **line):
+    """A batch line whose body has `more`; fields of the line that are None are left out."""
+    fields = {"custom_id": "r", "method": "POST", "url": "/v1/completions",
+              "body": {"model": "tiny-moe", "prompt": "Hi", **more}, **line}
+    return json.dumps({k: v for k, v in fields.items() if v is not None}) + "\n"
+
+
+def chat(**body):
+    return openai({}, url="/v1/chat/completions",
+                  body={"model": "tiny-moe", "messages": [{"role": "user", "content": "Hi"}], **body})
+
+
+CASES = [
+    # The job file.
+    Case("the job is absent", ["none.yaml cannot be read: No such file"], arguments=("none.yaml",)),
+    Case("the job is empty", ["job.yaml:1: model.path is missing", "job.yaml:1: output.path is missing",
+                              "job.yaml:1: input.path (or input.random) is missing"], "", whole=True),
+    Case("the job is no YAML", ["job.yaml:2: not YAML: "], "model: [1\nb: 2\n", whole=True),
+    Case("the job is not UTF-8", ["job.yaml:1: byte 3 is no valid UTF-8"], "# \u00fc\n", whole=True,
+         prepare=lambda folder: (folder / "job.yaml").write_bytes(b"# a\xff\n")),
+    Case("the job is a list", ["job.yaml:1: a job is a mapping of keys to values"], "- a\n", whole=True),
+    Case("an unknown key", ["job.yaml:5: there is no key samplng; did you mean sampling?"], "samplng: {seed: 1}\n"),
+    Case("an unknown key in a section", ["job.yaml:6: there is no key sampling.max_token; did you mean sampling.max_tokens?"],
+         "sampling:\n  max_token: 5\n", runs=True),
+    Case("a key in no section", ["job.yaml:5: there is no key temperature; did you mean sampling.temperature?"],
+         "temperature: 1\n"),
+    Case("a key twice", ["job.yaml:7: sampling.seed is given twice, first at job.yaml:6"],
+         "sampling:\n  seed: 1\n  seed: 2\n"),
+    Case("a wrong type", ["job.yaml:5: parallel.tensor must be an integer from 1 to 65536, not \"two\""],
+         "parallel: {tensor: two}\n"),
+    Case("a value out of range", ["job.yaml:5: sampling.top_p must be a number above 0 and at most 1, not 1.5"],
+         "sampling: {top_p: 1.5}\n"),
+    Case("a negative seed", ["job.yaml:5: sampling.seed must be an integer from 0"], "sampling: {seed: -1}\n"),
+    Case("too many log-probabilities", ["job.yaml:5: sampling.logprobs must be null or an integer from 0 to 20, not 21"],
+         "sampling: {logprobs: 21}\n"),
+    Case("an empty stop string", ["job.yaml:5: sampling.stop must be a text or a list of texts that are not empty"],
+         "sampling: {stop: ['']}\n"),
+    Case("an unknown word", ["job.yaml:5: model.dtype must be one of auto, float16, half, bfloat16, float32, not \"int4\""],
+         "\n\ninput: {path: in.jsonl}\noutput: {path: out.h5}\nmodel: {path: MODEL, dtype: int4}\n", whole=True),
+    Case("an empty value", ["job.yaml:5: sampling.seed has no value"], "sampling: {seed: }\n"),
+    Case("a block size that is no power of two", ["job.yaml:5: memory.block_size must be a power of two"],
+         "memory: {block_size: 48}\n"),
+    Case("a time that is none", ["job.yaml:5: limits.time must be seconds or \"H:MM:SS\", not \"3:99:00\""],
+         "limits: {time: 3:99:00}\n"),
+    Case("contradicting lengths", ["job.yaml:5: sampling: min_tokens (9) is more than max_tokens (8)"],
+         "sampling: {max_tokens: 8, min_tokens: 9}\n"),
+    Case("an unknown kind of input", ["job.yaml:2: input.path must end in .jsonl or .h5 or .hdf5 or .txt, not \"in.csv\""],
+         input_name="in.csv"),
+    Case("an override of an unknown key", ["command line: parallel.tensr=2: there is no key parallel.tensr; did you mean parallel.tensor?"],
+         arguments=("job.yaml", "parallel.tensr=2")),
+    Case("an override out of range", ["command line: sampling.temperature=-1: sampling.temperature must be a number from 0"],
+         arguments=("job.yaml", "sampling.temperature=-1"), runs=True),
+    Case("several faults at once", ["job.yaml:5: there is no key foo", "job.yaml:6: enforce_eager must be true or false, not 3",
+                                    "command line: sampling.top_k=-2: sampling.top_k must be"],
+         "foo: 1\nenforce_eager: 3\n", arguments=("job.yaml", "sampling.top_k=-2")),
+
+    # Paths.
+    Case("no model folder", ["model.path: nowhere is no folder"], arguments=("job.yaml", "model.path=nowhere")),
+    Case("a model folder without a configuration", ["model.path: . has no config.json"], arguments=("job.yaml", "model.path=.")),
+    Case("no input", ["input.path: none.jsonl cannot be read: No such file"], arguments=("job.yaml", "input.path=none.jsonl")),
+    Case("an input that is a folder", ["input.path: in.jsonl is no regular file"], input="",
+         prepare=lambda folder: ((folder / "in.jsonl").unlink(), (folder / "in.jsonl").mkdir())),
+    Case("the output is the input", ["output.path: ./in.h5 is input.path too"], input_name="in.h5", prepare=cut_h5(1),
+         arguments=("job.yaml", "output.path=./in.h5"), runs=True),
+    Case("the outputs are one", ["output.jsonl: out.h5 is output.path too"], arguments=("job.yaml", "output.jsonl=out.h5")),
+    Case("the report is the output", ["report.path: out.jsonl is output.jsonl too"], arguments=("job.yaml", "report.path=out.jsonl")),
+    Case("no output folder", ["output.path: there is no directory a/b; mkdir -p a/b"], arguments=("job.yaml", "output.path=a/b/out.h5")),
+    Case("an output folder that is closed", ["output.path: closed cannot be written to"], prepare=unwritable,
+         arguments=("job.yaml", "output.path=closed/out.h5")),
+    Case("too little free disk", ["has", "GiB free; the 1000000000 answers take at least"],
+         "sampling: {ignore_eos: true}\n",
+         arguments=("job.yaml", "input.path=null", "model.max_model_len=2048",
+                    "input.random={num_prompts: 1000000000, input_len: 8, output_len: 100000}")),
+
+    # What the model and the layout allow.
+    Case("ranks that do not come out", ["parallel: "], "parallel: {tensor: 2, data: 3}\n",
+         arguments=("--ranks", "4", "job.yaml")),
+    Case("a tensor size that is no power of two", ["parallel.tensor: 3 is no power of two"],
+         "parallel: {tensor: 3}\n", arguments=("--ranks", "3", "job.yaml")),
+    Case("more tensor ranks than heads", ["parallel.tensor: 16 does not divide the model's 8 attention heads"],
+         "parallel: {tensor: 16}\n", arguments=("--ranks", "16", "job.yaml")),
+    Case("key/value heads that do not come out", ["parallel.tensor: 4 and the model's 6 key/value heads: one must divide the other"],
+         "parallel: {tensor: 4}\n", prepare=model_with({"num_key_value_heads": 6, "num_attention_heads": 24}),
+         arguments=("--ranks", "4", "job.yaml", "model={path: model, load_format: dummy}")),
+    Case("sequences beyond the model's positions", ["model.max_model_len: 4096 is more than the model's 2048 positions"],
+         arguments=("job.yaml", "model.max_model_len=4096")),
+    Case("a stop token outside of the vocabulary", ["sampling.stop_token_ids: stop token id 4096 is outside of the model's vocabulary of 4096"],
+         "sampling: {stop_token_ids: [4096]}\n"),
+
+    # JSONL.
+    Case("an empty input", ["in.jsonl: it holds no prompts"], input="", runs=True),
+    Case("blank lines alone", ["in.jsonl: it holds no prompts"], input="\n\r\n"),
+    Case("malformed JSON", ["in.jsonl:3: not JSON at column 15: syntax error"], input=GOOD + "\n" + '{"prompt": "x"\n', runs=True),
+    Case("a line that is no object", ["in.jsonl:1: a line must be a JSON object, not 5"], input="5\n"),
+    Case("invalid UTF-8", ["in.jsonl:2: byte 14 of the line is no valid UTF-8"],
+         input=GOOD.encode() + b'{"prompt": "ab\xff"}\n'),
+    Case("a lone surrogate", ["in.jsonl:1: not JSON at", "surrogate"], input='{"prompt": "\\ud800"}\n'),
+    Case("a key twice in a row", ["in.jsonl:1: the line has \"prompt\" twice"], input='{"prompt": "a", "prompt": "b"}\n'),
+    Case("a nest of lists", ["in.jsonl:1: the line is nested deeper than 100 levels"], input="[" * 100000 + "\n"),
+    Case("an id twice", ["in.jsonl:4: the id \"a\" is in.jsonl:1's already"], input=GOOD + "\n\n" + GOOD),
+    Case("an unknown field", ["in.jsonl:1: there is no field \"max_token\"; did you mean \"max_tokens\"?"],
+         input='{"prompt": "a", "max_token": 4}\n'),
+    Case("no prompt", ["in.jsonl:1: a row has exactly one of prompt, prompt_token_ids and messages"], input='{"id": "a"}\n'),
+    Case("two prompts", ["in.jsonl:1: a row has exactly one of"], input='{"prompt": "a", "prompt_token_ids": [1]}\n'),
+    Case("an empty prompt", ["in.jsonl:1: the prompt is empty"], input='{"prompt": ""}\n'),
+    Case("a prompt that is no text", ["in.jsonl:1: prompt must be a text, not [\"a\"]"], input='{"prompt": ["a"]}\n'),
+    Case("a token outside of the vocabulary", ["in.jsonl:1: prompt token 1 is 4096, outside of the model's vocabulary of 4096"],
+         input='{"prompt_token_ids": [1, 4096]}\n'),
+    Case("token ids that are none", ["in.jsonl:1: prompt_token_ids must be a list of token ids, not [1,\"b\"]"],
+         input='{"prompt_token_ids": [1, "b"]}\n'),
+    Case("sampling out of range in a row", ["in.jsonl:2: temperature must be a number from 0 to 100, not -1"],
+         input=GOOD + '{"prompt": "a", "temperature": -1}\n'),
+    Case("messages for a model without a chat template", ["in.jsonl:1: ", "chat template"],
+         input='{"messages": [{"role": "user", "content": "Hi"}]}\n'),
+    Case("messages without a role", ["in.jsonl:1: messages must be a list of objects with a role"],
+         input='{"messages": [{"content": "Hi"}]}\n'),
+    Case("faults of several rows at once", ["in.jsonl:1: prompt must be", "in.jsonl:2: the prompt is empty", "in.jsonl:4: there is no field"],
+         input='{"prompt": 1}\n{"prompt": ""}\n{"prompt": "good"}\n{"prompt": "a", "x": 1}\n'),
+    Case("more faults than are printed", ["in.jsonl:50: a row has", "… and 950 more"], input="{}\n" * 1000),
+
+    # OpenAI batch lines.
+    Case("a wrong model", ["in.jsonl:1: body.model is \"gpt-4\", but this job runs \"tiny-moe\""], input=openai({"model": "gpt-4"})),
+    Case("no model", ["in.jsonl:1: body.model must be the model's name, not null"], input=openai({"model": None})),
+    Case("a wrong method", ["in.jsonl:1: method must be \"POST\", not \"GET\""], input=openai({}, method="GET")),
+    Case("a wrong url", ["in.jsonl:1: url must be \"/v1/chat/completions\" or \"/v1/completions\", not \"/v1/embeddings\""],
+         input=openai({}, url="/v1/embeddings")),
+    Case("no body", ["in.jsonl:1: body is missing"], input=openai({}, body=None)),
+    Case("an unknown body field", ["in.jsonl:1: there is no field \"body.max_token\"; did you mean \"max_tokens\"?"],
+         input=openai({"max_token": 4})),
+    Case("a body field that is not supported", ["in.jsonl:1: there is no field \"body.response_format\""],
+         input=chat(response_format={"type": "json_object"})),
+    Case("several answers to one request", ["in.jsonl:1: body.n is not supported other than as 1"], input=chat(n=2)),
+    Case("two length limits", ["in.jsonl:1: body has max_tokens and max_completion_tokens; one of them must go"],
+         input=chat(max_tokens=1, max_completion_tokens=2)),
+    Case("log-probabilities of a chat without asking", ["in.jsonl:1: body.top_logprobs needs body.logprobs: true"],
+         input=chat(top_logprobs=2)),
+    Case("a custom_id twice", ["in.jsonl:2: the id \"r\" is in.jsonl:1's already"], input=openai({}) + openai({})),
+    Case("another kind of row among batch lines", ["in.jsonl:2: there is no field \"prompt\"", "custom_id is missing"],
+         input=openai({}) + '{"prompt": "x"}\n'),
+
+    # Text and HDF5.
+    Case("a text line that is not UTF-8", ["in.txt:2: byte 1 of the prompt is no valid UTF-8"], input=b"good\nb\xc3\n", input_name="in.txt"),
+    Case("an HDF5 input that is none", ["in.h5 cannot be opened: HDF5 says: "], input="no HDF5", input_name="in.h5"),
+    Case("an HDF5 input cut to nothing", ["in.h5 cannot be opened: HDF5 says: "], input="", input_name="in.h5"),
+    Case("an HDF5 input cut to 90%", ["in.h5 cannot be opened: HDF5 says: ", "truncated"], input_name="in.h5", prepare=cut_h5(0.9), runs=True),
+    Case("an HDF5 input cut to 30%", ["in.h5 cannot be opened: HDF5 says: "], input_name="in.h5", prepare=cut_h5(0.3)),
+    Case("an HDF5 file of something else", ["in.h5: it has neither /prompts/tokens nor /prompts/text"], input_name="in.h5",
+         prepare=h5_with(("/prompts/text", "/abstracts"))),
+    Case("HDF5 tokens that are texts", ["in.h5: /prompts/tokens must be a list of integers"], input_name="in.h5",
+         prepare=h5_with(("/prompts/text", "/prompts/tokens"), ("/prompts/id", "/prompts/offsets"))),
+    Case("HDF5 tokens without offsets", ["in.h5: it has /prompts/tokens without /prompts/offsets"], input_name="in.h5",
+         prepare=h5_with(("/prompts/text", "/prompts/tokens"))),
+    Case("HDF5 text and tokens", ["in.h5: it has /prompts/text and /prompts/tokens; one of them must go"], input_name="in.h5",
+         prepare=h5_with(("/prompts/text", "/prompts/text"), ("/prompts/text", "/prompts/tokens"))),
+]
