@@ -166,7 +166,8 @@ void CudaDevice::expert_ffn(const ExpertFfnArgs& args) {
                         .k = k,
                         .num_experts = num_experts,
                         .tile_rows = tile_rows,
-                        .plan = room.experts},
+                        .plan = room.experts,
+                        .expert_tokens = reinterpret_cast<unsigned long long*>(args.expert_tokens)},
                        stream_);
     launch_grouped_gemm({.dtype = dtype(),
                          .x = args.in.x.slice(begin, end).data,
