@@ -112,10 +112,11 @@ void add_unknown(const std::string& name, const std::vector<std::string>& known,
             fmt::format("there is no field {}; did you mean \"{}\"?", shown(name), nearest(name, known)));
 }
 
-void check_row_sampling(int64_t vocab_size, PromptRecord& record) {
-  for (const std::string& wrong :
-       {contradiction(record.sampling), outside_vocabulary(record.sampling, vocab_size)})
-    if (!wrong.empty()) add_fault(record, wrong);
+void check_row_sampling(const Json& given, int64_t vocab_size, PromptRecord& record) {
+  if (const std::string wrong = contradiction(record.sampling); !wrong.empty()) add_fault(record, wrong);
+  if (!given.contains("stop_token_ids")) return;  // the job's are looked at once, with the job
+  if (const std::string wrong = outside_vocabulary(record.sampling, vocab_size); !wrong.empty())
+    add_fault(record, wrong);
 }
 
 void read_plain_row(const Json& line, int64_t vocab_size, PromptRecord& record) {
@@ -145,7 +146,7 @@ void read_plain_row(const Json& line, int64_t vocab_size, PromptRecord& record) 
                   record);
   else if (line.contains("tools") || line.contains("enable_thinking"))
     add_fault(record, "tools and enable_thinking belong beside messages");
-  check_row_sampling(vocab_size, record);
+  check_row_sampling(line, vocab_size, record);
 }
 
 }  // namespace moerun

@@ -40,8 +40,9 @@ void read_messages(const Json& messages, const Json& tools, const Json& enable_t
 bool read_sampling_field(const std::string& name, const Json& value, PromptRecord& record);
 /// A fault that names the nearest of the known names.
 void add_unknown(const std::string& name, const std::vector<std::string>& known, PromptRecord& record);
-/// What can only be said once all is read: options that contradict each other or leave the vocabulary.
-void check_row_sampling(int64_t vocab_size, PromptRecord& record);
+/// What can only be said once all of `given` is read: options that contradict each other, stop token ids
+/// outside of the vocabulary.
+void check_row_sampling(const Json& given, int64_t vocab_size, PromptRecord& record);
 std::vector<std::string> sampling_field_names();
 
 }  // namespace moerun

@@ -114,7 +114,7 @@ void read_body(const Json& body, int64_t vocab_size, PromptRecord& record) {
     read_chat(body, record);
   else
     read_completion(body, vocab_size, record);
-  check_row_sampling(vocab_size, record);
+  check_row_sampling(body, vocab_size, record);
 }
 
 }  // namespace

@@ -42,14 +42,6 @@ void check_readable(const std::string& key, const std::string& path, Faults& fau
     faults.add(key, fmt::format("{} is no regular file", path));
 }
 
-void check_model_folder(const std::string& path, Faults& faults) {
-  std::error_code ignored;
-  if (!fs::is_directory(path, ignored))
-    faults.add("model.path", fmt::format("{} is no folder", path));
-  else if (!fs::exists(fs::path(path) / "config.json", ignored))
-    faults.add("model.path", fmt::format("{} has no config.json: it is no Hugging Face checkpoint", path));
-}
-
 void check_writable(const std::string& key, const std::string& path, Faults& faults) {
   const fs::path directory = directory_of(path);
   std::error_code ignored;
@@ -96,7 +88,6 @@ std::string gib(uint64_t bytes) {
 
 void check_paths(const Job& job) {
   Faults faults;
-  check_model_folder(job.model.path, faults);
   if (!job.input.random) check_readable("input.path", job.input.path, faults);
 
   std::vector<std::pair<std::string, std::string>> taken;  // key, path

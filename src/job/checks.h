@@ -11,8 +11,8 @@ namespace moerun {
 // Checks of a job that need no rank and load nothing. Every fault of a check goes into one BadInput, a line
 // each. They leave nothing on disk.
 
-/// What the job's paths must be: a model folder and an input that can be read; outputs that differ from each
-/// other and from the input, in directories that exist and can be written to.
+/// What the job's paths must be: an input that can be read; outputs that differ from each other and from the
+/// input, in directories that exist and can be written to. (read_model_config looks at the model's folder.)
 void check_paths(const Job& job);
 
 /// What the number of ranks and the model allow: the layout's products and divisions, the sequence length,

@@ -124,8 +124,8 @@ CASES = [
          "foo: 1\nenforce_eager: 3\n", arguments=("job.yaml", "sampling.top_k=-2")),
 
     # Paths.
-    Case("no model folder", ["model.path: nowhere is no folder"], arguments=("job.yaml", "model.path=nowhere")),
-    Case("a model folder without a configuration", ["model.path: . has no config.json"], arguments=("job.yaml", "model.path=.")),
+    Case("no model folder", ["nowhere/config.json: cannot be read; model.path must be a Hugging Face model folder"], arguments=("job.yaml", "model.path=nowhere")),
+    Case("a model folder without a configuration", ["./config.json: cannot be read"], arguments=("job.yaml", "model.path=.")),
     Case("no input", ["input.path: none.jsonl cannot be read: No such file"], arguments=("job.yaml", "input.path=none.jsonl")),
     Case("an input that is a folder", ["input.path: in.jsonl is no regular file"], input="",
          prepare=lambda folder: ((folder / "in.jsonl").unlink(), (folder / "in.jsonl").mkdir())),
@@ -154,7 +154,9 @@ CASES = [
     Case("sequences beyond the model's positions", ["model.max_model_len: 4096 is more than the model's 2048 positions"],
          arguments=("job.yaml", "model.max_model_len=4096")),
     Case("a stop token outside of the vocabulary", ["sampling.stop_token_ids: stop token id 4096 is outside of the model's vocabulary of 4096"],
-         "sampling: {stop_token_ids: [4096]}\n"),
+         "sampling: {stop_token_ids: [4096]}\n", runs=True),
+    Case("a row's stop token outside of the vocabulary", ["in.jsonl:1: stop token id 4096 is outside"],
+         input='{"prompt": "a", "stop_token_ids": [4096]}\n'),
 
     # JSONL.
     Case("an empty input", ["in.jsonl: it holds no prompts"], input="", runs=True),
@@ -221,4 +223,19 @@ CASES = [
          prepare=h5_with(("/prompts/text", "/prompts/tokens"))),
     Case("HDF5 text and tokens", ["in.h5: it has /prompts/text and /prompts/tokens; one of them must go"], input_name="in.h5",
          prepare=h5_with(("/prompts/text", "/prompts/text"), ("/prompts/text", "/prompts/tokens"))),
+]
+
+LONG = list(range(1, 42))  # a prompt of 41 tokens, where max_model_len is 40
+
+# With `input.on_error: row`, what each row of an input is answered with: a part of its error, or None for an answer.
+ROWS = [
+    (GOOD, None),
+    ("nonsense\n", "in.jsonl:2: not JSON at column 2"),
+    ('{"id": "b", "prompt": "Call me", "max_tokens": -1}\n', "in.jsonl:3: max_tokens must be an integer of at least 0, not -1"),
+    (GOOD, 'in.jsonl:4: the id "a" is an earlier row\'s already'),
+    ("\n", "blank"),
+    (json.dumps({"prompt_token_ids": [4096]}) + "\n", "in.jsonl:6: prompt token 0 is 4096"),
+    (json.dumps({"prompt_token_ids": LONG}) + "\n", "the prompt has 41 tokens, and model.max_model_len is 40"),
+    (json.dumps({"prompt_token_ids": LONG[:40], "prompt_logprobs": True}) + "\n", None),
+    ('{"id": "z", "prompt_token_ids": [1, 2, 3]}', None),
 ]
