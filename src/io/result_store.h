@@ -10,7 +10,7 @@ namespace moerun {
 
 /// When answers are sealed, and how the final file is packed. The defaults are for jobs; tests seal sooner.
 struct StoreLimits {
-  uint64_t seal_bytes = 32u << 20;  ///< a segment is sealed when it holds this much
+  uint64_t seal_bytes = 16u << 20;  ///< a segment is sealed when it holds this much
   double seal_seconds = 5;          ///< or when the last seal is this old
 };
 
