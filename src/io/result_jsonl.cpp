@@ -29,10 +29,14 @@ std::string json_string(std::string_view text) {
 std::string string_or_null(std::string_view text) { return text.empty() ? "null" : json_string(text); }
 
 void put_float(float value, std::string& out) {
-  if (std::isfinite(value))
-    put(out, "{}", value);
-  else
+  if (!std::isfinite(value)) {
     out += "null";
+    return;
+  }
+  const size_t begin = out.size();
+  put(out, "{}", value);
+  // Readers take "-0" for the integer 0.
+  if (out.find_first_of(".e", begin) == std::string::npos) out += ".0";
 }
 
 // "[" item "," item ... "]"
