@@ -24,6 +24,8 @@ class Qwen3Moe : public StepRunner {
   /// Parts and config must outlive it. Allocates activations for steps within `limits`.
   Qwen3Moe(const ModelConfig& config, const ModelShard& shard, const StepLimits& limits, Parts parts);
 
+  /// Logits of the rows that were scored last, in the device's memory.
+  Tensor last_logits() const { return logits_; }
   /// Tokens that this rank's experts were given since the start, layer by layer [layers · num_experts].
   std::vector<uint64_t> expert_tokens() const;
 
