@@ -6,8 +6,8 @@
 
 namespace moerun {
 
-/// Which ids an input has and where: 24 bytes an id, whatever its length. Ids are told apart by 128 bits of
-/// SHA-256, which no two different ids share.
+/// Which ids an input has and where: about 50 bytes an id, whatever its length. Ids are told apart by 128
+/// bits of SHA-256, which no two different ids share.
 class IdSet {
  public:
   /// Adds an id that stands at `place`; when it was added before, nothing changes and that place is returned.

@@ -18,9 +18,10 @@ struct InputSummary {
   std::vector<uint64_t> duplicate_rows;  ///< with `on_error: row`: rows whose id an earlier row has
 };
 
-/// Reads the whole input once, with constant memory (but 24 bytes an id), and checks every row. Faults are
-/// collected into one BadInput: "FILE:LINE: message" (HDF5: "FILE: row N: message"). With `input.on_error:
-/// row` bad rows are only counted, in a warning; a file that cannot be read or has no rows is a fault anyway.
+/// Reads the whole input once, with constant memory (but about 50 bytes an id), and checks every row. Faults
+/// are collected into one BadInput: "FILE:LINE: message" (HDF5: "FILE: row N: message"). With
+/// `input.on_error: row` bad rows are only counted, in a warning; a file that cannot be read or has no rows
+/// is a fault anyway.
 ///
 /// Knows the model's folder from the job: rows of text need its tokenizer, messages its chat template, and
 /// OpenAI batch lines must name it.
