@@ -42,7 +42,8 @@ std::string hours(double s) {
 
 /// Seconds from now to the end of the Slurm job that this process runs in.
 std::optional<double> slurm_time_left() {
-  const char* text = std::getenv("SLURM_JOB_END_TIME");  // seconds since 1970; 22.05 does not set it, newer Slurm does
+  const char* text =
+      std::getenv("SLURM_JOB_END_TIME");  // seconds since 1970; 22.05 does not set it, newer Slurm does
   if (!text) return std::nullopt;
   char* end = nullptr;
   const long long when = std::strtoll(text, &end, 10);
