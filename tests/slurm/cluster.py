@@ -84,6 +84,9 @@ class Cluster:
                         SLURM_CONF=str(self.dir / "slurm.conf"), PATH=self._path())
         try:
             self._start()
+        except PermissionError as error:
+            self.end()
+            raise Unavailable(f"not permitted here: {error}") from error
         except BaseException:
             self.end()
             raise
