@@ -31,13 +31,15 @@ LDFLAGS     += -fopenmp
 # Host | CUDA seam: these alone may see CUDA or NCCL headers (tests/seams/check proves it).
 CUDA_SRC := $(wildcard src/device/cuda*.cpp src/device/cuda/*.cpp src/comm/nccl*.cpp src/comm/p2p*.cpp)
 KERNELS  := $(wildcard kernels/cuda/*.cu)
-HOST_SRC := $(filter-out $(CUDA_SRC) src/main.cpp,$(wildcard src/*.cpp src/*/*.cpp src/*/*/*.cpp)) $(wildcard kernels/cpu/*.cpp)
+# What chooses the device knows whether CUDA is built in; the tests of the host's parts link without it.
+MAIN_SRC := src/main.cpp src/device/factory.cpp $(wildcard src/run/*.cpp)
+HOST_SRC := $(filter-out $(CUDA_SRC) $(MAIN_SRC),$(wildcard src/*.cpp src/*/*.cpp src/*/*/*.cpp)) $(wildcard kernels/cpu/*.cpp)
 UNIT_SRC := $(wildcard tests/unit/*.cpp)
 
 obj      = $(patsubst %,$(BUILD)/obj/%.o,$(1))
 HOST_OBJ := $(call obj,$(HOST_SRC))
 CUDA_OBJ := $(call obj,$(CUDA_SRC) $(KERNELS))
-MAIN_OBJ := $(call obj,$(wildcard src/main.cpp))
+MAIN_OBJ := $(call obj,$(MAIN_SRC))
 UNIT_OBJ := $(call obj,$(UNIT_SRC))
 # Catch2 v3 is a library; v2 is headers alone (tests/catch.h).
 CATCH_LIBS := $(if $(wildcard /usr/include/catch2/catch_all.hpp),-lCatch2)
@@ -117,7 +119,7 @@ test-seams: all $(BUILD)/tests/unit ## the seams, from dependency files and obje
 	@tests/run-suite seams tests/seams/check $(BUILD)
 
 LINTED := $(shell git ls-files 'src/*.cpp' 'src/*.h' 'include/*.h' 'kernels/*.cpp' 'kernels/*.h' 'kernels/*.cu' 'kernels/*.cuh' 'tests/*.cpp' 'tests/*.h' 'tests/*.cu')
-TIDY   := $(patsubst %,$(BUILD)/tidy/%.ok,$(HOST_SRC) $(wildcard src/main.cpp))
+TIDY   := $(patsubst %,$(BUILD)/tidy/%.ok,$(HOST_SRC) $(MAIN_SRC))
 
 lint:                         ## clang-format, clang-tidy and the seam checks
 	@.ci/setup packages packages-lint

@@ -178,7 +178,7 @@ std::vector<RowResult> Scheduler::postprocess(const StepPlan& plan, const std::v
     sequence.num_computed += at->num_scheduled;
     bool done = false;
     for (int32_t i = 0; at->num_scheduled > 0 && i < at->num_logit_rows; ++i) {
-      const auto row = static_cast<size_t>(at->first_logit_row + i);
+      const auto row = static_cast<size_t>(at->first_logit_row) + static_cast<size_t>(i);
       if (plan.logit_rows[row].target >= 0)
         sequence.add_prompt_logprob(results[row].logprob);
       else
