@@ -155,7 +155,7 @@ Checkpoint Checkpoint::open(const std::string& model_dir) {
   Checkpoint checkpoint;
   std::vector<std::string> faults;
   for (const std::string& file : files) {
-    const std::string path = model_dir + "/" + file;
+    const std::string path = fmt::format("{}/{}", model_dir, file);
     try {
       auto mapping = std::make_shared<Mapping>(path);
       read_header(path, mapping->data(), mapping->size(), checkpoint.tensors_, faults);

@@ -206,7 +206,7 @@ void check_shape(const ModelConfig& config, Fields& fields) {
 }
 
 Json parse_object(const std::string& text, const std::string& name) {
-  const Json json = Json::parse(text, nullptr, false);
+  Json json = Json::parse(text, nullptr, false);
   if (json.is_discarded() || !json.is_object()) throw BadInput(fmt::format("{}: is no JSON object", name));
   return json;
 }

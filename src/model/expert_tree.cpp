@@ -7,10 +7,11 @@ namespace moerun {
 int32_t split_of_subtree(std::span<const int32_t> ids, int32_t first, int32_t last) {
   // The highest bit in which the smallest and the largest id differ is where their subtree divides.
   const int32_t level = meeting_level(ids[static_cast<size_t>(first)], ids[static_cast<size_t>(last) - 1]);
-  const int32_t bit = int32_t{1} << (level - 1);
+  const uint32_t bit = uint32_t{1} << (static_cast<uint32_t>(level) - 1);
   const auto begin = ids.begin() + first, end = ids.begin() + last;
-  return static_cast<int32_t>(std::find_if(begin, end, [&](int32_t id) { return (id & bit) != 0; }) -
-                              ids.begin());
+  return static_cast<int32_t>(
+      std::find_if(begin, end, [&](int32_t id) { return (static_cast<uint32_t>(id) & bit) != 0; }) -
+      ids.begin());
 }
 
 namespace {

@@ -51,7 +51,7 @@ class Lead {
 
   JobOutcome join() {
     const Waiting waiting(&watchdog_.progress());
-    const JobOutcome outcome = coordinator_.join();
+    JobOutcome outcome = coordinator_.join();
     line_.finish(outcome.progress);
     return outcome;
   }

@@ -153,7 +153,8 @@ class Parser {
     const json& dropout = member(model, "dropout");
     if (!dropout.is_null() && dropout != 0.0) fail("sets model.dropout, which makes tokens random");
     for (const char* key : {"continuing_subword_prefix", "end_of_word_suffix"})
-      if (const json& affix = member(model, key); !affix.is_null() && affix != "")
+      if (const json& affix = member(model, key);
+          !affix.is_null() && !(affix.is_string() && affix.get_ref<const std::string&>().empty()))
         fail(fmt::format("sets model.{} to {}, which byte-level BPE has not", key, affix.dump()));
     if (flag(model, "byte_fallback", false, "model"))
       fail("sets model.byte_fallback, which byte-level BPE has not");
