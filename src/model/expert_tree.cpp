@@ -1,13 +1,15 @@
 #include "moerun/expert_tree.h"
 
 #include <algorithm>
+#include <bit>
 
 namespace moerun {
 
 int32_t split_of_subtree(std::span<const int32_t> ids, int32_t first, int32_t last) {
   // The highest bit in which the smallest and the largest id differ is where their subtree divides.
-  const int32_t level = meeting_level(ids[static_cast<size_t>(first)], ids[static_cast<size_t>(last) - 1]);
-  const uint32_t bit = uint32_t{1} << (static_cast<uint32_t>(level) - 1);
+  const auto lowest = static_cast<uint32_t>(ids[static_cast<size_t>(first)]),
+             highest = static_cast<uint32_t>(ids[static_cast<size_t>(last) - 1]);
+  const uint32_t bit = std::bit_floor(lowest ^ highest);
   const auto begin = ids.begin() + first, end = ids.begin() + last;
   return static_cast<int32_t>(
       std::find_if(begin, end, [&](int32_t id) { return (static_cast<uint32_t>(id) & bit) != 0; }) -
