@@ -209,6 +209,47 @@ __device__ __forceinline__ void wgmma_64xNx16(float (&d)[kColumns / 2], uint64_t
   MOERUN_WGMMA(256, MOERUN_D7, 128, 129, MOERUN_F7)
 }
 
+/// Descriptor of the second operand when it lies with its columns contiguous (a row of values for each key):
+/// element (k, n) of the tile at (n / 64)·`column_bytes` + k·128 + ((n % 64 / 8 ^ (k & 7)) · 16) + n % 8 · 2;
+/// + 128 steps 16 rows along K. Starts at a multiple of 1,024 bytes.
+__device__ __forceinline__ uint64_t wgmma_descriptor_transposed(uint32_t shared, uint32_t column_bytes) {
+  constexpr uint64_t kSwizzle128 = 1ull << 62, kStride = (1024ull >> 4) << 32;
+  return kSwizzle128 | kStride | static_cast<uint64_t>(column_bytes >> 4) << 16 | ((shared & 0x3ffffu) >> 4);
+}
+
+// The same with the first operand in registers, A to A + 3, and the second one transposed.
+#define MOERUN_WGMMA_A_TYPED(N, TYPE, LIST, A0, A1, A2, A3, B, ...)                                  \
+  asm volatile("wgmma.mma_async.sync.aligned.m64n" #N "k16.f32." TYPE "." TYPE " {" LIST "}, {%" #A0 \
+               ", %" #A1 ", %" #A2 ", %" #A3 "}, %" #B ", 1, 1, 1, 1;"                               \
+               : __VA_ARGS__                                                                         \
+               : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b))
+#define MOERUN_WGMMA_A(N, LIST, A0, A1, A2, A3, B, ...)                      \
+  if constexpr (kColumns == N) {                                             \
+    if constexpr (std::is_same_v<T, __half>) {                               \
+      MOERUN_WGMMA_A_TYPED(N, "f16", LIST, A0, A1, A2, A3, B, __VA_ARGS__);  \
+    } else {                                                                 \
+      MOERUN_WGMMA_A_TYPED(N, "bf16", LIST, A0, A1, A2, A3, B, __VA_ARGS__); \
+    }                                                                        \
+  }
+
+/// d [64, kColumns] += a [64, 16] · b [16, kColumns]; b as wgmma_descriptor_transposed says. Lane l of warp w
+/// holds of a: in a[2i + h] elements (16w + 8h + l/4, 8i + 2(l%4) + {0, 1}).
+template <class T, int kColumns>
+__device__ __forceinline__ void wgmma_64xNx16(float (&d)[kColumns / 2], const uint32_t (&a)[4], uint64_t b) {
+  static_assert(kColumns == 64 || kColumns == 128);
+  MOERUN_WGMMA_A(64, MOERUN_D1, 32, 33, 34, 35, 36, MOERUN_F1)
+  MOERUN_WGMMA_A(128, MOERUN_D3, 64, 65, 66, 67, 68, MOERUN_F3)
+}
+
+/// Keeps the compiler from touching accumulators before the wait that this follows.
+template <int kCount>
+__device__ __forceinline__ void wgmma_settled(float (&d)[kCount]) {
+#pragma unroll
+  for (float& v : d) asm volatile("" : "+f"(v)::"memory");
+}
+
+#undef MOERUN_WGMMA_A
+#undef MOERUN_WGMMA_A_TYPED
 #undef MOERUN_WGMMA
 #undef MOERUN_WGMMA_TYPED
 #undef MOERUN_D0

@@ -2,8 +2,8 @@
 // bound: bytes over read bandwidth or operations over the matrix rate, whichever is longer. Operations are
 // recorded as a graph of several, on different weights, so that neither launches nor the cache flatter them.
 //
-// Usage: ops_bench [GB/s TFLOP/s]   (the machine's ceilings; default those of one H100 80GB, PEERS in
-// kernels/README.md)
+// Usage: ops_bench [GB/s TFLOP/s [OPERATIONS]]   (the machine's ceilings; default those of one H100 80GB,
+// PEERS in kernels/README.md; OPERATIONS: experts, dense, logits or attention alone)
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -35,7 +35,7 @@ class Bench {
   explicit Bench(const Ceilings& ceilings)
       : ceilings_(ceilings),
         device_(make_cuda_device({.dtype = DType::bfloat16, .gpu_memory_utilization = 0.9})) {
-    device_->reserve({.max_num_batched_tokens = kMaxTokens,
+    device_->reserve({.max_num_batched_tokens = 2 * kMaxTokens,
                       .max_num_seqs = 512,
                       .max_model_len = 4096,
                       .max_routed_tokens = kMaxTokens,
@@ -102,7 +102,8 @@ class Bench {
   }
   void report(const std::string& name, int64_t tokens, double bytes, double flop, double seconds) {
     const double bound = std::max(bytes / ceilings_.bytes_a_second, flop / ceilings_.flop_a_second);
-    fmt::print("{:<28} {:>6}  {:>9.1f} us  {:>5.1f}%\n", name, tokens, seconds * 1e6, 100 * bound / seconds);
+    fmt::print("{:<28} {:>6}  {:>9.1f} us  {:>5.1f}%  {:>7.0f} GB/s {:>6.0f} TFLOP/s\n", name, tokens,
+               seconds * 1e6, 100 * bound / seconds, bytes / seconds / 1e9, flop / seconds / 1e12);
     std::fflush(stdout);
   }
 
@@ -217,18 +218,62 @@ void logits(Bench& bench) {
   }
 }
 
+/// Attention over a cache of its own for each repetition; every block lies somewhere else than the one
+/// before.
+void attention(Bench& bench) {
+  Device& device = bench.device();
+  constexpr int64_t kBlock = 64, kCacheTokens = 512 * 1024;  // 0.5 GB each of keys and values a layer
+  const int64_t rows = kCacheTokens * kKvHeads;
+  std::vector<KvLayer> layers;
+  for (int64_t i = 0; i < 2; ++i)
+    layers.push_back(
+        {bench.random(rows, kHeadDim, 1), bench.random(rows, kHeadDim, 1), kKvHeads, kBlock, kHeadDim});
+  const Tensor q = bench.random(2 * kMaxTokens, kAttention, 1),
+               out = device.tensor(2 * kMaxTokens, kAttention, DType::bfloat16, "bench");
+  std::vector<int32_t> blocks(kCacheTokens / kBlock);
+  std::iota(blocks.begin(), blocks.end(), 0);
+  std::shuffle(blocks.begin(), blocks.end(), std::mt19937_64(1));
+  const auto run = [&](int32_t seqs, int32_t context, bool decode) {
+    StepPlan plan{.max_blocks = static_cast<int32_t>((context + kBlock - 1) / kBlock),
+                  .num_prefill_seqs = decode ? 0 : seqs};
+    const int32_t queries = decode ? 1 : context;
+    plan.tokens.resize(static_cast<size_t>(seqs) * static_cast<size_t>(queries));
+    plan.positions = plan.slot_mapping = plan.tokens;
+    plan.context_lens.assign(static_cast<size_t>(seqs), context);
+    for (int32_t s = 0; s <= seqs; ++s) plan.cu_seqlens_q.push_back(s * queries);
+    plan.block_table.assign(blocks.begin(), blocks.begin() + int64_t{seqs} * plan.max_blocks);
+    const DevicePlan uploaded = device.upload(plan);
+    const double keys = static_cast<double>(seqs) * context, heads = kHeads * kHeadDim;
+    const double bytes =
+        decode ? keys * kKvHeads * kHeadDim * 4 : keys * (heads * 4 + kKvHeads * kHeadDim * 4);
+    bench.time(fmt::format("{} {} x {}", decode ? "decode" : "prefill", seqs, context), plan.num_tokens(),
+               bytes, decode ? 0 : 2 * heads * keys * (context + 1), [&](int64_t i) {
+                 device.attention(uploaded, {.q = q.first(plan.num_tokens()),
+                                             .kv = layers[static_cast<size_t>(i % 2)],
+                                             .out = out.first(plan.num_tokens()),
+                                             .num_heads = kHeads,
+                                             .scale = 0.088388F});
+               });
+  };
+  for (const auto& [seqs, context] : {std::pair{1, 2048}, {64, 1024}, {128, 2048}, {256, 1024}, {512, 512}})
+    run(seqs, context, true);
+  for (const int32_t context : {256, 512, 1024, 2048}) run(16, context, false);
+}
+
 }  // namespace
 
 int main(int argc, char** argv) try {
   Ceilings ceilings;
-  if (argc == 3) ceilings = {std::atof(argv[1]) * 1e9, std::atof(argv[2]) * 1e12};
+  if (argc >= 3) ceilings = {std::atof(argv[1]) * 1e9, std::atof(argv[2]) * 1e12};
   Bench bench(ceilings);
   fmt::print("{}: percent of max(bytes / {:.0f} GB/s, operations / {:.0f} TFLOP/s)\n", bench.device().name(),
              ceilings.bytes_a_second / 1e9, ceilings.flop_a_second / 1e12);
   fmt::print("{:<28} {:>6}  {:>12}  {:>6}\n", "operation", "tokens", "time", "bound");
-  experts(bench);
-  dense(bench);
-  logits(bench);
+  const std::string only = argc == 4 ? argv[3] : "";
+  const std::pair<const char*, void (*)(Bench&)> parts[] = {
+      {"experts", experts}, {"dense", dense}, {"attention", attention}, {"logits", logits}};
+  for (const auto& [name, part] : parts)
+    if (only.empty() || only == name) part(bench);
   return 0;
 } catch (const std::exception& error) {
   fmt::print(stderr, "ops_bench: {}\n", error.what());

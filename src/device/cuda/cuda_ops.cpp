@@ -3,12 +3,14 @@
 #include <algorithm>
 
 #include "device/cuda/cuda_device.h"
-#include "kernels/cuda/attention_plain.h"
+#include "kernels/cuda/attention_decode.h"
+#include "kernels/cuda/attention_prefill.h"
 #include "kernels/cuda/elementwise.h"
 #include "kernels/cuda/gather_rows.h"
 #include "kernels/cuda/grouped_gemm.h"
 #include "kernels/cuda/moe_combine.h"
 #include "kernels/cuda/norms.h"
+#include "kernels/cuda/rope_cache.h"
 #include "kernels/cuda/router.h"
 
 namespace moerun {
@@ -108,11 +110,12 @@ void CudaDevice::add_bias(Tensor x, const Tensor& bias) {
 }
 
 void CudaDevice::rope_and_cache(const DevicePlan& plan, const RopeArgs& args) {
-  launch_rope_cache_plain(dtype(), plan, args, stream_);
+  launch_rope_cache(dtype(), plan, args, stream_);
 }
 
 void CudaDevice::attention(const DevicePlan& plan, const AttentionArgs& args) {
-  launch_attention_plain(dtype(), plan, args, stream_);
+  launch_attention_prefill(dtype(), plan, args, properties_.multiProcessorCount, stream_);
+  launch_attention_decode(dtype(), plan, args, workspace().decode, stream_);
 }
 
 void CudaDevice::silu_mul(Tensor gate_up, Tensor out) {

@@ -36,7 +36,13 @@ CudaWorkspace::CudaWorkspace(Arena& arena, cudaStream_t stream, DType dtype, con
       plans(arena, stream, limits),
       indices(arena, stream, limits.max_logit_rows),
       products(arena, stream, dtype),
-      sampler(arena, stream, limits) {
+      sampler(arena, stream, limits),
+      decode(decode_workspace_for(limits)) {
+  decode.partials = static_cast<float*>(
+      arena.allocate(static_cast<size_t>(decode.num_floats) * sizeof(float), "attention workspace"));
+  const size_t arrivals_bytes = static_cast<size_t>(decode.num_arrivals) * sizeof(int32_t);
+  decode.arrivals = static_cast<int32_t*>(arena.allocate(arrivals_bytes, "attention workspace"));
+  CUDA_CHECK(cudaMemsetAsync(decode.arrivals, 0, arrivals_bytes, stream));
   const size_t element = size_of(dtype);
   parts_bytes =
       std::min(static_cast<size_t>(kMaxParts * limits.max_num_batched_tokens * limits.hidden_size) * element,

@@ -6,6 +6,7 @@
 #include "device/cuda/cuda_linear.h"
 #include "device/cuda/cuda_plan.h"
 #include "device/cuda/cuda_sampler.h"
+#include "kernels/cuda/attention_decode.h"
 #include "kernels/cuda/moe_permute.h"
 #include "moerun/device.h"
 
@@ -37,6 +38,7 @@ struct CudaWorkspace {
   IndexUpload indices;
   LinearProducts products;
   Sampler sampler;
+  DecodeWorkspace decode;
 
   // linear_tree: the parts' products [parts, rows, out_features], as many rows at a time as fit.
   void* parts = nullptr;

@@ -1,0 +1,13 @@
+#pragma once
+#include <cuda_runtime_api.h>
+
+#include "moerun/device.h"
+
+namespace moerun {
+
+/// Norm and rotation of queries and keys (Hugging Face `Qwen3MoeAttention`: RMSNorm of each head with its
+/// rounding, then rotate_half in float32), queries to args.q, keys and values to the cache. Head sizes 64 and
+/// 128.
+void launch_rope_cache(DType dtype, const DevicePlan& plan, const RopeArgs& args, cudaStream_t stream);
+
+}  // namespace moerun
