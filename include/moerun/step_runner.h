@@ -31,9 +31,18 @@ inline TokenPart part_of_step(int64_t num_tokens, int size, int rank) {
 class StepRunner {
  public:
   virtual ~StepRunner() = default;
-  /// Runs one step. `tokens_of_rank`: what each rank of the engine brings to the experts (this one:
-  /// part_of_step of the plan). A plan without tokens takes part in the exchanges and nothing else.
-  virtual StepResult forward(const StepPlan& plan, const std::vector<int32_t>& tokens_of_rank) = 0;
+  /// Begins one step: on a GPU its layers are enqueued and run while the caller does something else.
+  /// `tokens_of_rank`: what each rank of the engine brings to the experts (this one: part_of_step of the
+  /// plan). A plan without tokens takes part in the exchanges and nothing else. `plan` stays as it is until
+  /// `collect`.
+  virtual void submit(const StepPlan& plan, const std::vector<int32_t>& tokens_of_rank) = 0;
+  /// Ends the step that was begun: waits, and says what became of its logit rows. Once after each `submit`.
+  virtual StepResult collect() = 0;
+
+  StepResult forward(const StepPlan& plan, const std::vector<int32_t>& tokens_of_rank) {
+    submit(plan, tokens_of_rank);
+    return collect();
+  }
 };
 
 }  // namespace moerun

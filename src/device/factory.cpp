@@ -24,6 +24,14 @@ std::unique_ptr<Device> make_gpu(const DeviceRequest& request) {
   if (count > 1 && request.local_rank >= count)
     throw Error(
         fmt::format("rank {} of this node has no GPU of its own: {} are visible", request.local_rank, count));
+  // Slurm's --gpus-per-task with cgroups hides the other ranks' GPUs: each rank then cannot map their memory.
+  if (count == 1 && request.local_size > 1 && request.speaks)
+    fmt::print(
+        stderr,
+        "moerun: {} ranks run on this node and each sees one GPU alone: if the GPUs were bound to tasks "
+        "(--gpus-per-task, --gpu-bind), ranks cannot reach each other's memory and the exchange is "
+        "slower; give the job its GPUs as a whole (--gres=gpu:{} or --gpus-per-node)\n",
+        request.local_size, request.local_size);
   return make_cuda_device({.index = count == 1 ? 0 : request.local_rank,
                            .dtype = request.dtype,
                            .gpu_memory_utilization = request.memory.gpu_memory_utilization,

@@ -11,6 +11,7 @@ namespace moerun {
 struct DeviceRequest {
   DType dtype = DType::float32;
   int local_rank = 0, local_size = 1;  ///< among the ranks of this node
+  bool speaks = false;                 ///< whether this rank says what concerns them all
   bool graphs = true;
   Job::Memory memory;
 };

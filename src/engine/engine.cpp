@@ -62,7 +62,12 @@ EngineStats Engine::run() {
     StepResult mine;
     {
       const Timed timed(stats_.forward_s);
-      mine = parts_.runner->forward(plan, tokens_of_rank);
+      parts_.runner->submit(plan, tokens_of_rank);
+    }
+    if (parts_.leader) talk();
+    {
+      const Timed timed(stats_.forward_s);
+      mine = parts_.runner->collect();
     }
     const std::vector<TokenResult> results = gather(plan, mine);
     if (parts_.leader) answer(plan, results);
@@ -80,17 +85,27 @@ EngineStats Engine::run() {
 
 StepPlan Engine::plan_step(int32_t& flags) {
   Scheduler& scheduler = *parts_.leader->scheduler;
-  LeaderLink& link = *parts_.leader->link;
-  take_rows();
+  const LeaderLink& link = *parts_.leader->link;
+  // Rows and answers travel while a step runs; here only where this step would go without.
+  if (scheduler.idle()) talk();
+  const Timed timed(stats_.plan_s);
+  if (scheduler.num_waiting() == 0) take_rows();
   if (link.stop() == Stop::drain) scheduler.drop_waiting();
   if (link.stop() == Stop::now) scheduler.drop_all();
   StepPlan plan = scheduler.schedule();
+  if (scheduler.idle() && (link.no_more() || link.stop() != Stop::none)) flags |= kFinished;
+  return plan;
+}
+
+void Engine::talk() {
+  const Timed timed(stats_.talk_s);
+  const Scheduler& scheduler = *parts_.leader->scheduler;
   // A little is kept ahead of what runs; the coordinator gives everyone a fair share of what is left.
   const int64_t ahead = std::max(parts_.leader->max_num_seqs / 4, 1);
   const int64_t room = parts_.leader->max_num_seqs - scheduler.num_running();
-  link.report(room + ahead - scheduler.num_waiting(), scheduler.num_running(), scheduler.num_waiting());
-  if (scheduler.idle() && (link.no_more() || link.stop() != Stop::none)) flags |= kFinished;
-  return plan;
+  parts_.leader->link->report(room + ahead - scheduler.num_waiting(), scheduler.num_running(),
+                              scheduler.num_waiting());
+  take_rows();
 }
 
 void Engine::take_rows() {
@@ -139,6 +154,7 @@ std::vector<TokenResult> Engine::gather(const StepPlan& plan, const StepResult& 
 }
 
 void Engine::answer(const StepPlan& plan, const std::vector<TokenResult>& results) {
+  const Timed timed(stats_.answer_s);
   LeaderParts& leader = *parts_.leader;
   const auto drawn = static_cast<uint64_t>(std::count_if(plan.logit_rows.begin(), plan.logit_rows.end(),
                                                          [](const LogitRow& row) { return row.target < 0; }));

@@ -19,6 +19,9 @@ struct EngineStats {
   int64_t steps = 0, prompt_tokens = 0, output_tokens = 0;
   int64_t preemptions = 0, max_blocks_used = 0, num_blocks = 0;
   double forward_s = 0, agree_s = 0, idle_s = 0;  ///< in the model, in the agreement, without work anywhere
+  /// A leader's own work: making plans and taking results in, while the device waits; rows and answers, while
+  /// it computes.
+  double plan_s = 0, answer_s = 0, talk_s = 0;
 };
 
 /// What a data-parallel group's leader has beside its engine.
@@ -29,8 +32,9 @@ struct LeaderParts {
   int32_t max_num_seqs = 0;
 };
 
-/// One rank's loop: schedule → agree → forward → postprocess, until every group of the engine has nothing
-/// left and nothing to expect, and then stops at that step. Thread contract: the rank's main thread.
+/// One rank's loop: schedule → agree → submit → (rows and answers come and go) → collect → postprocess, until
+/// every group of the engine has nothing left and nothing to expect, and then stops at that step. Thread
+/// contract: the rank's main thread.
 class Engine {
  public:
   struct Parts {
@@ -50,6 +54,7 @@ class Engine {
   static constexpr int32_t kFinished = 1;
 
   StepPlan plan_step(int32_t& flags);
+  void talk();
   void take_rows();
   void broadcast(StepPlan& plan, int32_t& flags);
   std::vector<TokenResult> gather(const StepPlan& plan, const StepResult& mine);

@@ -8,8 +8,16 @@
 
 namespace moerun {
 
-StepResult NullModel::forward(const StepPlan& plan, const std::vector<int32_t>& tokens_of_rank) {
+void NullModel::submit(const StepPlan& plan, const std::vector<int32_t>& tokens_of_rank) {
   static_cast<void>(tokens_of_rank);
+  using Clock = std::chrono::steady_clock;
+  plan_ = &plan;
+  ends_ = Clock::now() +
+          std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double, std::milli>(step_ms_));
+}
+
+StepResult NullModel::collect() {
+  const StepPlan& plan = *plan_;
   const TokenPart part = part_of_step(plan.num_tokens(), tensor_, tensor_rank_);
   const auto uniform = static_cast<float>(-std::log(static_cast<double>(vocab_size_)));
   StepResult out;
@@ -26,7 +34,7 @@ StepResult NullModel::forward(const StepPlan& plan, const std::vector<int32_t>& 
     out.rows.push_back(static_cast<int32_t>(i));
     out.results.push_back(std::move(result));
   }
-  if (step_ms_ > 0) std::this_thread::sleep_for(std::chrono::duration<double, std::milli>(step_ms_));
+  if (step_ms_ > 0) std::this_thread::sleep_until(ends_);
   return out;
 }
 

@@ -1,4 +1,5 @@
 #pragma once
+#include <chrono>
 #include <cstdint>
 
 #include "moerun/step_runner.h"
@@ -13,12 +14,15 @@ class NullModel : public StepRunner {
   NullModel(int64_t vocab_size, int tensor, int tensor_rank, double step_ms)
       : vocab_size_(vocab_size), tensor_(tensor), tensor_rank_(tensor_rank), step_ms_(step_ms) {}
 
-  StepResult forward(const StepPlan& plan, const std::vector<int32_t>& tokens_of_rank) override;
+  void submit(const StepPlan& plan, const std::vector<int32_t>& tokens_of_rank) override;
+  StepResult collect() override;
 
  private:
   int64_t vocab_size_;
   int tensor_, tensor_rank_;
   double step_ms_;
+  const StepPlan* plan_ = nullptr;  // of the step that was begun
+  std::chrono::steady_clock::time_point ends_;
 };
 
 }  // namespace moerun

@@ -9,6 +9,7 @@ namespace moerun {
 
 /// One step's views of the buffers.
 struct Qwen3Moe::Step {
+  const StepPlan* host_plan = nullptr;
   DevicePlan plan;
   TokenPart part;
   Tensor residual, delta, normed;  // [part.padded, hidden]
@@ -16,7 +17,7 @@ struct Qwen3Moe::Step {
 };
 
 Qwen3Moe::Qwen3Moe(const ModelConfig& config, const ModelShard& shard, const StepLimits& limits, Parts parts)
-    : config_(config), shard_(shard), limits_(limits), parts_(parts) {
+    : config_(config), shard_(shard), limits_(limits), parts_(parts), step_(std::make_unique<Step>()) {
   Device& device = *parts_.device;
   const DType dtype = device.dtype();
   const int64_t part = part_of_step(limits.max_num_batched_tokens, shard.tensor, 0).padded;
@@ -61,6 +62,8 @@ Qwen3Moe::Qwen3Moe(const ModelConfig& config, const ModelShard& shard, const Ste
   device.synchronize();  // `zeros` goes
 }
 
+Qwen3Moe::~Qwen3Moe() = default;
+
 size_t Qwen3Moe::num_expert_counts() const {
   return static_cast<size_t>(config_.num_hidden_layers * config_.num_experts);
 }
@@ -90,10 +93,12 @@ void Qwen3Moe::allocate_cache(int64_t num_blocks) {
                       .head_dim = static_cast<int32_t>(config_.head_dim)});
 }
 
-StepResult Qwen3Moe::forward(const StepPlan& plan, const std::vector<int32_t>& tokens_of_rank) {
+void Qwen3Moe::submit(const StepPlan& plan, const std::vector<int32_t>& tokens_of_rank) {
   Device& device = *parts_.device;
-  Step step{.plan = device.upload(plan),
-            .part = part_of_step(plan.num_tokens(), shard_.tensor, shard_.tensor_rank)};
+  Step& step = *step_;
+  step = {.host_plan = &plan,
+          .plan = device.upload(plan),
+          .part = part_of_step(plan.num_tokens(), shard_.tensor, shard_.tensor_rank)};
   step.residual = residual_.first(step.part.padded);
   step.delta = delta_.first(step.part.padded);
   step.normed = normed_.first(step.part.padded);
@@ -111,8 +116,9 @@ StepResult Qwen3Moe::forward(const StepPlan& plan, const std::vector<int32_t>& t
     device.run(shape, [&] { layers(step); });
   else
     layers(step);
-  return logits(step, plan);
 }
+
+StepResult Qwen3Moe::collect() { return logits(*step_, *step_->host_plan); }
 
 void Qwen3Moe::layers(const Step& step) {
   Device& device = *parts_.device;

@@ -1,5 +1,6 @@
 #pragma once
 #include <cstdint>
+#include <memory>
 #include <vector>
 
 #include "model/shard.h"
@@ -23,6 +24,9 @@ class Qwen3Moe : public StepRunner {
   };
   /// Parts and config must outlive it. Allocates activations for steps within `limits`.
   Qwen3Moe(const ModelConfig& config, const ModelShard& shard, const StepLimits& limits, Parts parts);
+  ~Qwen3Moe() override;
+  Qwen3Moe(const Qwen3Moe&) = delete;
+  Qwen3Moe& operator=(const Qwen3Moe&) = delete;
 
   /// Logits of the rows that were scored last, in the device's memory.
   Tensor last_logits() const { return logits_; }
@@ -36,7 +40,8 @@ class Qwen3Moe : public StepRunner {
   /// Sets the key/value cache aside. Once.
   void allocate_cache(int64_t num_blocks);
 
-  StepResult forward(const StepPlan& plan, const std::vector<int32_t>& tokens_of_rank) override;
+  void submit(const StepPlan& plan, const std::vector<int32_t>& tokens_of_rank) override;
+  StepResult collect() override;
 
  private:
   struct Step;  ///< one step's views of the buffers
@@ -56,6 +61,7 @@ class Qwen3Moe : public StepRunner {
   ExpertSlots slots_;
   std::vector<KvLayer> cache_;  // [layers]
   uint64_t* expert_tokens_;     // [layers, num_experts] in device memory
+  std::unique_ptr<Step> step_;  // the one that was begun
 
   // Buffers for the largest step; P = rows of this rank's part of it, N = P · tensor.
   Tensor residual_, delta_;       // [P, hidden]

@@ -22,7 +22,8 @@ void rank_fields(Io&& io, Report& r) {
   io(r.all_to_all), io(r.all_to_all_why), io(r.pid), io(r.expert_tokens), io(r.load_s), io(r.all_to_all_s);
   auto& e = r.engine;
   io(e.steps), io(e.prompt_tokens), io(e.output_tokens), io(e.preemptions), io(e.max_blocks_used);
-  io(e.num_blocks), io(e.forward_s), io(e.agree_s), io(e.idle_s);
+  io(e.num_blocks), io(e.forward_s), io(e.agree_s), io(e.idle_s), io(e.plan_s), io(e.answer_s);
+  io(e.talk_s);
 }
 
 double per_second(uint64_t count, double seconds) {
@@ -84,6 +85,9 @@ Json rank_json(const RankReport& rank) {
            {"forward_s", rank.engine.forward_s},
            {"agreement_s", rank.engine.agree_s},
            {"idle_s", rank.engine.idle_s},
+           {"plan_s", rank.engine.plan_s},
+           {"answer_s", rank.engine.answer_s},
+           {"talk_s", rank.engine.talk_s},
            {"memory_bytes", memory}};
   if (rank.all_to_all_s >= 0) out["all_to_all_s"] = rank.all_to_all_s;
   if (rank.engine.num_blocks > 0)  // a leader
