@@ -33,11 +33,14 @@ void Scheduler::schedule_running() {
       ++at;
       continue;
     }
+    const size_t before = running_.size();
     if (!make_room(at, sequence.num_computed + tokens)) return;  // it was the youngest
     at->num_scheduled = tokens;
     budget_ -= tokens;
     ++at;
-    // Preemption may have taken decoding sequences away.
+    // Preemption may have taken decoding sequences away. Counting them each time would cost the square of
+    // what runs.
+    if (running_.size() == before) continue;
     decodes = static_cast<int32_t>(
         std::count_if(at, running_.end(), [](const Running& r) { return !r.sequence.in_prompt(); }));
   }
