@@ -29,10 +29,10 @@ CXXFLAGS    += -std=c++20 -Wall -Wextra -Wno-missing-field-initializers -Werror 
 LDFLAGS     += -fopenmp
 
 # Host | CUDA seam: these alone may see CUDA or NCCL headers (tests/seams/check proves it).
-CUDA_SRC := $(wildcard src/device/cuda*.cpp src/device/cuda/*.cpp src/comm/nccl*.cpp src/comm/p2p*.cpp)
+CUDA_SRC := $(wildcard src/device/cuda*.cpp src/device/cuda/*.cpp src/comm/nccl*.cpp src/comm/p2p*.cpp src/comm/gpu*.cpp)
 KERNELS  := $(wildcard kernels/cuda/*.cu)
 # What chooses the device knows whether CUDA is built in; the tests of the host's parts link without it.
-MAIN_SRC := src/main.cpp src/device/factory.cpp $(wildcard src/run/*.cpp)
+MAIN_SRC := src/main.cpp src/device/factory.cpp src/comm/backends.cpp $(wildcard src/run/*.cpp)
 HOST_SRC := $(filter-out $(CUDA_SRC) $(MAIN_SRC),$(wildcard src/*.cpp src/*/*.cpp src/*/*/*.cpp)) $(wildcard kernels/cpu/*.cpp)
 UNIT_SRC := $(wildcard tests/unit/*.cpp)
 
@@ -68,8 +68,9 @@ $(BUILD)/config: FORCE
 
 $(call obj,$(CUDA_SRC)): CPPFLAGS += $(CUDA_INC)
 $(BUILD)/obj/kernels/cpu/%.cpp.o: CXXFLAGS += -O3
-$(BUILD)/obj/src/version.cpp.o $(BUILD)/obj/src/device/factory.cpp.o: $(BUILD)/config
-$(BUILD)/obj/src/version.cpp.o $(BUILD)/obj/src/device/factory.cpp.o: CPPFLAGS += -DMOERUN_CUDA=$(CUDA) -DMOERUN_VERSION='"$(VERSION)"' -DMOERUN_GIT='"$(GIT)"'
+CONFIGURED := $(addprefix $(BUILD)/obj/src/,version.cpp.o device/factory.cpp.o comm/backends.cpp.o)
+$(CONFIGURED): $(BUILD)/config
+$(CONFIGURED): CPPFLAGS += -DMOERUN_CUDA=$(CUDA) -DMOERUN_VERSION='"$(VERSION)"' -DMOERUN_GIT='"$(GIT)"'
 
 $(BUILD)/obj/%.cpp.o: %.cpp
 	@mkdir -p $(@D)

@@ -24,6 +24,11 @@ class Collective {
   virtual void reduce_scatter(Tensor in, Tensor out) = 0;
   /// out block r = block `rank()` of rank r's `in`; in and out [size·rows].
   virtual void all_to_all(Tensor in, Tensor out) = 0;
+  /// Seconds that this rank has spent here so far, its waits for other ranks included; −1: not measured. May
+  /// wait for the device.
+  virtual double seconds() const { return -1; }
+  /// Throws Error when a peer is known to be gone. Does not wait.
+  virtual void check() const {}
 };
 
 /// Carries tokens to the ranks that hold their experts and the partial sums back. A layer calls dispatch,
@@ -39,12 +44,22 @@ class ExpertExchange {
   /// until combine.
   virtual Routed dispatch(const Routed& tokens) = 0;
   /// Where expert_ffn puts the partial sums of what arrived (rows and, when several a token,
-  /// partial_offsets).
-  virtual Tensor partials() = 0;
+  /// partial_offsets). `out` is what combine will be given: where nothing moves, they are the sums themselves.
+  virtual Tensor partials(Tensor out) = 0;
   virtual Ints partial_offsets() = 0;
   /// Returns the partial sums and adds them along the expert tree into out [tokens, hidden].
   virtual void combine(Tensor out) = 0;
   virtual std::string name() const = 0;
+  /// Whether expert_ffn leaves a row for each (token, choice) pair in partials() instead of sums: the token's
+  /// own rank then adds them.
+  virtual bool wants_pairs() const { return false; }
+  /// Seconds that this rank has spent in dispatch and combine so far, its waits for other ranks included; −1:
+  /// not measured. May wait for the device.
+  virtual double seconds() const { return -1; }
+  /// After a device fault: whether it was a wait of this exchange that gave up, and for whom ("" when not).
+  virtual std::string fault() const { return {}; }
+  /// Throws Error when a peer is known to be gone. Does not wait.
+  virtual void check() const {}
   /// Whether dispatch and combine only enqueue on the device's stream, so that a CUDA graph can record them.
   virtual bool capturable() const { return false; }
 };

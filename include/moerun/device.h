@@ -118,8 +118,9 @@ struct ExpertFfnArgs {
   const Matrix* gate_up = nullptr;  ///< [num_local, 2·I, hidden]
   const Matrix* down = nullptr;     ///< [num_local, hidden, I]
   const ExpertSlots* slots = nullptr;
-  Tensor out;            ///< [num_partials, hidden]
+  Tensor out;            ///< [num_partials, hidden], or [n · k, hidden] with `pairs`
   Ints partial_offsets;  ///< [n + 1] host-visible on the CPU; empty: one partial a token (`partials == n`)
+  bool pairs = false;    ///< no sums: weight·y of each pair to its own row; rows of other pairs stay
   uint64_t* expert_tokens =
       nullptr;  ///< optional, [num_experts] in device memory: += tokens of local experts
 };
@@ -201,6 +202,9 @@ class Device {
   virtual void copy_to_device(void* device, const void* host, size_t bytes) = 0;
   virtual void copy_to_host(void* host, const void* device, size_t bytes) = 0;  ///< waits
   virtual void synchronize() = 0;
+  /// `check` is called now and then while the host waits for the device, and may throw: for faults that the
+  /// device itself would wait out for ever.
+  virtual void set_wait_check(std::function<void()> check) { (void)check; }
 
   /// What `allocate` and `matrix` took so far, by name, in the order of first use.
   virtual std::vector<MemoryUse> memory_table() const = 0;

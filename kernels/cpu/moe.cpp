@@ -140,6 +140,12 @@ void expert_ffn(const ExpertFfnArgs& args, ExpertFfnScratch& scratch) {
   room(scratch.y, static_cast<int64_t>(scratch.pairs.size()) * args.hidden);
   for (int64_t expert = 0; expert < args.num_local; ++expert) run_expert(args, scratch, expert);
 
+  if (args.pairs) {
+    for (size_t i = 0; i < scratch.pairs.size(); ++i)
+      std::copy_n(scratch.y.data() + static_cast<int64_t>(i) * args.hidden, args.hidden,
+                  args.out + scratch.pairs[i] * args.hidden);
+    return;
+  }
   // row_of[pair]: where the pair's y is.
   scratch.order.assign(static_cast<size_t>(args.n * args.k), -1);
   for (size_t i = 0; i < scratch.pairs.size(); ++i)

@@ -27,6 +27,7 @@ struct ExpertFfnArgs {
   int64_t n = 0, k = 0, hidden = 0, width = 0, num_local = 0;
   float* out = nullptr;                      ///< [partials, hidden]
   const int32_t* partial_offsets = nullptr;  ///< [n + 1]; null: one partial a token
+  bool pairs = false;                        ///< no sums: each local pair's row of out [n·k, hidden]
   uint64_t* expert_tokens = nullptr;         ///< optional, [experts]: += tokens of local experts
 };
 

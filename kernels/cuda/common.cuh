@@ -35,6 +35,12 @@ __host__ __device__ constexpr Int round_up(Int a, Int b) {
   return ceil_div(a, b) * b;
 }
 
+__device__ __forceinline__ uint64_t nanoseconds() {
+  uint64_t t;
+  asm volatile("mov.u64 %0, %globaltimer;" : "=l"(t));
+  return t;
+}
+
 /// float32 <-> a 16-bit element, rounding to nearest even, one or two at a time.
 template <class T>
 struct Element;

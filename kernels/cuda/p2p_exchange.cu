@@ -4,6 +4,7 @@
 // and a release store; the waiter's acquire load orders its reads behind it (PTX ISA, "Memory Consistency
 // Model").
 #include "kernels/cuda/common.cuh"
+#include "kernels/cuda/moe_combine.h"
 #include "kernels/cuda/p2p_exchange.h"
 #include "kernels/cuda/rank_tree_sum.h"
 
@@ -24,17 +25,16 @@ __device__ uint64_t load_acquire_system(const uint64_t* p) {
   asm volatile("ld.acquire.sys.global.u64 %0, [%1];" : "=l"(v) : "l"(p) : "memory");
   return v;
 }
-__device__ uint64_t nanoseconds() {
-  uint64_t t;
-  asm volatile("mov.u64 %0, %globaltimer;" : "=l"(t));
-  return t;
-}
 
 /// The ranks that hold an expert of a token, as a bit mask.
 __device__ uint64_t ranks_of_token(const P2pArgs& args, const int32_t* ids) {
   uint64_t mask = 0;
   for (int i = 0; i < args.layout.k; ++i) mask |= uint64_t{1} << args.rank_of[ids[i]];
   return mask;
+}
+
+__device__ void start_clock(const P2pArgs& args) {
+  if (args.clock && blockIdx.x == 0 && threadIdx.x == 0) args.clock->began = nanoseconds();
 }
 
 /// Called by all threads of every block when its pushes are done. The last block raises this rank's flag at
@@ -67,6 +67,8 @@ __device__ void meet_peers(const P2pArgs& args, int phase, size_t flags) {
   if (threadIdx.x == 0) {
     args.blocks_done[phase - 1] = 0;
     if (phase == 2) *args.epoch = epoch;
+    // Block 0 wrote `began` before it counted itself as done.
+    if (args.clock) args.clock->total += nanoseconds() - *static_cast<volatile uint64_t*>(&args.clock->began);
   }
 }
 
@@ -75,6 +77,7 @@ template <class Vector>
 __global__ void __launch_bounds__(kThreads)
     dispatch_kernel(const __grid_constant__ P2pArgs args, const Vector* x, const int32_t* ids,
                     const float* weights, int32_t num_tokens, int32_t step_tokens) {
+  start_clock(args);
   const P2pLayout& layout = args.layout;
   const auto vectors = static_cast<int>(layout.row_bytes() / sizeof(Vector));
   for (int token = blockIdx.x; token < step_tokens; token += gridDim.x) {
@@ -106,18 +109,25 @@ __global__ void __launch_bounds__(kThreads)
 template <class Vector>
 __global__ void __launch_bounds__(kThreads)
     return_kernel(const __grid_constant__ P2pArgs args, const Vector* partial, int32_t step_tokens) {
+  start_clock(args);
   const P2pLayout& layout = args.layout;
   const auto vectors = static_cast<int>(layout.row_bytes() / sizeof(Vector));
   const auto* const arrived = reinterpret_cast<const int32_t*>(args.windows[args.rank] + layout.ids());
   for (int row = blockIdx.x; row < layout.ranks * step_tokens; row += gridDim.x) {
-    bool any = false;
-    for (int i = 0; i < layout.k; ++i) any |= arrived[static_cast<size_t>(row) * layout.k + i] >= 0;
-    if (!any) continue;
     const int source = row / step_tokens, token = row % step_tokens;
-    auto* const out = reinterpret_cast<Vector*>(args.windows[source] + layout.partials()) +
-                      (static_cast<size_t>(args.rank) * step_tokens + token) * vectors;
-    for (int v = threadIdx.x; v < vectors; v += kThreads)
-      out[v] = partial[static_cast<size_t>(row) * vectors + v];
+    const int32_t* const ids = arrived + static_cast<size_t>(row) * layout.k;
+    auto* const back = reinterpret_cast<Vector*>(args.windows[source] + layout.partials());
+    const auto push = [&](size_t from, size_t to) {
+      for (int v = threadIdx.x; v < vectors; v += kThreads) back[to * vectors + v] = partial[from * vectors + v];
+    };
+    bool any = false;
+    for (int i = 0; i < layout.k; ++i) {
+      if (ids[i] < 0) continue;
+      any = true;
+      if (layout.pairs)
+        push(static_cast<size_t>(row) * layout.k + i, static_cast<size_t>(token) * layout.k + i);
+    }
+    if (any && !layout.pairs) push(row, static_cast<size_t>(args.rank) * step_tokens + token);
   }
   meet_peers(args, 2, layout.combined());
 }
@@ -140,8 +150,7 @@ void launch_p2p_dispatch(const P2pArgs& args, const void* x, const int32_t* ids,
   CUDA_CHECK(cudaGetLastError());
 }
 
-void launch_p2p_combine(const P2pArgs& args, const void* partial, const int32_t* ids, void* out,
-                        int32_t num_tokens, int32_t step_tokens, cudaStream_t stream) {
+void launch_p2p_return(const P2pArgs& args, const void* partial, int32_t step_tokens, cudaStream_t stream) {
   const int grid = grid_for(args.layout.ranks * step_tokens);
   if (wide(args))
     return_kernel<uint4>
@@ -150,17 +159,34 @@ void launch_p2p_combine(const P2pArgs& args, const void* partial, const int32_t*
     return_kernel<uint16_t>
         <<<grid, kThreads, 0, stream>>>(args, static_cast<const uint16_t*>(partial), step_tokens);
   CUDA_CHECK(cudaGetLastError());
-  launch_rank_tree_sum({.partials = args.own_window + args.layout.partials(),
-                        .ids = ids,
-                        .rank_of = args.rank_of,
-                        .out = out,
-                        .ranks = args.layout.ranks,
-                        .k = args.layout.k,
-                        .hidden = args.layout.hidden,
-                        .num_tokens = num_tokens,
-                        .step_tokens = step_tokens,
-                        .dtype = args.dtype},
+}
+
+void launch_p2p_sum(const P2pSumArgs& args, cudaStream_t stream) {
+  const P2pArgs& exchange = *args.exchange;
+  const P2pLayout& layout = exchange.layout;
+  const char* const back = args.own_window + layout.partials();
+  if (layout.pairs)
+    launch_moe_combine({.dtype = exchange.dtype,
+                        .y = back,
+                        .topk_ids = args.ids,
+                        .local_slot = args.every_slot,
+                        .out = args.out,
+                        .num_tokens = args.num_tokens,
+                        .k = layout.k,
+                        .hidden = layout.hidden},
                        stream);
+  else
+    launch_rank_tree_sum({.partials = back,
+                          .ids = args.ids,
+                          .rank_of = exchange.rank_of,
+                          .out = args.out,
+                          .ranks = layout.ranks,
+                          .k = layout.k,
+                          .hidden = layout.hidden,
+                          .num_tokens = args.num_tokens,
+                          .step_tokens = args.step_tokens,
+                          .dtype = exchange.dtype},
+                         stream);
 }
 
 }  // namespace moerun

@@ -4,11 +4,12 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "kernels/cuda/stopwatch.h"
 #include "moerun/dtype.h"
 
 namespace moerun {
 
-inline constexpr int kMaxP2pRanks = 64;
+inline constexpr int kMaxP2pRanks = 64;  // a bit each
 
 /// What one rank's window holds, as every rank sees it through its peer pointers. Rows are addressed by
 /// [source rank][the source's token] with as many rows a source as the step's largest share, which the step's
@@ -21,10 +22,15 @@ struct P2pLayout {
   int32_t hidden = 0;
   int32_t k = 0;  ///< num_experts_per_tok
   int32_t element_bytes = 2;
+  /// What comes back for a token: false: one sum from each rank that holds experts of it, which takes an
+  /// expert map that gives each rank one aligned subtree; true: a row from each of its k experts, for any
+  /// map.
+  bool pairs = false;
 
   static constexpr size_t kAlignment = 256;
   static constexpr size_t aligned(size_t bytes) { return (bytes + kAlignment - 1) / kAlignment * kAlignment; }
   constexpr size_t rows() const { return static_cast<size_t>(ranks) * static_cast<size_t>(max_tokens); }
+  constexpr int32_t rows_back() const { return pairs ? k : ranks; }  ///< a token, at most
   constexpr size_t row_bytes() const {
     return static_cast<size_t>(hidden) * static_cast<size_t>(element_bytes);
   }
@@ -37,9 +43,12 @@ struct P2pLayout {
   constexpr size_t tokens() const { return combined() + aligned(sizeof(uint64_t) * kMaxP2pRanks); }
   constexpr size_t ids() const { return tokens() + aligned(rows() * row_bytes()); }
   constexpr size_t weights() const { return ids() + aligned(rows() * static_cast<size_t>(k) * 4); }
-  // [expert rank][max_tokens][hidden] partial sums of this rank's own tokens.
+  // Of this rank's own tokens: [expert rank][step tokens][hidden] sums, or [max_tokens][k][hidden] with
+  // `pairs`.
   constexpr size_t partials() const { return weights() + aligned(rows() * static_cast<size_t>(k) * 4); }
-  constexpr size_t bytes() const { return partials() + aligned(rows() * row_bytes()); }
+  constexpr size_t bytes() const {
+    return partials() + aligned(static_cast<size_t>(rows_back()) * static_cast<size_t>(max_tokens) * row_bytes());
+  }
 };
 
 /// Where a wait gave up: written to host-visible memory before the kernel traps.
@@ -53,12 +62,12 @@ struct P2pArgs {
   P2pLayout layout;
   int32_t rank = 0;
   char* const* windows =
-      nullptr;                 ///< [ranks] device array of peer pointers; windows[rank] is this rank's own
-  char* own_window = nullptr;  ///< windows[rank], for the host
+      nullptr;  ///< [ranks] device array of peer pointers; windows[rank] is this rank's own
   const int32_t* rank_of = nullptr;  ///< [num_experts] which rank computes an expert
   uint64_t* epoch = nullptr;         ///< this rank's own counter; all ranks run the same number of exchanges
   uint32_t* blocks_done = nullptr;   ///< [2] zeroed once
   P2pFault* fault = nullptr;         ///< host-visible
+  Stopwatch* clock = nullptr;  ///< optional: time between the kernels' starts and ends, waits included
   uint64_t deadline_ns = 0;          ///< a wait that lasts longer traps
   DType dtype = DType::bfloat16;
 };
@@ -71,10 +80,22 @@ void launch_p2p_dispatch(const P2pArgs& args, const void* x, const int32_t* ids,
                          int32_t num_tokens, int32_t step_tokens, cudaStream_t stream);
 
 /// Pushes partial [ranks · step_tokens, hidden] (this rank's sums for the tokens that arrived, where it has
-/// an expert of theirs) back to their sources, raises the flags, waits, and adds the partial sums of this
-/// rank's own tokens, with their ids [num_tokens, k], into out [num_tokens, hidden]: a binary tree over
-/// ranks, which is the upper part of the tree over expert ids when each rank holds one aligned subtree.
-void launch_p2p_combine(const P2pArgs& args, const void* partial, const int32_t* ids, void* out,
-                        int32_t num_tokens, int32_t step_tokens, cudaStream_t stream);
+/// an expert of theirs; with layout.pairs [ranks · step_tokens · k, hidden], its experts' rows) back to their
+/// sources, raises the flags, and waits. Then this rank's window holds what the token's sum is made of.
+void launch_p2p_return(const P2pArgs& args, const void* partial, int32_t step_tokens, cudaStream_t stream);
+
+/// Adds what came back for this rank's own tokens, with their ids [num_tokens, k], into out [num_tokens,
+/// hidden]: a binary tree over ranks, which is the upper part of the tree over expert ids when each rank
+/// holds one aligned subtree, or with layout.pairs the whole tree over expert ids. `own_window`: this rank's.
+/// `every_slot`: [num_experts] zeros, for layout.pairs.
+struct P2pSumArgs {
+  const P2pArgs* exchange = nullptr;
+  const char* own_window = nullptr;
+  const int32_t* every_slot = nullptr;
+  const int32_t* ids = nullptr;
+  void* out = nullptr;
+  int32_t num_tokens = 0, step_tokens = 0;
+};
+void launch_p2p_sum(const P2pSumArgs& args, cudaStream_t stream);
 
 }  // namespace moerun

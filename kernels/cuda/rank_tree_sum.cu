@@ -50,7 +50,9 @@ __global__ void __launch_bounds__(kThreads) sum_kernel(const __grid_constant__ R
             Vector vector;
             T element[kWidth];
           } loaded;
-          loaded.vector = partials[(static_cast<size_t>(rank) * args.step_tokens + token) * vectors + v];
+          const size_t row = args.row_of ? args.row_of[static_cast<size_t>(rank) * args.num_tokens + token]
+                                         : static_cast<size_t>(rank) * args.step_tokens + token;
+          loaded.vector = partials[row * vectors + v];
 #pragma unroll
           for (int i = 0; i < kWidth; ++i) node.value[i] = Element<T>::to_float(loaded.element[i]);
         }

@@ -11,6 +11,8 @@ namespace moerun {
 struct RankTreeSumArgs {
   const void* partials =
       nullptr;  ///< [ranks, step_tokens, hidden]; rows of ranks without an expert of the token are not read
+  const int32_t* row_of =
+      nullptr;  ///< optional [ranks, num_tokens]: else the row of `partials` where a rank's sum of a token is
   const int32_t* ids = nullptr;      ///< [num_tokens, k] global expert ids
   const int32_t* rank_of = nullptr;  ///< [num_experts]
   void* out = nullptr;               ///< [num_tokens, hidden]

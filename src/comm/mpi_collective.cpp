@@ -4,6 +4,7 @@
 
 #include "comm/mpi_env.h"
 #include "moerun/error.h"
+#include "moerun/timed.h"
 
 namespace moerun {
 
@@ -31,6 +32,7 @@ void MpiCollective::all_gather(Tensor in, Tensor out) {
   require(out.rows == size_ * in.rows && out.bytes() <= max_bytes_,
           "all_gather: out is not size · rows of in");
   if (in.rows == 0) return;
+  const Timed timed(seconds_);
   const void* from = in_.read(in.data, in.bytes());
   void* to = out_.write(out.data);
   const bool in_place = from == static_cast<char*>(to) + static_cast<size_t>(rank_) * in.bytes();
@@ -53,6 +55,7 @@ void MpiCollective::all_to_all(Tensor in, Tensor out) {
   require(in.rows == out.rows && in.rows % size_ == 0 && in.bytes() <= max_bytes_,
           "all_to_all: in and out are not size equal blocks");
   if (in.rows == 0) return;
+  const Timed timed(seconds_);
   const void* from = in_.read(in.data, in.bytes());
   void* to = out_.write(out.data);
   const int bytes = byte_count(in.bytes() / static_cast<size_t>(size_));

@@ -2,9 +2,11 @@
 
 #include <fmt/format.h>
 
+#include <cstdlib>
 #include <thread>
 #include <utility>
 
+#include "comm/mpi_env.h"
 #include "moerun/error.h"
 
 namespace moerun {
@@ -17,12 +19,12 @@ void nccl_check(ncclResult_t status, const char* call, const char* file, int lin
 
 NcclComm::NcclComm(MPI_Comm mpi, std::string name, std::chrono::seconds deadline)
     : name_(std::move(name)), deadline_(deadline) {
-  MPI_Comm_rank(mpi, &rank_);
-  MPI_Comm_size(mpi, &size_);
+  MPI_CHECK(MPI_Comm_rank(mpi, &rank_));
+  MPI_CHECK(MPI_Comm_size(mpi, &size_));
+  setenv("NCCL_NVLS_ENABLE", "0", 0);  // what the user set stays
   ncclUniqueId id{};
   if (rank_ == 0) NCCL_CHECK(ncclGetUniqueId(&id));
-  if (MPI_Bcast(&id, sizeof id, MPI_BYTE, 0, mpi) != MPI_SUCCESS)
-    throw Error(fmt::format("NCCL {} communicator: the unique id could not be sent over MPI", name_));
+  MPI_CHECK(MPI_Bcast(&id, sizeof id, MPI_BYTE, 0, mpi));
   ncclConfig_t config = NCCL_CONFIG_INITIALIZER;
   config.blocking = 0;
   NCCL_CHECK(ncclCommInitRankConfig(&comm_, size_, id, rank_, &config));
@@ -33,20 +35,25 @@ NcclComm::~NcclComm() {
   if (comm_) ncclCommAbort(comm_);  // every operation was waited for by now; abort never blocks on a peer
 }
 
+ncclResult_t NcclComm::state() const {
+  ncclResult_t state = ncclSuccess;
+  NCCL_CHECK(ncclCommGetAsyncError(comm_, &state));
+  if (state != ncclSuccess && state != ncclInProgress)
+    throw Error(fmt::format("NCCL {} communicator, rank {} of {}: {} ({})", name_, rank_, size_,
+                            ncclGetErrorString(state), ncclGetLastError(comm_)));
+  return state;
+}
+
+void NcclComm::check() const { static_cast<void>(state()); }
+
 void NcclComm::settle() const {
   const auto give_up = std::chrono::steady_clock::now() + deadline_;
-  ncclResult_t state = ncclSuccess;
-  for (;;) {
-    NCCL_CHECK(ncclCommGetAsyncError(comm_, &state));
-    if (state != ncclInProgress) break;
+  while (state() == ncclInProgress) {
     if (std::chrono::steady_clock::now() > give_up)
       throw Error(fmt::format("NCCL {} communicator: rank {} of {} waited {} s for its peers", name_, rank_,
                               size_, deadline_.count()));
     std::this_thread::yield();
   }
-  if (state != ncclSuccess)
-    throw Error(fmt::format("NCCL {} communicator, rank {} of {}: {} ({})", name_, rank_, size_,
-                            ncclGetErrorString(state), ncclGetLastError(comm_)));
 }
 
 }  // namespace moerun

@@ -16,9 +16,13 @@ void nccl_check(ncclResult_t status, const char* call, const char* file, int lin
 /// alone, which has chosen its device.
 class NcclComm {
  public:
+  /// How long peers may take to come together or to take part in an operation's set-up.
+  static constexpr std::chrono::seconds kDeadline{60};
+
   /// `name` is what errors call it ("tp", "ep"). Collective over `mpi`. Throws Error when the peers do not
-  /// come together in time.
-  NcclComm(MPI_Comm mpi, std::string name, std::chrono::seconds deadline);
+  /// come together in time. NVLink multicast stays off unless the environment turns it on
+  /// (NCCL_NVLS_ENABLE).
+  NcclComm(MPI_Comm mpi, std::string name, std::chrono::seconds deadline = kDeadline);
   ~NcclComm();
   NcclComm(const NcclComm&) = delete;
   NcclComm& operator=(const NcclComm&) = delete;
@@ -29,8 +33,13 @@ class NcclComm {
   /// Waits until the last operation was enqueued, and throws Error if the communicator has failed since (a
   /// peer died, a link went down).
   void settle() const;
+  /// Throws Error if the communicator has failed. Does not wait.
+  void check() const;
 
  private:
+  /// What NCCL says of the communicator now; throws Error unless it is well or in progress.
+  ncclResult_t state() const;
+
   ncclComm_t comm_ = nullptr;
   std::string name_;
   std::chrono::seconds deadline_;

@@ -7,49 +7,64 @@
 #include <string>
 #include <vector>
 
+#include "comm/exchange_options.h"
+#include "device/cuda/cuda_memory.h"
 #include "kernels/cuda/p2p_exchange.h"
 #include "moerun/comm.h"
 
 namespace moerun {
 
-/// Whether the expert map gives each rank one aligned subtree of the tree over expert ids: then a token has
-/// one partial sum a rank, and the upper levels of the tree are a tree over ranks.
-bool one_subtree_a_rank(const std::vector<int32_t>& rank_of, int ranks);
+/// Other ranks' GPU memory, opened here through CUDA IPC. Thread contract: the engine thread.
+class PeerMemory {
+ public:
+  /// `own` lies in the device's one allocation; every rank's is opened at every other. Collective over
+  /// `engine`. Throws Error.
+  PeerMemory(MPI_Comm engine, Device& device, char* own);
+  ~PeerMemory();
+  PeerMemory(const PeerMemory&) = delete;
+  PeerMemory& operator=(const PeerMemory&) = delete;
+  /// Each rank's `own`, as addresses here. [ranks]
+  const std::vector<char*>& addresses() const { return addresses_; }
+
+ private:
+  std::vector<void*> opened_;
+  std::vector<char*> addresses_;
+};
 
 /// ExpertExchange by one-sided kernels between GPUs that can address each other: the ranks of one node,
-/// through CUDA IPC (also of one GPU, for testing). No host wait; can be recorded in graphs. Thread contract:
-/// the engine thread.
+/// through CUDA IPC (also of one GPU, for testing). Takes every expert map. No host wait; can be recorded in
+/// graphs. Thread contract: the engine thread.
 class P2pExchange : public ExpertExchange {
  public:
-  struct Options {
-    std::vector<int32_t> rank_of;  ///< [num_experts]
-    int32_t max_tokens = 0;        ///< a rank may bring in one step
-    int32_t hidden = 0, num_experts_per_tok = 0;
-    std::chrono::nanoseconds deadline = std::chrono::seconds(10);
-  };
-  /// Collective over `engine`. Throws Error when the ranks are not all on one node, a peer's memory cannot be
-  /// opened, or the expert map does not give each rank one aligned subtree.
-  P2pExchange(MPI_Comm engine, Device& device, cudaStream_t stream, const Options& options);
-  ~P2pExchange() override;
+  /// A wait for a peer that lasts longer ends the job. The watchdog notices sooner when a process is gone or
+  /// stopped; this is for what it cannot see.
+  static constexpr std::chrono::nanoseconds kDeadline = std::chrono::seconds(30);
+
+  /// `device` must outlive it. Collective over `engine`. Throws Error when the ranks are not all on one node
+  /// or a peer's memory cannot be opened.
+  P2pExchange(MPI_Comm engine, Device& device, const ExchangeOptions& options,
+              std::chrono::nanoseconds deadline = kDeadline);
 
   void begin_step(const std::vector<int32_t>& tokens_of_rank) override;
   Routed dispatch(const Routed& tokens) override;
-  Tensor partials() override;
+  Tensor partials(Tensor out) override;
   Ints partial_offsets() override { return {}; }
   void combine(Tensor out) override;
   std::string name() const override { return "p2p"; }
-
-  /// After a device fault: whether it was a wait of this exchange that gave up, and for whom ("" when not).
-  std::string fault() const;
+  bool wants_pairs() const override { return args_.layout.pairs; }
+  bool capturable() const override { return true; }
+  double seconds() const override;
+  std::string fault() const override;
 
  private:
   int rank_ = 0, ranks_ = 1;
+  Device& device_;
   cudaStream_t stream_;
-  DType dtype_;
   P2pArgs args_;
   char* window_ = nullptr;
-  std::vector<void*> opened_;  ///< peers' windows
-  P2pFault* fault_ = nullptr;  ///< pinned
+  int32_t* every_slot_ = nullptr;
+  PinnedBuffer fault_;
+  std::unique_ptr<PeerMemory> peers_;
   Tensor partials_;
   Routed own_;  ///< this rank's tokens of the current layer
   int32_t step_tokens_ = 0;

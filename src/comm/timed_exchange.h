@@ -1,9 +1,9 @@
 #pragma once
-#include <chrono>
 #include <memory>
 #include <utility>
 
 #include "moerun/comm.h"
+#include "moerun/timed.h"
 
 namespace moerun {
 
@@ -16,29 +16,19 @@ class TimedExchange : public ExpertExchange {
     exchange_->begin_step(tokens_of_rank);
   }
   Routed dispatch(const Routed& tokens) override {
-    const auto began = Clock::now();
-    Routed here = exchange_->dispatch(tokens);
-    add_since(began);
-    return here;
+    const Timed timed(seconds_);
+    return exchange_->dispatch(tokens);
   }
-  Tensor partials() override { return exchange_->partials(); }
+  Tensor partials(Tensor out) override { return exchange_->partials(out); }
   Ints partial_offsets() override { return exchange_->partial_offsets(); }
   void combine(Tensor out) override {
-    const auto began = Clock::now();
+    const Timed timed(seconds_);
     exchange_->combine(out);
-    add_since(began);
   }
   std::string name() const override { return exchange_->name(); }
-  bool capturable() const override { return exchange_->capturable(); }
-
-  double seconds() const { return seconds_; }
+  double seconds() const override { return seconds_; }
 
  private:
-  using Clock = std::chrono::steady_clock;
-  void add_since(Clock::time_point began) {
-    seconds_ += std::chrono::duration<double>(Clock::now() - began).count();
-  }
-
   std::unique_ptr<ExpertExchange> exchange_;
   double seconds_ = 0;
 };

@@ -206,6 +206,7 @@ class CpuDevice : public Device {
                      .num_local = args.slots->num_local,
                      .out = floats(args.out),
                      .partial_offsets = args.partial_offsets.data,
+                     .pairs = args.pairs,
                      .expert_tokens = args.expert_tokens},
                     expert_scratch_);
   }

@@ -23,6 +23,14 @@ int cuda_device_count();
 /// free.
 std::unique_ptr<Device> make_cuda_device(const CudaOptions& options);
 
+/// The one allocation that a device's memory is, for exchanges that open it in other processes.
+struct CudaMemory {
+  char* base = nullptr;
+  size_t bytes = 0;
+};
+/// Throws Error if `device` is not a CUDA device.
+CudaMemory cuda_memory(Device& device);
+
 /// The stream that the device's operations run on, for the exchanges that share it (a cudaStream_t). Throws
 /// Error if `device` is not a CUDA device.
 void* cuda_stream(Device& device);

@@ -7,26 +7,9 @@
 
 #include "comm/mpi_env.h"
 #include "engine/plan_wire.h"
+#include "moerun/timed.h"
 
 namespace moerun {
-
-namespace {
-
-/// Adds the time of a scope to a counter of seconds.
-class Timed {
- public:
-  explicit Timed(double& seconds) : seconds_(seconds) {}
-  ~Timed() { seconds_ += std::chrono::duration<double>(Clock::now() - began_).count(); }
-  Timed(const Timed&) = delete;
-  Timed& operator=(const Timed&) = delete;
-
- private:
-  using Clock = std::chrono::steady_clock;
-  double& seconds_;
-  Clock::time_point began_ = Clock::now();
-};
-
-}  // namespace
 
 Engine::Engine(const Parts& parts) : parts_(parts) {
   MPI_CHECK(MPI_Comm_rank(parts_.tp, &tp_rank_));

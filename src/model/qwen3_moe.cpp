@@ -188,15 +188,17 @@ void Qwen3Moe::sparse_mlp(const Step& step, const LayerWeights& layer, uint64_t*
                    .topk_ids = tokens.topk_ids,
                    .topk_weights = tokens.topk_weights});
   const Routed here = parts_.exchange->dispatch(tokens);
+  const Tensor sums = step.delta.first(n);
   if (here.x.rows > 0)
     device.expert_ffn({.in = here,
                        .gate_up = &layer.gate_up,
                        .down = &layer.down,
                        .slots = &slots_,
-                       .out = parts_.exchange->partials(),
+                       .out = parts_.exchange->partials(sums),
                        .partial_offsets = parts_.exchange->partial_offsets(),
+                       .pairs = parts_.exchange->wants_pairs(),
                        .expert_tokens = expert_tokens});
-  parts_.exchange->combine(step.delta.first(n));
+  parts_.exchange->combine(sums);
 }
 
 void Qwen3Moe::dense_mlp(const Step& step, const LayerWeights& layer) {

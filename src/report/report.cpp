@@ -19,7 +19,7 @@ using Json = nlohmann::ordered_json;
 template <typename Io, typename Report>
 void rank_fields(Io&& io, Report& r) {
   io(r.rank), io(r.replica), io(r.data), io(r.tensor), io(r.host), io(r.device), io(r.device_uuid);
-  io(r.all_to_all), io(r.all_to_all_why), io(r.pid), io(r.expert_tokens), io(r.load_s), io(r.all_to_all_s);
+  io(r.all_to_all), io(r.all_to_all_why), io(r.pid), io(r.expert_tokens), io(r.load_s), io(r.all_to_all_s), io(r.tensor_s);
   auto& e = r.engine;
   io(e.steps), io(e.prompt_tokens), io(e.output_tokens), io(e.preemptions), io(e.max_blocks_used);
   io(e.num_blocks), io(e.forward_s), io(e.agree_s), io(e.idle_s), io(e.plan_s), io(e.answer_s);
@@ -54,17 +54,18 @@ ExpertLoad expert_load(const JobReport& report) {
 
 /// Seconds of the steps, over all ranks.
 struct StepTime {
-  double compute = 0, all_to_all = 0, waiting = 0;
-  bool split = true;  ///< whether the all-to-all was measured by itself
+  double compute = 0, all_to_all = 0, tensor = 0, waiting = 0;
+  bool split = true;  ///< whether the exchanges were measured by themselves
 };
 
 StepTime step_time(const JobReport& report) {
   StepTime time;
   for (const RankReport& rank : report.ranks) {
-    time.split = time.split && rank.all_to_all_s >= 0;
-    const double exchange = std::max(rank.all_to_all_s, 0.0);
-    time.compute += rank.engine.forward_s - exchange;
+    time.split = time.split && rank.all_to_all_s >= 0 && rank.tensor_s >= 0;
+    const double exchange = std::max(rank.all_to_all_s, 0.0), tensor = std::max(rank.tensor_s, 0.0);
+    time.compute += rank.engine.forward_s - exchange - tensor;
     time.all_to_all += exchange;
+    time.tensor += tensor;
     time.waiting += rank.engine.agree_s + rank.engine.idle_s;
   }
   return time;
@@ -90,6 +91,7 @@ Json rank_json(const RankReport& rank) {
            {"talk_s", rank.engine.talk_s},
            {"memory_bytes", memory}};
   if (rank.all_to_all_s >= 0) out["all_to_all_s"] = rank.all_to_all_s;
+  if (rank.tensor_s >= 0) out["tensor_parallel_s"] = rank.tensor_s;
   if (rank.engine.num_blocks > 0)  // a leader
     out["key_value"] = {{"blocks", rank.engine.num_blocks},
                         {"most_used", rank.engine.max_blocks_used},
@@ -192,7 +194,10 @@ std::string report_json(const JobReport& report) {
              {"tokens_of_expert", load.of_expert}}},
            {"coordinator", {{"gpu_processes", 0}, {"gpu_bytes", 0}}},
            {"ranks", Json::array()}};
-  if (time.split) out["step_time_s"]["all_to_all"] = time.all_to_all;
+  if (time.split) {
+    out["step_time_s"]["all_to_all"] = time.all_to_all;
+    out["step_time_s"]["tensor_parallel"] = time.tensor;
+  }
   if (report.on_gpus()) out["foreign_gpu_processes"] = foreign_gpu_processes(report);
   for (const RankReport& rank : report.ranks) out["ranks"].push_back(rank_json(rank));
   return out.dump(2) + "\n";
@@ -219,12 +224,14 @@ std::string report_text(const JobReport& report) {
   const double steady = progress.handed_out_s > 0 ? progress.handed_out_s : seconds;
   text += fmt::format("  time        load {:.1f} s, steady {:.1f} s, tail {:.1f} s, merge {:.1f} s\n",
                       longest_load(report), steady, seconds - steady, report.outcome.merge_s);
-  const double whole = time.compute + time.all_to_all + time.waiting;
+  const double whole = time.compute + time.all_to_all + time.tensor + time.waiting;
   if (whole > 0)
     text += time.split
-                ? fmt::format("  step time   {:.0f}% compute, {:.0f}% all-to-all ({}), {:.0f}% waiting\n",
+                ? fmt::format("  step time   {:.0f}% compute, {:.0f}% all-to-all ({}), {:.0f}% tensor-parallel "
+                              "exchange, {:.0f}% waiting\n",
                               100 * time.compute / whole, 100 * time.all_to_all / whole,
-                              report.ranks.front().all_to_all, 100 * time.waiting / whole)
+                              report.ranks.front().all_to_all, 100 * time.tensor / whole,
+                              100 * time.waiting / whole)
                 : fmt::format("  step time   {:.0f}% model with its all-to-all ({}), {:.0f}% waiting\n",
                               100 * time.compute / whole, report.ranks.front().all_to_all,
                               100 * time.waiting / whole);

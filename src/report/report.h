@@ -18,7 +18,10 @@ struct RankReport {
   std::vector<MemoryUse> memory;
   std::vector<DeviceProcess> processes;  ///< that NVML sees on this rank's GPU
   std::vector<uint64_t> expert_tokens;   ///< [layers · num_experts] given to this rank's experts
-  double load_s = 0, all_to_all_s = -1;  ///< −1: not measured (recorded in graphs)
+  double load_s = 0;
+  /// Within the steps, waits for other ranks included: in dispatch and combine, and in the collectives of the
+  /// tensor-parallel ranks. −1: not measured.
+  double all_to_all_s = -1, tensor_s = -1;
   EngineStats engine;
 };
 

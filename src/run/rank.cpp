@@ -148,11 +148,11 @@ void Rank::load() {
                              .group_tokens = part * shard.tensor,
                              .hidden_size = config.hidden_size,
                              .num_experts_per_tok = config.num_experts_per_tok});
-  if (!backends_.exchange->capturable() || device_->host_memory()) {
-    auto timed = std::make_unique<TimedExchange>(std::move(backends_.exchange));
-    timed_ = timed.get();
-    backends_.exchange = std::move(timed);
-  }
+  if (start_.layout.ep_size() > 1)
+    device_->set_wait_check([this] {
+      backends_.tp->check();
+      backends_.exchange->check();
+    });
   model_ = std::make_unique<Qwen3Moe>(
       config, shard, limits,
       Qwen3Moe::Parts{
@@ -217,7 +217,14 @@ void Rank::run() {
                  .tp = comms_.tp,
                  .progress = &watchdog_.progress(),
                  .leader = is_leader() ? &leader_ : nullptr});
-  stats_ = engine.run();
+  try {
+    stats_ = engine.run();
+  } catch (const Error& error) {
+    // The GPU says that a kernel gave up; the exchange knows for whom it waited.
+    const std::string fault = model_ ? backends_.exchange->fault() : "";
+    if (fault.empty()) throw;
+    throw Error(fmt::format("{} ({})", fault, error.what()));
+  }
 }
 
 RankReport Rank::report() const {
@@ -232,9 +239,10 @@ RankReport Rank::report() const {
                  .all_to_all_why = device_ ? backends_.why : "device: null has no experts",
                  .pid = getpid(),
                  .load_s = load_s_,
-                 .all_to_all_s = timed_ ? timed_->seconds() : -1,
                  .engine = stats_};
   if (device_) {
+    out.all_to_all_s = backends_.exchange->seconds();
+    out.tensor_s = backends_.tp->seconds();
     out.memory = device_->memory_table();
     out.processes = device_->processes();
     out.expert_tokens = model_->expert_tokens();

@@ -4,7 +4,6 @@
 
 #include "comm/backends.h"
 #include "comm/mpi_env.h"
-#include "comm/timed_exchange.h"
 #include "comm/topology.h"
 #include "engine/engine.h"
 #include "fault/watchdog.h"
@@ -43,7 +42,6 @@ class Rank {
   ExpertMap experts_;
   std::unique_ptr<Device> device_;  // null on `device: null`
   Backends backends_;
-  TimedExchange* timed_ = nullptr;   // in backends_; null where exchanges do not wait on the host
   std::unique_ptr<Qwen3Moe> model_;  // null on `device: null`
   std::unique_ptr<StepRunner> null_model_;
   std::unique_ptr<StepAgreement> agreement_;

@@ -3,6 +3,7 @@
 // the tree over ranks computed here.
 #include <cuda_runtime_api.h>
 
+#include <bit>
 #include <numeric>
 #include <random>
 
@@ -43,22 +44,31 @@ struct Rank {
   char* window = nullptr;
   Stream stream;
   uint16_t *x = nullptr, *partial = nullptr, *out = nullptr;
-  int32_t* ids = nullptr;
+  int32_t *ids = nullptr, *every_slot = nullptr;
   float* weights = nullptr;
 };
 
 struct World {
-  World(int ranks, int max_tokens, int hidden, int k, int experts)
-      : layout{.ranks = ranks, .max_tokens = max_tokens, .hidden = hidden, .k = k, .element_bytes = 2},
+  /// With `pairs` the experts lie scattered over the ranks, which need be no power of two.
+  World(int ranks, int max_tokens, int hidden, int k, int experts, bool pairs = false)
+      : layout{.ranks = ranks,
+               .max_tokens = max_tokens,
+               .hidden = hidden,
+               .k = k,
+               .element_bytes = 2,
+               .pairs = pairs},
         experts(experts),
-        arena(static_cast<size_t>(ranks) * (2 * layout.bytes() + (size_t{8} << 20))),
+        arena(static_cast<size_t>(ranks) *
+              (2 * layout.bytes() + layout.rows() * layout.row_bytes() * static_cast<size_t>(k) +
+               (size_t{8} << 20))),
         fault_buffer(sizeof(P2pFault)),
         ranks(static_cast<size_t>(ranks)) {
     std::vector<char*> windows;
     for (Rank& rank : this->ranks) windows.push_back(rank.window = device_array<char>(arena, layout.bytes()));
     CUDA_CHECK(cudaMemset(windows[0], 0, static_cast<size_t>(ranks) * P2pLayout::aligned(layout.bytes())));
     rank_of.resize(static_cast<size_t>(experts));
-    for (int e = 0; e < experts; ++e) rank_of[static_cast<size_t>(e)] = e / (experts / ranks);
+    for (int e = 0; e < experts; ++e)
+      rank_of[static_cast<size_t>(e)] = pairs ? (e * 5 + e / 3) % ranks : e / (experts / ranks);
     for (size_t r = 0; r < this->ranks.size(); ++r) {
       Rank& rank = this->ranks[r];
       auto* const table = device_array<char*>(arena, windows.size());
@@ -68,7 +78,6 @@ struct World {
       rank.args = {.layout = layout,
                    .rank = static_cast<int32_t>(r),
                    .windows = table,
-                   .own_window = rank.window,
                    .rank_of = map,
                    .epoch = device_array<uint64_t>(arena, 1),
                    .blocks_done = device_array<uint32_t>(arena, 2),
@@ -80,11 +89,18 @@ struct World {
       const auto tokens = static_cast<size_t>(max_tokens), width = static_cast<size_t>(hidden);
       rank.x = device_array<uint16_t>(arena, tokens * width);
       rank.out = device_array<uint16_t>(arena, tokens * width);
-      rank.partial = device_array<uint16_t>(arena, layout.rows() * width);
+      rank.partial = device_array<uint16_t>(arena, partial_rows(max_tokens) * width);
+      rank.every_slot = device_array<int32_t>(arena, rank_of.size());
+      put(rank.every_slot, std::vector<int32_t>(rank_of.size()));
       rank.ids = device_array<int32_t>(arena, tokens * static_cast<size_t>(k));
       rank.weights = device_array<float>(arena, tokens * static_cast<size_t>(k));
     }
   }
+  /// Rows of partial sums that a rank makes in a step of so many tokens a rank.
+  size_t partial_rows(int step) const {
+    return static_cast<size_t>(layout.ranks * step) * static_cast<size_t>(layout.pairs ? layout.k : 1);
+  }
+
   P2pLayout layout;
   int experts;
   Arena arena;
@@ -92,6 +108,18 @@ struct World {
   std::vector<int32_t> rank_of;
   std::vector<Rank> ranks;
 };
+
+void combine(Rank& rank, int tokens, int step) {
+  launch_p2p_return(rank.args, rank.partial, step, rank.stream);
+  launch_p2p_sum({.exchange = &rank.args,
+                  .own_window = rank.window,
+                  .every_slot = rank.every_slot,
+                  .ids = rank.ids,
+                  .out = rank.out,
+                  .num_tokens = tokens,
+                  .step_tokens = step},
+                 rank.stream);
+}
 
 enum class Routing { random, one_expert, one_rank, skewed };
 
@@ -110,8 +138,9 @@ std::vector<int32_t> route(std::mt19937_64& random, Routing routing, const World
   return ids;
 }
 
-/// The tree over ranks, each node rounded.
+/// The binary tree over the nodes' places, each node rounded, empty ones left out.
 Floats tree(std::vector<Floats> nodes) {
+  nodes.resize(std::bit_ceil(nodes.size()));
   while (nodes.size() > 1) {
     std::vector<Floats> next;
     for (size_t i = 0; i < nodes.size(); i += 2) {
@@ -129,6 +158,7 @@ Floats tree(std::vector<Floats> nodes) {
 }  // namespace
 
 TEST_CASE("gpu: the one-sided exchange moves exact data and sums in the fixed tree", "[gpu][p2p]") {
+  const bool pairs = GENERATE(false, true);
   const uint64_t seed = std::random_device()();
   CAPTURE(seed);
   std::mt19937_64 random(seed);
@@ -139,12 +169,15 @@ TEST_CASE("gpu: the one-sided exchange moves exact data and sums in the fixed tr
   // GPU, and with several ranks in one process that would be for a peer whose launch has not come yet.
   for (const Shape& shape :
        {Shape{1, 256, 8, 32}, Shape{1, 37, 2, 8}, Shape{2, 2048, 8, 128}, Shape{4, 2048, 8, 128},
-        Shape{8, 2048, 8, 128}, Shape{4, 37, 2, 8}, Shape{8, 72, 3, 16}}) {
+        Shape{8, 2048, 8, 128}, Shape{4, 37, 2, 8}, Shape{8, 72, 3, 16}, Shape{3, 2048, 8, 128},
+        Shape{6, 72, 3, 16}}) {
+    if (!pairs && !std::has_single_bit(static_cast<unsigned>(shape.ranks))) continue;
     constexpr int kMaxTokens = 70;
-    World world(shape.ranks, kMaxTokens, shape.hidden, shape.k, shape.experts);
+    if (pairs && shape.hidden % 8 != 0) continue;  // moe_combine takes eight elements at a time
+    World world(shape.ranks, kMaxTokens, shape.hidden, shape.k, shape.experts, pairs);
     for (const Routing routing : {Routing::random, Routing::one_expert, Routing::one_rank, Routing::skewed}) {
       for (const int step : {1, 33, kMaxTokens}) {
-        CAPTURE(shape.ranks, shape.hidden, static_cast<int>(routing), step);
+        CAPTURE(pairs, shape.ranks, shape.hidden, static_cast<int>(routing), step);
         const auto width = static_cast<size_t>(shape.hidden), k = static_cast<size_t>(shape.k);
         std::vector<int> counts;
         std::vector<Floats> x(world.ranks.size());
@@ -167,14 +200,19 @@ TEST_CASE("gpu: the one-sided exchange moves exact data and sums in the fixed tr
         }
         CUDA_CHECK(cudaDeviceSynchronize());
 
-        // What arrived, and partial sums made from it: row · (rank + 1), NaN where nothing was due.
+        // What arrived, and partial sums made from it: row · (rank + 1), or for each expert row · (id + 1);
+        // NaN where nothing was due.
         const size_t rows = world.ranks.size() * static_cast<size_t>(step);
         bool exact = true;
         for (size_t d = 0; d < world.ranks.size(); ++d) {
           const char* const window = world.ranks[d].window;
           const auto tokens = get<uint16_t>(window + world.layout.tokens(), rows * width);
           const auto arrived = get<int32_t>(window + world.layout.ids(), rows * k);
-          std::vector<uint16_t> partial(rows * width, narrow(kType, std::nanf("")));
+          std::vector<uint16_t> partial(world.partial_rows(step) * width, narrow(kType, std::nanf("")));
+          const auto fill = [&](size_t to, const float* token, int32_t factor) {
+            for (size_t j = 0; j < width; ++j)
+              partial[to * width + j] = narrow(kType, token[j] * static_cast<float>(factor));
+          };
           for (size_t s = 0; s < world.ranks.size(); ++s)
             for (size_t t = 0; t < static_cast<size_t>(step); ++t) {
               const size_t row = s * static_cast<size_t>(step) + t;
@@ -185,30 +223,29 @@ TEST_CASE("gpu: the one-sided exchange moves exact data and sums in the fixed tr
                 const bool here = real && world.rank_of[static_cast<size_t>(id)] == static_cast<int32_t>(d);
                 exact &= arrived[row * k + i] == (here ? id : -1);
                 due |= here;
+                if (here && pairs) fill(row * k + i, &x[s][t * width], id + 1);
               }
               if (!due) continue;
-              for (size_t j = 0; j < width; ++j) {
-                const float value = x[s][t * width + j];
-                exact &= tokens[row * width + j] == narrow(kType, value);
-                partial[row * width + j] = narrow(kType, value * static_cast<float>(d + 1));
-              }
+              for (size_t j = 0; j < width; ++j)
+                exact &= tokens[row * width + j] == narrow(kType, x[s][t * width + j]);
+              if (!pairs) fill(row, &x[s][t * width], static_cast<int32_t>(d) + 1);
             }
           put(world.ranks[d].partial, partial);
         }
         CHECK(exact);
         for (size_t r = 0; r < world.ranks.size(); ++r) {
           Rank& rank = world.ranks[r];
-          launch_p2p_combine(rank.args, rank.partial, rank.ids, rank.out, counts[r], step, rank.stream);
+          combine(rank, counts[r], step);
         }
         CUDA_CHECK(cudaDeviceSynchronize());
         bool same = true;
         for (size_t s = 0; s < world.ranks.size(); ++s) {
           const auto out = get<uint16_t>(world.ranks[s].out, static_cast<size_t>(counts[s]) * width);
           for (size_t t = 0; t < static_cast<size_t>(counts[s]); ++t) {
-            std::vector<Floats> nodes(world.ranks.size());
+            std::vector<Floats> nodes(pairs ? world.rank_of.size() : world.ranks.size());
             for (size_t i = 0; i < k; ++i) {
-              Floats& node =
-                  nodes[static_cast<size_t>(world.rank_of[static_cast<size_t>(ids[s][t * k + i])])];
+              const auto id = static_cast<size_t>(ids[s][t * k + i]);
+              Floats& node = nodes[pairs ? id : static_cast<size_t>(world.rank_of[id])];
               node.assign(x[s].begin() + static_cast<ptrdiff_t>(t * width),
                           x[s].begin() + static_cast<ptrdiff_t>((t + 1) * width));
             }
@@ -244,7 +281,7 @@ TEST_CASE("gpu: 1,000 replays of the recorded exchange with changing routing", "
     // an expert of it.
     CUDA_CHECK(cudaMemcpyAsync(rank.partial, rank.window + world.layout.tokens(),
                                kRanks * kTokens * width * 2, cudaMemcpyDeviceToDevice, rank.stream));
-    launch_p2p_combine(rank.args, rank.partial, rank.ids, rank.out, kTokens, kTokens, rank.stream);
+    combine(rank, kTokens, kTokens);
     cudaGraph_t graph = nullptr;
     CUDA_CHECK(cudaStreamEndCapture(rank.stream, &graph));
     CUDA_CHECK(cudaGraphInstantiate(&graphs.emplace_back(), graph, 0));

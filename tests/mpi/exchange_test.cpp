@@ -116,7 +116,7 @@ void subtrees_of(const Token& token, const ExpertMap& map, int rank, int32_t beg
 std::string compute_partials(const Case& c, const ExpertMap& map, int rank, const Routed& arrived,
                              MpiExchange& exchange) {
   const Ints offsets = exchange.partial_offsets();
-  const Tensor partials = exchange.partials();
+  const Tensor partials = exchange.partials({});
   int64_t row = 0;
   for (int64_t t = 0; t < arrived.x.rows; ++t) {
     Token token;

@@ -72,17 +72,29 @@ std::unique_ptr<Device> make_cuda_device(const CudaOptions& options) {
   return std::make_unique<CudaDevice>(options);
 }
 
-void* cuda_stream(Device& device) {
+namespace {
+
+CudaDevice& cuda_device(Device& device) {
   auto* const cuda = dynamic_cast<CudaDevice*>(&device);
   if (!cuda) throw Error("this exchange needs the CUDA device");
-  return cuda->stream();
+  return *cuda;
 }
+
+}  // namespace
+
+CudaMemory cuda_memory(Device& device) {
+  const Arena& arena = cuda_device(device).arena();
+  return {arena.base(), arena.size()};
+}
+
+void* cuda_stream(Device& device) { return cuda_device(device).stream(); }
 
 CudaDevice::CudaDevice(const CudaOptions& options)
     : options_(options),
       properties_(choose(options.index)),
       name_(properties_.name),
       uuid_(uuid_text(properties_.uuid)),
+      wait_(stream_),
       graphs_(stream_, kMaxGraphs) {
   if (options.dtype == DType::float32)
     throw Error("the CUDA device computes in float16 or bfloat16: model.dtype float32 is for device: cpu");
@@ -144,7 +156,7 @@ void CudaDevice::copy_to_host(void* host, const void* device, size_t bytes) {
   synchronize();
 }
 
-void CudaDevice::synchronize() { CUDA_CHECK(cudaStreamSynchronize(stream_)); }
+void CudaDevice::synchronize() { wait_.wait(); }
 
 void CudaDevice::run(const StepShape& shape, const std::function<void()>& body) {
   if (options_.graphs)

@@ -7,6 +7,7 @@
 #include "device/cuda/cuda_graphs.h"
 #include "device/cuda/cuda_memory.h"
 #include "device/cuda/cuda_upload.h"
+#include "device/cuda/cuda_wait.h"
 #include "device/cuda/cuda_workspace.h"
 #include "device/cuda_device.h"
 #include "moerun/device.h"
@@ -24,6 +25,7 @@ class CudaDevice : public Device {
   std::string uuid() const override { return uuid_; }
   DType dtype() const override { return options_.dtype; }
   cudaStream_t stream() const { return stream_; }
+  const Arena& arena() const { return *arena_; }
 
   void* allocate(size_t bytes, const char* what) override;
   Matrix matrix(Matrix::Kind kind, int64_t count, int64_t out_features, int64_t in_features,
@@ -37,6 +39,7 @@ class CudaDevice : public Device {
   void copy_to_device(void* device, const void* host, size_t bytes) override;
   void copy_to_host(void* host, const void* device, size_t bytes) override;
   void synchronize() override;
+  void set_wait_check(std::function<void()> check) override { wait_.set_check(std::move(check)); }
 
   void run(const StepShape& shape, const std::function<void()>& body) override;
   DevicePlan upload(const StepPlan& plan) override;
@@ -68,6 +71,7 @@ class CudaDevice : public Device {
   cudaDeviceProp properties_;
   std::string name_, uuid_;
   Stream stream_;
+  StreamWait wait_;
   std::unique_ptr<Arena> arena_;
   std::unique_ptr<WeightUpload> weights_;
   std::unique_ptr<CudaWorkspace> workspace_;

@@ -23,6 +23,7 @@ class Arena {
   void* allocate(size_t bytes, const char* what);
   size_t free_bytes() const { return size_ - used_; }
   size_t size() const { return size_; }
+  char* base() const { return base_; }
   const std::vector<MemoryUse>& uses() const { return uses_; }
 
  private:

@@ -22,7 +22,7 @@ CudaWorkspace& CudaDevice::workspace() {
 }
 
 void CudaDevice::reserve(const StepLimits& limits) {
-  workspace_ = std::make_unique<CudaWorkspace>(*arena_, stream_, dtype(), limits);
+  workspace_ = std::make_unique<CudaWorkspace>(*arena_, stream_, wait_, dtype(), limits);
 }
 
 DevicePlan CudaDevice::upload(const StepPlan& plan) { return workspace().plans.upload(plan); }
@@ -172,12 +172,14 @@ void CudaDevice::expert_ffn(const ExpertFfnArgs& args) {
                         .plan = room.experts,
                         .expert_tokens = reinterpret_cast<unsigned long long*>(args.expert_tokens)},
                        stream_);
+    void* const y =
+        args.pairs ? args.out.slice(begin * k, end * k).data : room.expert_y;  // rows in the order of pairs
     launch_grouped_gemm({.dtype = dtype(),
                          .x = args.in.x.slice(begin, end).data,
                          .gate_up = args.gate_up->data,
                          .down = args.down->data,
                          .h = room.expert_h,
-                         .y = room.expert_y,
+                         .y = y,
                          .plan = room.experts,
                          .k = k,
                          .hidden = hidden,
@@ -185,10 +187,11 @@ void CudaDevice::expert_ffn(const ExpertFfnArgs& args) {
                          .tile_rows = tile_rows,
                          .num_sms = properties_.multiProcessorCount},
                         stream_);
+    if (args.pairs) continue;
     // Rows of partial sums count from the step's first one; rows of tokens from this part's.
     launch_moe_combine(
         {.dtype = dtype(),
-         .y = room.expert_y,
+         .y = y,
          .topk_ids = topk_ids,
          .local_slot = args.slots->local_slot.data,
          .partial_offsets = args.partial_offsets.data ? args.partial_offsets.data + begin : nullptr,

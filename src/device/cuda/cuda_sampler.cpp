@@ -20,8 +20,9 @@ int64_t ids_of(const LogitRow& row) {
 
 }  // namespace
 
-Sampler::Sampler(Arena& arena, cudaStream_t stream, const StepLimits& limits)
+Sampler::Sampler(Arena& arena, cudaStream_t stream, const StreamWait& wait, const StepLimits& limits)
     : stream_(stream),
+      wait_(wait),
       room_{std::max<int64_t>(limits.max_logit_rows, 1),
             std::max(kMinIds, std::min(limits.max_model_len, limits.vocab_size) + kMaxBanned)},
       device_(static_cast<char*>(arena.allocate(room_.bytes(), "sampling"))),
@@ -91,7 +92,7 @@ void Sampler::run(Tensor logits, std::span<const LogitRow> rows, const StepPlan&
                 stream_);
   CUDA_CHECK(cudaMemcpyAsync(host_results_.data(), device_results_, rows.size() * sizeof(SampledRow),
                              cudaMemcpyDeviceToHost, stream_));
-  CUDA_CHECK(cudaStreamSynchronize(stream_));
+  wait_.wait();
   const auto* const sampled = reinterpret_cast<const SampledRow*>(host_results_.data());
   for (size_t i = 0; i < rows.size(); ++i) {
     TokenResult& result = results.emplace_back(TokenResult{.token = sampled[i].token});

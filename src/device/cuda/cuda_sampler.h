@@ -3,6 +3,7 @@
 #include <vector>
 
 #include "device/cuda/cuda_memory.h"
+#include "device/cuda/cuda_wait.h"
 #include "moerun/device.h"
 #include "moerun/plan.h"
 
@@ -12,7 +13,8 @@ namespace moerun {
 /// memory. The one wait of a step. Thread contract: the engine thread.
 class Sampler {
  public:
-  Sampler(Arena& arena, cudaStream_t stream, const StepLimits& limits);
+  /// `wait` must outlive it.
+  Sampler(Arena& arena, cudaStream_t stream, const StreamWait& wait, const StepLimits& limits);
   std::vector<TokenResult> sample(Tensor logits, std::span<const LogitRow> rows, const StepPlan& plan);
 
  private:
@@ -29,6 +31,7 @@ class Sampler {
            std::vector<TokenResult>& results);
 
   cudaStream_t stream_;
+  const StreamWait& wait_;
   Layout room_;
   char* device_;
   float* saved_;

@@ -31,12 +31,13 @@ const int32_t* IndexUpload::upload(std::span<const int32_t> indices) {
   return device_;
 }
 
-CudaWorkspace::CudaWorkspace(Arena& arena, cudaStream_t stream, DType dtype, const StepLimits& limits)
+CudaWorkspace::CudaWorkspace(Arena& arena, cudaStream_t stream, const StreamWait& wait, DType dtype,
+                             const StepLimits& limits)
     : limits(limits),
       plans(arena, stream, limits),
       indices(arena, stream, limits.max_logit_rows),
       products(arena, stream, dtype),
-      sampler(arena, stream, limits),
+      sampler(arena, stream, wait, limits),
       decode(decode_workspace_for(limits)) {
   decode.partials = static_cast<float*>(
       arena.allocate(static_cast<size_t>(decode.num_floats) * sizeof(float), "attention workspace"));

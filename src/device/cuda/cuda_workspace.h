@@ -31,7 +31,8 @@ class IndexUpload {
 
 /// What a CUDA device's operations need beyond their arguments, for the largest step that will come.
 struct CudaWorkspace {
-  CudaWorkspace(Arena& arena, cudaStream_t stream, DType dtype, const StepLimits& limits);
+  CudaWorkspace(Arena& arena, cudaStream_t stream, const StreamWait& wait, DType dtype,
+                const StepLimits& limits);
 
   StepLimits limits;
   PlanUpload plans;

@@ -1,0 +1,86 @@
+#include "comm/gpu_backends.h"
+
+#include <cuda_runtime_api.h>
+
+#include <cstdlib>
+#include <cstring>
+#include <set>
+#include <string_view>
+
+#include "comm/mpi_env.h"
+#include "comm/nccl_collective.h"
+#include "comm/nccl_exchange.h"
+#include "comm/p2p_exchange.h"
+#include "device/cuda/cuda_check.h"
+
+namespace moerun {
+
+namespace {
+
+
+/// Whether this process's GPU can address the GPU of that name. Asking makes no context there.
+bool reaches(const cudaUUID_t& uuid, int own) {
+  int count = 0;
+  CUDA_CHECK(cudaGetDeviceCount(&count));
+  for (int other = 0; other < count; ++other) {
+    cudaDeviceProp properties{};
+    CUDA_CHECK(cudaGetDeviceProperties(&properties, other));
+    if (std::memcmp(&properties.uuid, &uuid, sizeof uuid) != 0) continue;
+    if (other == own) return true;
+    int can = 0;
+    CUDA_CHECK(cudaDeviceCanAccessPeer(&can, own, other));
+    return can != 0;
+  }
+  return false;  // hidden from this process
+}
+
+}  // namespace
+
+GpuLinks gpu_links(MPI_Comm engine, Device& device) {
+  (void)device;  // chosen: the current one is its GPU
+  int own = 0, ranks = 1, rank = 0, on_this_node = 0;
+  CUDA_CHECK(cudaGetDevice(&own));
+  MPI_CHECK(MPI_Comm_size(engine, &ranks));
+  MPI_CHECK(MPI_Comm_rank(engine, &rank));
+  MPI_Comm shared = MPI_COMM_NULL;
+  MPI_CHECK(MPI_Comm_split_type(engine, MPI_COMM_TYPE_SHARED, rank, MPI_INFO_NULL, &shared));
+  on_this_node = Communicator(shared).size();
+
+  cudaDeviceProp properties{};
+  CUDA_CHECK(cudaGetDeviceProperties(&properties, own));
+  std::vector<cudaUUID_t> uuids(static_cast<size_t>(ranks));
+  MPI_CHECK(MPI_Allgather(&properties.uuid, sizeof properties.uuid, MPI_BYTE, uuids.data(), sizeof properties.uuid,
+                          MPI_BYTE, engine));
+  int flags[2] = {on_this_node == ranks, 1};  // one node; every GPU can be addressed
+  std::set<std::string_view> distinct;
+  for (const cudaUUID_t& uuid : uuids) {
+    distinct.insert({uuid.bytes, sizeof uuid.bytes});
+    flags[1] &= flags[0] && reaches(uuid, own);
+  }
+  MPI_CHECK(MPI_Allreduce(MPI_IN_PLACE, flags, 2, MPI_INT, MPI_MIN, engine));
+  return {.shared = distinct.size() < uuids.size(), .one_node = flags[0] != 0, .peer_access = flags[1] != 0};
+}
+
+bool nccl_takes_shared_gpus() {
+  constexpr int kFirst = 23003;  // 2.30.3, as NCCL_VERSION_CODE counts
+  int version = 0;
+  NCCL_CHECK(ncclGetVersion(&version));
+  const char* const enabled = std::getenv("NCCL_MULTI_RANK_GPU_ENABLE");
+  return version >= kFirst && enabled && std::string_view(enabled) == "1";
+}
+
+std::unique_ptr<Collective> make_nccl_collective(MPI_Comm tp, Device& device, size_t scratch_bytes) {
+  return std::make_unique<NcclCollective>(tp, device, scratch_bytes);
+}
+
+std::unique_ptr<ExpertExchange> make_nccl_exchange(MPI_Comm engine, Device& device,
+                                                   const ExchangeOptions& options, Progress* progress) {
+  return std::make_unique<NcclExchange>(engine, device, options, progress, NcclExchange::Choice{});
+}
+
+std::unique_ptr<ExpertExchange> make_p2p_exchange(MPI_Comm engine, Device& device,
+                                                  const ExchangeOptions& options) {
+  return std::make_unique<P2pExchange>(engine, device, options);
+}
+
+}  // namespace moerun

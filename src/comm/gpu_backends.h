@@ -1,0 +1,37 @@
+#pragma once
+#include <mpi.h>
+
+#include <cstddef>
+#include <memory>
+#include <string>
+
+#include "comm/exchange_options.h"
+#include "fault/progress.h"
+#include "moerun/comm.h"
+
+namespace moerun {
+
+// This header names no CUDA or NCCL type: host code includes it. What it declares exists in builds with
+// CUDA=1. Thread contract: the engine thread, which has chosen its device.
+
+/// What the GPUs of an engine offer to its exchanges; the same at every rank.
+struct GpuLinks {
+  bool shared = false;    ///< two ranks share a GPU
+  bool one_node = true;   ///< all ranks are on one
+  bool peer_access = true;  ///< each GPU can address every other's memory (or is the same one)
+};
+
+/// Collective over `engine`. Throws Error.
+GpuLinks gpu_links(MPI_Comm engine, Device& device);
+
+/// Whether NCCL takes two ranks on one GPU: from 2.30.3 on, when NCCL_MULTI_RANK_GPU_ENABLE=1.
+bool nccl_takes_shared_gpus();
+
+/// Collective over their communicator. `device` and `progress` must outlive what they make. Throw Error.
+std::unique_ptr<Collective> make_nccl_collective(MPI_Comm tp, Device& device, size_t scratch_bytes);
+std::unique_ptr<ExpertExchange> make_nccl_exchange(MPI_Comm engine, Device& device,
+                                                   const ExchangeOptions& options, Progress* progress);
+std::unique_ptr<ExpertExchange> make_p2p_exchange(MPI_Comm engine, Device& device,
+                                                  const ExchangeOptions& options);
+
+}  // namespace moerun
