@@ -153,6 +153,7 @@ struct StepLimits {
   int64_t max_num_seqs = 0;
   int64_t max_model_len = 0;
   int64_t block_size = 64;        ///< tokens a key/value block
+  int64_t num_host_blocks = 0;    ///< of preempted sequences in the host's memory
   int64_t max_routed_tokens = 0;  ///< rows that an expert exchange may bring here in one step
   int64_t max_logit_rows = 0;     ///< rows of logits at a time
   int64_t num_heads = 0, num_kv_heads = 0, head_dim = 0;  ///< of this rank
@@ -213,6 +214,13 @@ class Device {
   /// The GPU's own name in the machine (its UUID); empty on the CPU. Ranks that share a GPU have the same.
   virtual std::string uuid() const { return {}; }
 
+  // --- keys and values of preempted sequences ---
+  /// Copies whole blocks of all layers between the cache and the host's memory, in order with the step's
+  /// operations. `pairs` are [device block, host block]…; host blocks are below `num_host_blocks` of
+  /// StepLimits, and their memory is taken when it is first used.
+  enum class Swap { out, in };
+  virtual void swap_blocks(std::span<const KvLayer> cache, std::span<const int32_t> pairs, Swap way) = 0;
+
   // --- the step ---
   /// Runs `body`, which enqueues operations that depend on `shape` and on device memory alone (no host wait,
   /// no host data). CUDA records a shape that recurs as a graph and replays it.
@@ -220,6 +228,9 @@ class Device {
     (void)shape;
     body();
   }
+  /// Forgets what `run` recorded. An exchange calls it before it goes: NCCL waits for graphs that hold its
+  /// operations.
+  virtual void forget_recorded() {}
   virtual DevicePlan upload(const StepPlan& plan) = 0;
   virtual void embed(const Tensor& table, Ints tokens, Tensor out) = 0;
   /// Hugging Face Qwen3MoeRMSNorm: x·rsqrt(mean(x²)+eps) in float32, rounded to dtype, times weight.

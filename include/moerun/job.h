@@ -43,6 +43,7 @@ struct Job {
     int block_size = 64;     ///< tokens a key/value block
     int64_t num_blocks = 0;  ///< 0: what memory allows (CPU: what max_num_seqs can use, within cpu_kv_gib)
     double cpu_kv_gib = 2;   ///< room for keys and values a rank on the CPU device
+    double swap_space_gib = 4;  ///< of host memory a rank, for keys and values of preempted sequences
     bool operator==(const Memory&) const = default;
   } memory;
   bool enforce_eager = false;  ///< no CUDA graphs

@@ -26,8 +26,8 @@ struct LogitRow {
 /// decode.
 ///
 /// A sequence's prompt positions are always computed by the prefill path (in chunks of any size) and later
-/// positions by the decode path, one a step, also when a preempted sequence is computed again: the path a
-/// token takes never depends on load.
+/// positions by the decode path, one a step, also when a preempted sequence is computed again because the host
+/// has no room for its keys and values: the path a token takes never depends on load.
 struct StepPlan {
   std::vector<int32_t> tokens;        ///< [n]
   std::vector<int32_t> positions;     ///< [n]
@@ -36,6 +36,9 @@ struct StepPlan {
   std::vector<int32_t> context_lens;  ///< [s] keys each sequence attends to, the step's own included
   std::vector<int32_t> block_table;   ///< [s, max_blocks] row-major
   int32_t max_blocks = 0;
+  /// Keys and values of preempted sequences, [device block, host block]…: what leaves before the step, and
+  /// then what comes back before it.
+  std::vector<int32_t> swap_out, swap_in;
   int32_t num_prefill_seqs = 0;  ///< the first ones; the rest decode
   std::vector<LogitRow> logit_rows;
   std::vector<int32_t> history_tokens;  ///< distinct ids seen by a row that asks for penalties

@@ -15,6 +15,7 @@ class NcclCollective : public Collective {
  public:
   /// `scratch_bytes`: the largest `in` of reduce_scatter. `device` must outlive it. Collective over `tp`.
   NcclCollective(MPI_Comm tp, Device& device, size_t scratch_bytes);
+  ~NcclCollective() override { device_.forget_recorded(); }
 
   int rank() const override { return comm_.rank(); }
   int size() const override { return comm_.size(); }

@@ -37,6 +37,8 @@ class NcclExchange : public ExpertExchange {
   /// each rank holds one aligned subtree of experts (one_subtree_a_rank).
   NcclExchange(MPI_Comm engine, Device& device, const ExchangeOptions& options, Progress* progress, Choice choice);
 
+  ~NcclExchange() override { device_.forget_recorded(); }
+
   void begin_step(const std::vector<int32_t>& tokens_of_rank) override;
   Routed dispatch(const Routed& tokens) override;
   Tensor partials(Tensor out) override;

@@ -88,6 +88,26 @@ class CpuDevice : public Device {
   void synchronize() override {}
   std::vector<MemoryUse> memory_table() const override { return uses_.table(); }
 
+  void swap_blocks(std::span<const KvLayer> cache, std::span<const int32_t> pairs, Swap way) override {
+    for (size_t i = 0; i < pairs.size(); i += 2) {
+      const auto host_block = static_cast<size_t>(pairs[i + 1]);
+      if (host_blocks_.size() <= host_block) host_blocks_.resize(host_block + 1);
+      std::vector<char>& host = host_blocks_[host_block];
+      size_t at = 0;
+      for (const KvLayer& layer : cache)
+        for (const Tensor& half : {layer.k, layer.v}) {
+          const int64_t rows = int64_t{layer.num_kv_heads} * layer.block_size;
+          const Tensor block = half.slice(pairs[i] * rows, (pairs[i] + 1) * rows);
+          host.resize(std::max(host.size(), at + block.bytes()));
+          if (way == Swap::out)
+            std::memcpy(host.data() + at, block.data, block.bytes());
+          else
+            std::memcpy(block.data, host.data() + at, block.bytes());
+          at += block.bytes();
+        }
+    }
+  }
+
   DevicePlan upload(const StepPlan& plan) override {
     plan_ = plan;
     const auto ints = [](std::vector<int32_t>& values) {
@@ -248,6 +268,7 @@ class CpuDevice : public Device {
   CpuOptions options_;
   std::vector<std::unique_ptr<void, decltype(&std::free)>> blocks_;
   MemoryUses uses_;
+  std::vector<std::vector<char>> host_blocks_;  // keys and values of preempted sequences
   StepPlan plan_;             // the step's, which DevicePlan points into
   std::vector<float> parts_;  // linear_tree's chunks [chunks, rows, out_features]
   cpu::ExpertFfnScratch expert_scratch_;

@@ -59,6 +59,7 @@ EngineStats Engine::run() {
   if (parts_.leader) {
     const Scheduler& scheduler = *parts_.leader->scheduler;
     stats_.preemptions = scheduler.num_preemptions();
+    stats_.swaps = scheduler.num_swaps();
     stats_.max_blocks_used = scheduler.max_blocks_used();
     stats_.num_blocks = scheduler.blocks().num_blocks();
     parts_.leader->link->finish();

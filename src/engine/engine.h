@@ -17,7 +17,7 @@ namespace moerun {
 /// What one rank counted; a leader's counts of rows and tokens are its group's.
 struct EngineStats {
   int64_t steps = 0, prompt_tokens = 0, output_tokens = 0;
-  int64_t preemptions = 0, max_blocks_used = 0, num_blocks = 0;
+  int64_t preemptions = 0, swaps = 0, max_blocks_used = 0, num_blocks = 0;
   double forward_s = 0, agree_s = 0, idle_s = 0;  ///< in the model, in the agreement, without work anywhere
   /// A leader's own work: making plans and taking results in, while the device waits; rows and answers, while
   /// it computes.

@@ -5,11 +5,13 @@
 
 namespace moerun {
 
-Scheduler::Scheduler(const SchedulerOptions& options) : options_(options), blocks_(options.num_blocks) {}
+Scheduler::Scheduler(const SchedulerOptions& options)
+    : options_(options), blocks_(options.num_blocks), host_blocks_(options.num_host_blocks) {}
 
 StepPlan Scheduler::schedule() {
   budget_ = options_.max_num_batched_tokens;
   for (Running& running : running_) running.num_scheduled = 0;
+  swap_out_.clear(), swap_in_.clear();
   schedule_running();
   admit();
   max_blocks_used_ = std::max(max_blocks_used_, blocks_.num_blocks() - blocks_.num_free());
@@ -49,11 +51,15 @@ void Scheduler::schedule_running() {
 void Scheduler::admit() {
   while (!waiting_.empty() && budget_ > 0 && num_running() < options_.max_num_seqs) {
     Sequence& next = waiting_.front();
-    // Room for all that is known of it and one token more: admitting what would soon be preempted wastes
-    // work.
-    if (blocks_for(next.num_tokens() + 1) > blocks_.num_free() && !running_.empty()) return;
-    const int32_t tokens = std::min(next.prompt_length(), budget_);
-    if (!add_blocks(next, tokens)) return;
+    // Room for all that is known of it, and for some steps of those that run: admitting what would soon be
+    // preempted wastes work.
+    constexpr int64_t kSteps = 16;
+    const int64_t growth = num_running() * kSteps / options_.block_size + 1;
+    if (blocks_for(next.num_tokens() + 1) + growth > blocks_.num_free() && !running_.empty()) return;
+    if (!bring_back(next)) return;
+    const int32_t tokens =
+        next.in_prompt() ? std::min(next.prompt_length() - next.num_computed, budget_) : 1;
+    if (!add_blocks(next, next.num_computed + tokens)) return;
     running_.push_back({.sequence = std::move(next), .num_scheduled = tokens});
     waiting_.pop_front();
     budget_ -= tokens;
@@ -71,11 +77,30 @@ bool Scheduler::make_room(std::list<Running>::iterator at, int32_t tokens) {
 }
 
 void Scheduler::preempt(std::list<Running>::iterator at) {
-  blocks_.give_back(at->sequence.blocks);
-  at->sequence.num_computed = 0;
-  waiting_.push_front(std::move(at->sequence));
+  Sequence& sequence = at->sequence;
+  if (blocks_for(sequence.num_computed) <= host_blocks_.num_free()) {
+    for (int64_t i = 0; i < blocks_for(sequence.num_computed); ++i) {
+      sequence.host_blocks.push_back(host_blocks_.take());
+      swap_out_.insert(swap_out_.end(),
+                       {sequence.blocks[static_cast<size_t>(i)], sequence.host_blocks.back()});
+    }
+    ++num_swaps_;
+  } else {
+    sequence.num_computed = 0;
+  }
+  blocks_.give_back(sequence.blocks);
+  waiting_.push_front(std::move(sequence));
   running_.erase(at);
   ++num_preemptions_;
+}
+
+bool Scheduler::bring_back(Sequence& sequence) {
+  if (sequence.host_blocks.empty()) return true;
+  if (!add_blocks(sequence, sequence.num_computed)) return false;
+  for (size_t i = 0; i < sequence.host_blocks.size(); ++i)
+    swap_in_.insert(swap_in_.end(), {sequence.blocks[i], sequence.host_blocks[i]});
+  host_blocks_.give_back(sequence.host_blocks);  // nothing leaves after this in the same step
+  return true;
 }
 
 bool Scheduler::add_blocks(Sequence& sequence, int32_t tokens) {
@@ -86,6 +111,8 @@ bool Scheduler::add_blocks(Sequence& sequence, int32_t tokens) {
 }
 
 void Scheduler::write_plan(StepPlan& plan) {
+  plan.swap_out = swap_out_;
+  plan.swap_in = swap_in_;
   plan.cu_seqlens_q.push_back(0);
   for (const Running& running : running_)
     if (running.num_scheduled > 0)
@@ -204,11 +231,15 @@ std::vector<RowResult> Scheduler::postprocess(const StepPlan& plan, const std::v
 
 void Scheduler::drop_waiting() {
   // Preempted sequences have begun, and their blocks will come free.
-  std::erase_if(waiting_,
-                [](const Sequence& s) { return s.num_output_tokens() == 0 && s.num_scored() <= 1; });
+  std::erase_if(waiting_, [this](Sequence& s) {
+    if (s.num_output_tokens() > 0 || s.num_scored() > 1) return false;
+    host_blocks_.give_back(s.host_blocks);
+    return true;
+  });
 }
 
 void Scheduler::drop_all() {
+  for (Sequence& sequence : waiting_) host_blocks_.give_back(sequence.host_blocks);
   waiting_.clear();
   for (Running& running : running_) blocks_.give_back(running.sequence.blocks);
   running_.clear();

@@ -15,6 +15,7 @@ struct SchedulerOptions {
   int32_t max_num_batched_tokens = 0;  ///< in one step
   int32_t block_size = 64;
   int64_t num_blocks = 0;
+  int64_t num_host_blocks = 0;  ///< that keep keys and values of preempted sequences
   AnswerLimits limits;
 };
 
@@ -22,8 +23,9 @@ struct SchedulerOptions {
 ///
 /// Each step takes what fits of the running sequences in the order in which they were admitted (one token of
 /// those that decode, a chunk of those that prefill), then admits waiting ones. When blocks run out the
-/// youngest running sequence is preempted: its blocks are freed and it is computed again later, by the same
-/// path (moerun/plan.h), so that its answer keeps its bits. Thread contract: the leader's engine thread.
+/// youngest running sequence is preempted: its keys and values move to the host and come back later; where
+/// the host has no room either it is computed again, by the same path (moerun/plan.h), so that its answer
+/// keeps its bits. Thread contract: the leader's engine thread.
 class Scheduler {
  public:
   explicit Scheduler(const SchedulerOptions& options);
@@ -43,6 +45,8 @@ class Scheduler {
   bool idle() const { return waiting_.empty() && running_.empty(); }
   const BlockPool& blocks() const { return blocks_; }
   int64_t num_preemptions() const { return num_preemptions_; }
+  /// Preemptions whose keys and values were kept in the host's memory.
+  int64_t num_swaps() const { return num_swaps_; }
   int64_t max_blocks_used() const { return max_blocks_used_; }
 
  private:
@@ -59,6 +63,8 @@ class Scheduler {
   /// when it had to preempt the sequence itself.
   bool make_room(std::list<Running>::iterator at, int32_t tokens);
   void preempt(std::list<Running>::iterator at);
+  /// Brings a preempted sequence's keys and values back. False when there are too few blocks.
+  bool bring_back(Sequence& sequence);
   bool add_blocks(Sequence& sequence, int32_t tokens);
   int64_t blocks_for(int64_t tokens) const {
     return (tokens + options_.block_size - 1) / options_.block_size;
@@ -69,11 +75,12 @@ class Scheduler {
   LogitRow drawn_row(const Sequence& sequence, StepPlan& plan) const;
 
   SchedulerOptions options_;
-  BlockPool blocks_;
+  BlockPool blocks_, host_blocks_;
   std::deque<Sequence> waiting_;
   std::list<Running> running_;  // in the order of admission
   int32_t budget_ = 0;          // tokens left in the step at hand
-  int64_t num_preemptions_ = 0, max_blocks_used_ = 0;
+  std::vector<int32_t> swap_out_, swap_in_;  // of the step at hand
+  int64_t num_preemptions_ = 0, num_swaps_ = 0, max_blocks_used_ = 0;
 };
 
 }  // namespace moerun

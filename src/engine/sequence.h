@@ -46,6 +46,7 @@ class Sequence {
   std::vector<int32_t> tokens;  ///< prompt and answer so far
   int32_t num_computed = 0;     ///< tokens whose keys and values are in the cache
   std::vector<int32_t> blocks;  ///< of the key/value cache
+  std::vector<int32_t> host_blocks;  ///< where its keys and values are while it is preempted
 
  private:
   bool ends_with_stop_string(size_t new_text_begin);

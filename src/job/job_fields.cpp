@@ -102,6 +102,8 @@ std::vector<Field<Job>> make_fields() {
           0),
       number<Job>("memory.cpu_kv_gib", [](auto& j) -> auto& { return j.memory.cpu_kv_gib; },
                   {0, 65536, true}),
+      number<Job>("memory.swap_space_gib", [](auto& j) -> auto& { return j.memory.swap_space_gib; },
+                  {0, 65536}),
       boolean<Job>(
           "enforce_eager", [](auto& j) -> auto& { return j.enforce_eager; }),
       integer_or<Job>(

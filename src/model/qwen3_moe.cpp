@@ -95,6 +95,8 @@ void Qwen3Moe::allocate_cache(int64_t num_blocks) {
 
 void Qwen3Moe::submit(const StepPlan& plan, const std::vector<int32_t>& tokens_of_rank) {
   Device& device = *parts_.device;
+  if (!plan.swap_out.empty()) device.swap_blocks(cache_, plan.swap_out, Device::Swap::out);
+  if (!plan.swap_in.empty()) device.swap_blocks(cache_, plan.swap_in, Device::Swap::in);
   Step& step = *step_;
   step = {.host_plan = &plan,
           .plan = device.upload(plan),

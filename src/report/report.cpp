@@ -21,7 +21,7 @@ void rank_fields(Io&& io, Report& r) {
   io(r.rank), io(r.replica), io(r.data), io(r.tensor), io(r.host), io(r.device), io(r.device_uuid);
   io(r.all_to_all), io(r.all_to_all_why), io(r.pid), io(r.expert_tokens), io(r.load_s), io(r.all_to_all_s), io(r.tensor_s);
   auto& e = r.engine;
-  io(e.steps), io(e.prompt_tokens), io(e.output_tokens), io(e.preemptions), io(e.max_blocks_used);
+  io(e.steps), io(e.prompt_tokens), io(e.output_tokens), io(e.preemptions), io(e.swaps), io(e.max_blocks_used);
   io(e.num_blocks), io(e.forward_s), io(e.agree_s), io(e.idle_s), io(e.plan_s), io(e.answer_s);
   io(e.talk_s);
 }
@@ -95,7 +95,8 @@ Json rank_json(const RankReport& rank) {
   if (rank.engine.num_blocks > 0)  // a leader
     out["key_value"] = {{"blocks", rank.engine.num_blocks},
                         {"most_used", rank.engine.max_blocks_used},
-                        {"preemptions", rank.engine.preemptions}};
+                        {"preemptions", rank.engine.preemptions},
+                        {"swaps", rank.engine.swaps}};
   if (!rank.device_uuid.empty()) {
     out["gpu_uuid"] = rank.device_uuid;
     for (const DeviceProcess& process : rank.processes)
@@ -240,9 +241,9 @@ std::string report_text(const JobReport& report) {
   for (const RankReport& rank : report.ranks) {
     if (rank.engine.num_blocks > 0)
       text +=
-          fmt::format("  rank {:<6} {} of {} key/value blocks used at most, {} preemptions\n", rank.rank,
+          fmt::format("  rank {:<6} {} of {} key/value blocks used at most, {} preemptions ({} to the host)\n", rank.rank,
                       with_commas(static_cast<uint64_t>(rank.engine.max_blocks_used)),
-                      with_commas(static_cast<uint64_t>(rank.engine.num_blocks)), rank.engine.preemptions);
+                      with_commas(static_cast<uint64_t>(rank.engine.num_blocks)), rank.engine.preemptions, rank.engine.swaps);
     for (const DeviceProcess& process : rank.processes)
       text += fmt::format("  rank {:<6} {} {}: pid {}{}, {:.0f} MiB\n", rank.rank, rank.device,
                           rank.device_uuid, process.pid, process.pid == rank.pid ? " (this rank)" : "",

@@ -86,6 +86,12 @@ ModelShard Rank::shard() const {
           .local_slot = experts_.local_slots(ep_rank)};
 }
 
+int64_t Rank::num_host_blocks(const ModelShard& shard) const {
+  const Job::Memory& memory = start_.job.memory;
+  return static_cast<int64_t>(memory.swap_space_gib * kGiB) /
+         key_value_block_bytes(start_.config, shard, memory.block_size, device_->dtype());
+}
+
 StepLimits Rank::limits() const {
   const Job& job = start_.job;
   const ModelConfig& config = start_.config;
@@ -97,6 +103,7 @@ StepLimits Rank::limits() const {
           .max_num_seqs = job.scheduler.max_num_seqs,
           .max_model_len = job.model.max_model_len,
           .block_size = job.memory.block_size,
+          .num_host_blocks = num_host_blocks(shard),
           .max_routed_tokens = part * start_.layout.ep_size(),
           .max_logit_rows = kMaxLogitRows,
           .num_heads = shard.num_heads(config),
@@ -205,6 +212,7 @@ LeaderParts Rank::leader_parts(int64_t num_blocks) {
                        .max_num_batched_tokens = job.scheduler.max_num_batched_tokens,
                        .block_size = job.memory.block_size,
                        .num_blocks = num_blocks,
+                       .num_host_blocks = device_ ? num_host_blocks(shard()) : 0,
                        .limits = limits});
   return leader;
 }

@@ -29,6 +29,8 @@ class Rank {
   bool is_leader() const { return at_.tensor == 0; }
   void check_shared_gpus() const;
   ModelShard shard() const;
+  /// Blocks of preempted sequences that the host's memory keeps.
+  int64_t num_host_blocks(const ModelShard& shard) const;
   StepLimits limits() const;
   void load();
   int64_t blocks_that_fit() const;

@@ -47,7 +47,7 @@ model: {path: "123", dtype: half, load_format: dummy, max_model_len: 2048}
 parallel: {tensor: 4, data: 2, replicas: 3, all_to_all: mpi, allow_shared_gpu: true}
 device: null
 null_step_ms: 0.25
-memory: {gpu_memory_utilization: 0.85, block_size: 16, num_blocks: 99, cpu_kv_gib: 0.5}
+memory: {gpu_memory_utilization: 0.85, block_size: 16, num_blocks: 99, cpu_kv_gib: 0.5, swap_space_gib: 2}
 enforce_eager: true
 scheduler: {max_num_seqs: 7, max_num_batched_tokens: 16}
 input:

@@ -41,7 +41,9 @@ class CudaDevice : public Device {
   void synchronize() override;
   void set_wait_check(std::function<void()> check) override { wait_.set_check(std::move(check)); }
 
+  void swap_blocks(std::span<const KvLayer> cache, std::span<const int32_t> pairs, Swap way) override;
   void run(const StepShape& shape, const std::function<void()>& body) override;
+  void forget_recorded() override;
   DevicePlan upload(const StepPlan& plan) override;
   void embed(const Tensor& table, Ints tokens, Tensor out) override;
   void rms_norm(Tensor x, const Tensor& weight, float eps, Tensor out) override;

@@ -4,9 +4,11 @@
 
 namespace moerun {
 
-GraphCache::~GraphCache() {
+void GraphCache::clear() {
   for (const auto& [shape, entry] : entries_)
     if (entry.graph) cudaGraphExecDestroy(entry.graph);
+  entries_.clear();
+  recent_.clear();
 }
 
 cudaGraphExec_t GraphCache::record(const std::function<void()>& body) {

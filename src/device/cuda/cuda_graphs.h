@@ -16,10 +16,12 @@ namespace moerun {
 class GraphCache {
  public:
   GraphCache(cudaStream_t stream, size_t capacity) : stream_(stream), capacity_(capacity) {}
-  ~GraphCache();
+  ~GraphCache() { clear(); }
   GraphCache(const GraphCache&) = delete;
   GraphCache& operator=(const GraphCache&) = delete;
 
+  /// The GPU must be done with them.
+  void clear();
   void run(const StepShape& shape, const std::function<void()>& body);
 
   struct Counts {

@@ -25,6 +25,10 @@ void CudaDevice::reserve(const StepLimits& limits) {
   workspace_ = std::make_unique<CudaWorkspace>(*arena_, stream_, wait_, dtype(), limits);
 }
 
+void CudaDevice::swap_blocks(std::span<const KvLayer> cache, std::span<const int32_t> pairs, Swap way) {
+  workspace().swap_space.swap(cache, pairs, way);
+}
+
 DevicePlan CudaDevice::upload(const StepPlan& plan) { return workspace().plans.upload(plan); }
 
 void CudaDevice::embed(const Tensor& table, Ints tokens, Tensor out) {

@@ -38,6 +38,7 @@ CudaWorkspace::CudaWorkspace(Arena& arena, cudaStream_t stream, const StreamWait
       indices(arena, stream, limits.max_logit_rows),
       products(arena, stream, dtype),
       sampler(arena, stream, wait, limits),
+      swap_space(stream, limits.num_host_blocks),
       decode(decode_workspace_for(limits)) {
   decode.partials = static_cast<float*>(
       arena.allocate(static_cast<size_t>(decode.num_floats) * sizeof(float), "attention workspace"));

@@ -6,6 +6,7 @@
 #include "device/cuda/cuda_linear.h"
 #include "device/cuda/cuda_plan.h"
 #include "device/cuda/cuda_sampler.h"
+#include "device/cuda/cuda_swap.h"
 #include "kernels/cuda/attention_decode.h"
 #include "kernels/cuda/moe_permute.h"
 #include "moerun/device.h"
@@ -39,6 +40,7 @@ struct CudaWorkspace {
   IndexUpload indices;
   LinearProducts products;
   Sampler sampler;
+  SwapSpace swap_space;
   DecodeWorkspace decode;
 
   // linear_tree: the parts' products [parts, rows, out_features], as many rows at a time as fit.
