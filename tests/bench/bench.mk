@@ -15,7 +15,7 @@ ifeq ($(CUDA),1)
 $(BUILD)/tests/ceilings: tests/bench/ceilings.cu
 	@mkdir -p $(@D)
 	@echo "  NVCC  $@"
-	@$(NVCC) $(NVCCFLAGS) $< -o $@ -lcublasLt -Xlinker -rpath=$(CUDA_HOME)/lib64:'\$$ORIGIN/../lib'
+	@$(NVCC) $(NVCCFLAGS) $< -o $@ -lcublasLt -Xlinker -rpath=$(CUDA_HOME)/lib64
 endif
 bench-gpu: all $(BUILD)/tests/ceilings $(BUILD)/tests/ops_bench ## a GPU's ceilings, every operation, the whole model (dummy weights): percent of bound; text and build/bench-gpu.json
 	@tests/bench/gpu --build $(BUILD) --json $(BUILD)/bench-gpu.json $(BENCH_GPU_ARGS)

@@ -35,6 +35,7 @@ struct Options {
   std::vector<double> links{450, 370};
   int32_t hidden = 2048, num_experts = 128, num_experts_per_tok = 8;
   int rounds = 30;
+  double memory = 0.4;  // of a GPU: little, so that two ranks can try one
   std::string json;
 };
 
@@ -56,7 +57,8 @@ class Bench {
         device_(make_device(options.device, {.dtype = resolve_dtype(options.device, {}, DType::bfloat16),
                                              .local_rank = env.local_rank(),
                                              .local_size = env.local_size(),
-                                             .speaks = env.rank() == 0})),
+                                             .speaks = env.rank() == 0,
+                                             .memory = {.gpu_memory_utilization = options.memory}})),
         backends_(make_backends({.all_to_all = options.all_to_all,
                                  .ep = env.world(),
                                  .tp = env.world(),
@@ -74,6 +76,12 @@ class Bench {
         ids_(device_->ints(int64_t{max_tokens_} * options.num_experts_per_tok, "bench")) {}
 
   std::string device_name() const { return device_->name(); }
+  /// Whether two ranks are on one GPU. Collective over world.
+  bool shares_gpu() const {
+    std::vector<std::string> uuids = env_.all_gather(device_->uuid());
+    std::sort(uuids.begin(), uuids.end());
+    return !uuids.front().empty() && std::adjacent_find(uuids.begin(), uuids.end()) != uuids.end();
+  }
   const Backends& backends() const { return backends_; }
 
   /// Throws Error at every rank when an exchange's sums have other bits than the tokens' own at any rank.
@@ -99,7 +107,7 @@ class Bench {
     const Routed routed = own(tokens);
     row.us = median_us(row.graph, tokens, [&] {
       exchange.dispatch(routed);
-      exchange.partials();
+      exchange.partials(out_.first(tokens));
       exchange.combine(out_.first(tokens));
     });
     Collective& collective = *backends_.tp;
@@ -250,6 +258,8 @@ int parse(int argc, char** argv, Options& options) {
       ->check(CLI::PositiveNumber);
   app.add_option("--hidden", options.hidden, "elements of a token")->check(CLI::PositiveNumber);
   app.add_option("--rounds", options.rounds, "timed rounds")->check(CLI::PositiveNumber);
+  app.add_option("--memory", options.memory, "part of the GPU's memory that a rank takes")
+      ->check(CLI::Range(0.01, 1.0));
   app.add_option("--json", options.json, "file for one JSON object a line");
   try {
     app.parse(argc, argv);
@@ -262,10 +272,11 @@ int parse(int argc, char** argv, Options& options) {
 /// Rank 0's table and JSON lines.
 class Printer {
  public:
-  Printer(const Options& options, const Bench& bench, int ranks, DType dtype)
+  Printer(const Options& options, const Bench& bench, int ranks, DType dtype, bool shares_gpu)
       : options_(options),
         ranks_(ranks),
         dtype_(dtype),
+        shares_gpu_(shares_gpu),
         name_(bench.backends().all_to_all),
         device_(bench.device_name()) {
     if (!options.json.empty()) {
@@ -276,6 +287,7 @@ class Printer {
                bench.backends().why, ranks, device_, options.hidden, options.num_experts,
                options.num_experts_per_tok, name_of(dtype));
     fmt::print("the sums have the bits that the tokens alone give\n");
+    if (shares_gpu) fmt::print("ranks share a GPU: the times say nothing about links between GPUs\n");
     fmt::print("{:>8} {:>10} {:>11} {:>9}", "tokens", "us", "MB each way", "GB/s");
     for (const double link : options.links) fmt::print("{:>16}", fmt::format("model {:.0f} GB/s", link));
     fmt::print("{:>10}", "AG+RS us");
@@ -294,6 +306,7 @@ class Printer {
     nlohmann::ordered_json line{{"exchange", name_},
                                 {"device", device_},
                                 {"ranks", ranks_},
+                                {"ranks_share_a_gpu", shares_gpu_},
                                 {"tokens", row.tokens},
                                 {"us", row.us},
                                 {"graph", row.graph},
@@ -321,6 +334,7 @@ class Printer {
   const Options& options_;
   int ranks_;
   DType dtype_;
+  bool shares_gpu_;
   std::string name_, device_;
   std::ofstream file_;
 };
@@ -336,8 +350,10 @@ int main(int argc, char** argv) {
     Bench bench(env, options);
     bench.check();
     std::optional<Printer> printer;
+    const bool shares_gpu = bench.shares_gpu();
     if (env.rank() == 0)
-      printer.emplace(options, bench, env.size(), resolve_dtype(options.device, {}, DType::bfloat16));
+      printer.emplace(options, bench, env.size(), resolve_dtype(options.device, {}, DType::bfloat16),
+                      shares_gpu);
     for (const int32_t tokens : options.tokens) {
       const Row row = bench.measure(tokens);
       if (printer) printer->print(row);

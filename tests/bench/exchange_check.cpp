@@ -97,8 +97,8 @@ int64_t ExchangeCheck::compute(const Routed& arrived, ExpertExchange& exchange, 
   device_.copy_to_host(ids.data(), arrived.topk_ids.data, ids.size() * 4);
   device_.copy_to_host(weights.data(), arrived.topk_weights.data, weights.size() * 4);
 
-  const Tensor partials = exchange.partials();
-  (void)out;
+  const Tensor partials = exchange.partials(out);
+  const bool pairs = exchange.wants_pairs();  // a row for each (token, choice) pair
   const bool one_a_token = exchange.partial_offsets().size == 0;
   const size_t row_bytes = partials.row_bytes();
   std::vector<char> sums(partials.bytes(), '\xFF');
@@ -110,15 +110,18 @@ int64_t ExchangeCheck::compute(const Routed& arrived, ExpertExchange& exchange, 
     spans.clear();
     cut_into_spans(token.ids, token.ranks, spans);
     if (one_a_token) next = row;
-    bool here = false;
+    with_experts += std::count(token.ranks.begin(), token.ranks.end(), rank_) > 0 ? 1 : 0;
+    for (size_t i = 0; pairs && i < token.ids.size(); ++i)
+      if (token.ranks[i] == rank_)
+        store(tree(token, static_cast<int32_t>(i), static_cast<int32_t>(i) + 1, hidden),
+              sums.data() + static_cast<size_t>(row * k + token.places[i]) * row_bytes);
+    if (pairs) continue;
     for (const ExpertSpan& span : spans) {
       if (token.ranks[static_cast<size_t>(span.first)] != rank_) continue;
-      here = true;
       if (next >= partials.rows) throw Error("the exchange has no row for a partial sum");
       store(tree(token, span.first, span.last, hidden),
             sums.data() + static_cast<size_t>(next++) * row_bytes);
     }
-    with_experts += here ? 1 : 0;
   }
   device_.copy_to_device(partials.data, sums.data(), sums.size());
   return with_experts;

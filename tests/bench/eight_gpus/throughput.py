@@ -1,5 +1,6 @@
 """Part 4: the whole model with dummy weights in the layouts side by side."""
 import json
+import os
 import subprocess
 import tempfile
 import types
@@ -24,7 +25,10 @@ def ceilings_of(machine, until, given):
     program = machine.helper("ceilings")
     if program is None:
         return None
-    done = subprocess.run([program], check=True, capture_output=True, text=True, timeout=until.left())
+    # In a bundle, the CUDA libraries may lie beside the programs.
+    libraries = f"{program.parent.parent / 'lib'}:{os.environ.get('LD_LIBRARY_PATH', '')}"
+    done = subprocess.run([program], check=True, capture_output=True, text=True, timeout=until.left(),
+                          env={**os.environ, "LD_LIBRARY_PATH": libraries})
     return json.loads(done.stdout)
 
 
