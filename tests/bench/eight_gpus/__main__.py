@@ -22,11 +22,11 @@ from machine import Failure, Machine, OutOfTime, Until
 
 # name: module, title, part of the budget
 PARTS = {
-    "same_bits": (same_bits, "Same bits in every layout", 0.22),
-    "gpu_processes": (gpu_processes, "Processes a GPU during the reference layout", 0.08),
-    "exchange": (exchange, "Dispatch + combine", 0.13),
-    "throughput": (throughput, "Whole model, dummy weights, random input", 0.45),
-    "killed_rank": (killed_rank, "A rank is killed", 0.12),
+    "same_bits": (same_bits, "Same bits in every layout", 0.30),
+    "gpu_processes": (gpu_processes, "Processes a GPU during the reference layout", 0.07),
+    "exchange": (exchange, "Dispatch + combine", 0.12),
+    "throughput": (throughput, "Whole model, dummy weights, random input", 0.40),
+    "killed_rank": (killed_rank, "A rank is killed", 0.11),
 }
 
 

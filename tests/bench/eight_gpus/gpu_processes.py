@@ -39,6 +39,7 @@ def measure(machine, until, out):
     layout = machine.reference()
     out["layout"] = str(layout)
     others = {pid for _, pid, _ in compute_processes()} if machine.on_gpus else set()
+    before = used_memory() if machine.on_gpus else {}
     out["processes_before"] = len(others)
     samples, ranks = [], {}
     with tempfile.TemporaryDirectory() as folder, open(f"{folder}/stderr", "w+") as stderr:
@@ -48,7 +49,8 @@ def measure(machine, until, out):
             while job.poll() is None:
                 ranks.update(rank_processes())
                 if machine.on_gpus:
-                    samples.append({"processes": [p for p in compute_processes() if p[1] not in others], "used": used_memory()})
+                    samples.append({"processes": [p for p in compute_processes() if p[1] not in others],
+                                    "used": {uuid: mib - before[uuid] for uuid, mib in used_memory().items()}})
                 until.left()
                 time.sleep(0.1)  # between two samples
         finally:

@@ -50,6 +50,9 @@ class Until:
             raise OutOfTime("out of time")
         return seconds
 
+    def over(self):
+        return self.end - time.monotonic() < 1
+
 
 @dataclasses.dataclass(frozen=True)
 class Layout:

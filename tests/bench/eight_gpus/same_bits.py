@@ -6,6 +6,7 @@ import time
 from machine import REPO, Failure, Layout, OutOfTime, load_script
 
 CPU_ROWS, CPU_TOKENS = 12, 8  # of 128 rows and 48 tokens, so that a dry run is short
+RUN_S = 60  # a run that takes longer hangs
 
 
 def measure(machine, until, out):
@@ -19,7 +20,7 @@ def measure(machine, until, out):
 
     def answers(layout, all_to_all):
         return golden.answers(str(machine.program), prompts, dtype, layout.tensor, layout.data,
-                              [*common, f"parallel.all_to_all={all_to_all}"], layout.replicas, timeout=until.left())
+                              [*common, f"parallel.all_to_all={all_to_all}"], layout.replicas, timeout=min(until.left(), RUN_S))
 
     if machine.on_gpus:
         out["against_transformers"] = golden.error_against_golden(str(machine.program), dtype)
@@ -28,9 +29,13 @@ def measure(machine, until, out):
     out["dtype"] = dtype
     out["runs"] = []
     backends = ["p2p", "nccl", "mpi"] if machine.on_gpus else ["mpi"]
-    # A layout with one rank an engine exchanges nothing.
-    wanted = [(layout, backend) for backend in backends for layout in machine.layouts() if layout.engine > 1]
-    wanted += [(layout, "auto") for layout in machine.layouts() if layout.engine == 1]
+    # A layout with one rank an engine exchanges nothing. Those with several engines of several ranks come last: they are the most, and the
+    # least new.
+    layouts = machine.layouts()
+    one_engine, mixed = ([layout for layout in layouts if layout.engine > 1 and (layout.replicas > 1) == several] for several in (False, True))
+    wanted = [(layout, backend) for backend in backends for layout in one_engine]
+    wanted += [(layout, "auto") for layout in layouts if layout.engine == 1]
+    wanted += [(layout, backend) for backend in backends for layout in mixed]
     for layout, backend in wanted:
         run = {"layout": str(layout), "all_to_all": backend}
         out["runs"].append(run)
@@ -41,7 +46,7 @@ def measure(machine, until, out):
             run["rows_with_other_bits"] = sum(a != b for a, b in zip(expected, rows)) + abs(len(expected) - len(rows))
             run["ok"] = run["rows_with_other_bits"] == 0 and (backend == "auto" or run["used"] == backend)
         except (OutOfTime, subprocess.TimeoutExpired):
-            run["error"] = "not run: out of time"
+            run.update({"error": "not run: out of time"} if until.over() else {"ok": False, "error": f"not done in {RUN_S} s"})
             machine.reap()
         except (golden.Failure, OSError) as fault:
             run.update(ok=False, error=str(fault)[-1500:])

@@ -10,6 +10,7 @@ from machine import REPO, Failure, Layout, OutOfTime, load_script
 # name: input tokens, output tokens, prompts a rank (all of them run at once, as far as keys and values have room)
 WORKLOADS = {"1024/128": (1024, 128, 256), "128/2048": (128, 2048, 128)}
 CPU_WORKLOADS = {"24/8": (24, 8, 8)}
+RUN_S = 150  # a run that takes longer hangs
 
 
 def layouts(machine):
@@ -47,18 +48,20 @@ def measure(machine, until, out, given_ceilings=None):
             workload = (input_len, output_len, run["prompts"], run["prompts"] // groups)
             try:
                 args = types.SimpleNamespace(model=model, device=machine.device, memory=0.95, ranks=layout.ranks, build=machine.program.parent,
-                                             mpirun=" ".join(machine.mpirun), set=layout.overrides(), timeout=until.left(),
+                                             mpirun=" ".join(machine.mpirun), set=layout.overrides(), timeout=min(until.left(), RUN_S),
                                              step_tokens=8192 if machine.on_gpus else 64)
                 with tempfile.TemporaryDirectory() as folder:
                     report = bench.run_workload(args, f"{name}, {layout}", workload, folder)
                 run.update(figures(report, layout))
                 if out["ceilings"]:
-                    seconds = bound_seconds(bench, model, out["ceilings"], layout, workload, args.step_tokens)
+                    seconds = bound_seconds(machine, bench, args, out["ceilings"], layout, workload)
                     run["bound_tokens_per_s_a_rank"] = run["tokens"] / seconds / layout.ranks
                     run["percent_of_bound"] = 100 * run["tokens_per_s_a_rank"] / run["bound_tokens_per_s_a_rank"]
             except (OutOfTime, subprocess.TimeoutExpired):
-                run["error"] = "not finished: out of time"
-                missing += 1
+                run["error"] = "not finished: out of time" if until.over() else f"not done in {RUN_S} s"
+                missing += until.over()
+                if not until.over():
+                    faults.append(f"{name}, {layout}: {run['error']}")
                 machine.reap()
             except SystemExit as fault:  # the bench's way to say what went wrong
                 run["error"] = str(fault)[-1500:]
@@ -83,12 +86,14 @@ def figures(report, layout):
             "preemptions": sum(rank.get("key_value", {}).get("preemptions", 0) for rank in report["ranks"])}
 
 
-def bound_seconds(bench, model, ceilings, layout, workload, step_tokens):
+def bound_seconds(machine, bench, args, ceilings, layout, workload):
     """Of one engine, which has its replica's part of the prompts; tests/bench/gpu says how."""
     input_len, output_len, prompts, at_once = workload
-    bound = bench.Bound(bench.Model(model, layout.tensor, layout.data), layout.engine * ceilings["read_gb_s"] * 1e9,
-                        layout.engine * ceilings["matmul_tflop_s"] * 1e12)
-    return bound.of_run(input_len, output_len, prompts / layout.replicas, at_once * layout.data, step_tokens * layout.data)
+    model = bench.Model(args.model, layout.tensor, layout.data)
+    bound = bench.Bound(model, layout.engine * ceilings["read_gb_s"] * 1e9, layout.engine * ceilings["matmul_tflop_s"] * 1e12)
+    room = layout.engine * machine.gpus[0]["memory_mib"] * 2**20 * args.memory - model.all_bytes
+    fit = room / model.kv_bytes / (input_len + output_len / 2)  # sequences whose keys and values have room, on average
+    return bound.of_run(input_len, output_len, prompts / layout.replicas, min(at_once * layout.data, fit), args.step_tokens * layout.data)
 
 
 def lines(out):
