@@ -86,14 +86,11 @@ class Bench {
 
   /// Throws Error at every rank when an exchange's sums have other bits than the tokens' own at any rank.
   void check() {
-    for (const bool last_has_none : {false, true}) {
-      std::vector<int32_t> step;
-      for (int r = 0; r < env_.size(); ++r) step.push_back(1 + (r * 37 + 90) % kCheckTokens);
-      if (last_has_none) step.back() = 0;
-      std::string fault = check_step(step);
-      for (const std::string& found : env_.all_gather(fault))
-        if (!found.empty()) throw Error(found);
-    }
+    check({.most = kCheckTokens, .last_has_none = false});
+    check({.most = kCheckTokens, .last_has_none = true});
+    // Large steps may go another way (NcclExchange::Choice).
+    constexpr int32_t kLarge = 1100;
+    if (max_tokens_ >= kLarge) check({.most = kLarge, .last_has_none = false});
   }
 
   Row measure(int32_t tokens) {
@@ -121,6 +118,19 @@ class Bench {
 
  private:
   static constexpr int32_t kCheckTokens = 128;
+
+  /// Uneven shares: rank 0 brings `most` tokens.
+  struct Shares {
+    int32_t most;
+    bool last_has_none;
+  };
+  void check(const Shares& shares) {
+    std::vector<int32_t> step;
+    for (int r = 0; r < env_.size(); ++r) step.push_back(1 + (shares.most - 1 + r * 91) % shares.most);
+    if (shares.last_has_none) step.back() = 0;
+    for (const std::string& found : env_.all_gather(check_step(step)))
+      if (!found.empty()) throw Error(found);
+  }
 
   uint64_t seed() const {
     uint64_t seed = std::random_device()();
