@@ -144,14 +144,18 @@ install: all                  ## copy the program to PREFIX/bin (PREFIX=/usr/loc
 
 # Libraries of libc, MPI, the driver and (unless BUNDLE_CUDA=1) the CUDA toolkit belong to the machine it runs on.
 BUNDLE_SKIP := ^(ld-linux|libc|libm|libdl|librt|libpthread|libmpi|libopen-|libmpi_cxx|libpmix|libhwloc|libevent|libcuda|libnvidia)$(if $(BUNDLE_CUDA),,|^(libcublas|libnccl|libcudart))
-bundle: all                   ## build/bundle: the program and the libraries beyond libc and MPI that it needs, relocatable
+# Beside the program: what jobs/eight-gpus.sh measures with, on nodes that build nothing.
+BUNDLE_HELPERS := $(BUILD)/tests/exchange_bench $(if $(filter 1,$(CUDA)),$(BUILD)/tests/ceilings)
+BUNDLE_FILES   := jobs data/tiny-moe data/qwen3-30b-a3b data/prompts.jsonl tests/golden/tiny-moe tests/gpu/golden tests/bench/gpu tests/bench/eight_gpus
+RELOCATABLE    := -Wl,-rpath,'$$ORIGIN/../lib' -Wl,--disable-new-dtags -s
+bundle: all $(BUNDLE_HELPERS) ## build/bundle: programs, job files and the libraries beyond libc and MPI that they need, relocatable
 	@rm -rf $(BUILD)/bundle && mkdir -p $(BUILD)/bundle/bin $(BUILD)/bundle/lib
-	@cp $(BUILD)/moerun $(BUILD)/bundle/bin/
-	@cp -r jobs $(BUILD)/bundle/
+	@cp $(BUNDLE_HELPERS) $(BUILD)/bundle/bin/
+	@cp -r --parents $(BUNDLE_FILES) $(BUILD)/bundle/
 	@ldd $(BUILD)/moerun | awk '$$3 ~ /^\// {print $$1, $$3}' | while read -r name path; do \
 	  if ! echo "$$name" | grep -qE '$(BUNDLE_SKIP)'; then cp -L "$$path" $(BUILD)/bundle/lib/"$$name"; fi; done
-	@$(CXX) $(LDFLAGS) $(MAIN_OBJ) $(LINK_OBJ) $(if $(filter 1,$(CUDA)),$(CUDA_LIBS)) $(LIBS) \
-	  -Wl,-rpath,'$$ORIGIN/../lib' -Wl,--disable-new-dtags -s -o $(BUILD)/bundle/bin/moerun
+	@$(CXX) $(LDFLAGS) $(MAIN_OBJ) $(LINK_OBJ) $(if $(filter 1,$(CUDA)),$(CUDA_LIBS)) $(LIBS) $(RELOCATABLE) -o $(BUILD)/bundle/bin/moerun
+	@$(CXX) $(LDFLAGS) $(EXCHANGE_BENCH_ALL) $(if $(filter 1,$(CUDA)),$(CUDA_LIBS)) $(LIBS) $(RELOCATABLE) -o $(BUILD)/bundle/bin/exchange_bench
 	@du -sh $(BUILD)/bundle
 
 clean:                        ## remove build/

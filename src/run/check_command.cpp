@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "comm/cost_model.h"
 #include "device/factory.h"
 #include "job/job_file.h"
 #include "model/shard.h"
@@ -26,36 +27,31 @@ ModelShard first_shard(const ModelConfig& config, const Layout& layout) {
           .local_slot = experts.local_slots(0)};
 }
 
-/// Ranks of the engine that a token's experts are expected on, when routing is even.
-double expected_ranks(const ModelConfig& config, int ep_size) {
-  double missed = 1;  // the chance that none of the token's experts lives on one given rank
-  const auto experts = static_cast<double>(config.num_experts);
-  const double here = experts / ep_size;
-  for (int64_t i = 0; i < config.num_experts_per_tok; ++i)
-    missed *= std::max(0.0, (experts - here - static_cast<double>(i)) / (experts - static_cast<double>(i)));
-  return ep_size * (1 - missed);
-}
-
 /// What crosses between ranks in one layer for a full step: the cost model of the all-to-all.
 void print_exchange(const CheckedJob& checked, DType dtype) {
   const Layout& layout = checked.layout;
   if (layout.ep_size() == 1) return;
   constexpr double kNvLink = 450e9, kInfiniBand = 50e9;  // bytes/s each way: NVLink 4, one NDR 400 link
   const ModelConfig& config = checked.config;
-  const double tokens = static_cast<double>(checked.job.scheduler.max_num_batched_tokens) / layout.tensor;
-  const double others = expected_ranks(config, layout.ep_size()) * (layout.ep_size() - 1) / layout.ep_size();
-  const double row = static_cast<double>(config.hidden_size) * static_cast<double>(size_of(dtype));
-  const double routing = 8.0 * static_cast<double>(config.num_experts_per_tok);
-  const double dispatch = tokens * others * (row + routing), combine = tokens * others * row;
+  const ExchangeLoad load{
+      .ranks = layout.ep_size(),
+      .tokens = static_cast<double>(checked.job.scheduler.max_num_batched_tokens) / layout.tensor,
+      .hidden_size = config.hidden_size,
+      .element_bytes = static_cast<int64_t>(size_of(dtype)),
+      .num_experts = config.num_experts,
+      .num_experts_per_tok = config.num_experts_per_tok};
   fmt::print(
-      "exchange     a full step brings {:.0f} tokens a rank; each goes to {:.2f} other ranks on average\n",
-      tokens, others);
-  fmt::print(
-      "             dispatch {:.2f} MB and combine {:.2f} MB a rank and layer: {:.0f} + {:.0f} µs over "
-      "NVLink "
-      "(450 GB/s), {:.0f} + {:.0f} µs over one 400 Gb/s link\n",
-      dispatch / 1e6, combine / 1e6, dispatch / kNvLink * 1e6, combine / kNvLink * 1e6,
-      dispatch / kInfiniBand * 1e6, combine / kInfiniBand * 1e6);
+      "exchange     a full step brings {:.0f} tokens a rank; the experts of each are on {:.2f} of {} ranks\n",
+      load.tokens, expected_ranks(load), load.ranks);
+  const auto print = [](const char* backends, const ExchangeCost& cost) {
+    fmt::print(
+        "             {}: dispatch {:.2f} MB and combine {:.2f} MB a rank and layer; {:.0f} µs over NVLink "
+        "(450 GB/s), {:.0f} µs over one 400 Gb/s link\n",
+        backends, cost.dispatch_bytes / 1e6, cost.combine_bytes / 1e6, cost.seconds(kNvLink) * 1e6,
+        cost.seconds(kInfiniBand) * 1e6);
+  };
+  print("p2p, mpi, nccl by counts", cost_once_a_rank(load));
+  print("nccl by all-gather", cost_all_gather(load));
 }
 
 void print_memory(const CheckedJob& checked, DType dtype) {

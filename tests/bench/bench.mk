@@ -20,3 +20,17 @@ endif
 bench-gpu: all $(BUILD)/tests/ceilings $(BUILD)/tests/ops_bench ## a GPU's ceilings, every operation, the whole model (dummy weights): percent of bound; text and build/bench-gpu.json
 	@tests/bench/gpu --build $(BUILD) --json $(BUILD)/bench-gpu.json $(BENCH_GPU_ARGS)
 .PHONY: bench-gpu
+
+# The expert exchange alone, one rank a GPU or CPU ranks. BENCH_EXCHANGE_ARGS='--all-to-all nccl' and RANKS say what runs.
+RANKS ?= 2
+EXCHANGE_BENCH_OBJ := $(call obj,tests/bench/exchange_bench.cpp tests/bench/exchange_check.cpp)
+EXCHANGE_BENCH_ALL := $(EXCHANGE_BENCH_OBJ) $(filter-out $(call obj,src/main.cpp),$(MAIN_OBJ)) $(LINK_OBJ)
+$(BUILD)/tests/exchange_bench: $(EXCHANGE_BENCH_ALL)
+	@mkdir -p $(@D)
+	@echo "  LINK  $@"
+	@$(CXX) $(LDFLAGS) $^ $(if $(filter 1,$(CUDA)),$(CUDA_LIBS)) $(LIBS) -o $@
+
+bench-exchange: $(BUILD)/tests/exchange_bench ## dispatch + combine alone on RANKS ranks (default 2), against the cost model and all-gather + reduce-scatter
+	@$(MPIRUN) -n $(RANKS) $< $(BENCH_EXCHANGE_ARGS)
+.PHONY: bench-exchange
+-include $(patsubst %.o,%.d,$(EXCHANGE_BENCH_OBJ))
