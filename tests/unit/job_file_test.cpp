@@ -82,7 +82,7 @@ limits: {time: "3:55:00", grace: 90}
   CHECK(job.parallel == Job::Parallel{4, 2, 3, Job::Parallel::AllToAll::mpi, true});
   CHECK(job.device == Job::DeviceKind::null);
   CHECK(job.null_step_ms == 0.25);
-  CHECK(job.memory == Job::Memory{0.85, 16, 99, 0.5});
+  CHECK(job.memory == Job::Memory{0.85, 16, 99, 0.5, 2});
   CHECK(job.enforce_eager);
   CHECK(job.scheduler == Job::Scheduler{7, 16});
   CHECK(job.input == Job::Input{"", 5, RandomInput{10, 20, 30, 0.1, UINT64_MAX}, Job::Input::OnError::row});
