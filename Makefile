@@ -142,14 +142,15 @@ $(BUILD)/tidy/%.ok: % .clang-tidy $(BUILD)/obj/%.o
 install: all                  ## copy the program to PREFIX/bin (PREFIX=/usr/local)
 	install -D -m 755 $(BUILD)/moerun $(DESTDIR)$(PREFIX)/bin/moerun
 
-# Libraries of libc, MPI, the driver and (unless BUNDLE_CUDA=1) the CUDA toolkit belong to the machine it runs on.
-BUNDLE_SKIP := ^(ld-linux|libc|libm|libdl|librt|libpthread|libmpi|libopen-|libmpi_cxx|libpmix|libhwloc|libevent|libcuda|libnvidia)$(if $(BUNDLE_CUDA),,|^(libcublas|libnccl|libcudart))
+# Libraries of libc, MPI, the driver and (unless BUNDLE_CUDA=1) the CUDA toolkit belong to the machine it runs on, with what they need.
+BUNDLE_SKIP := ^(ld-linux[^.]*|libc|libm|libdl|librt|libpthread|libresolv|libmpi[^.]*|libopen-[^.]*|libcuda|libnvidia[^.]*$(if $(BUNDLE_CUDA),,|libcublas[^.]*|libnccl))\.so
 bundle: all                   ## build/bundle: the program and the libraries beyond libc and MPI that it needs, relocatable
 	@rm -rf $(BUILD)/bundle && mkdir -p $(BUILD)/bundle/bin $(BUILD)/bundle/lib
-	@cp $(BUILD)/moerun $(BUILD)/bundle/bin/
 	@cp -r jobs $(BUILD)/bundle/
-	@ldd $(BUILD)/moerun | awk '$$3 ~ /^\// {print $$1, $$3}' | while read -r name path; do \
-	  if ! echo "$$name" | grep -qE '$(BUNDLE_SKIP)'; then cp -L "$$path" $(BUILD)/bundle/lib/"$$name"; fi; done
+	@libraries() { ldd $$1 | awk '$$3 ~ /^\// {print $$1, $$3}' | grep -vE '$(BUNDLE_SKIP)'; }; \
+	needed=$$(readelf -d $(BUILD)/moerun | sed -n 's/.*(NEEDED).*\[\(.*\)\]/\1/p'); \
+	libraries $(BUILD)/moerun | grep -wF "$$needed" | while read -r name path; do echo "$$name $$path"; libraries $$path; done | sort -u | \
+	  while read -r name path; do cp -L "$$path" $(BUILD)/bundle/lib/"$$name"; done
 	@$(CXX) $(LDFLAGS) $(MAIN_OBJ) $(LINK_OBJ) $(if $(filter 1,$(CUDA)),$(CUDA_LIBS)) $(LIBS) \
 	  -Wl,-rpath,'$$ORIGIN/../lib' -Wl,--disable-new-dtags -s -o $(BUILD)/bundle/bin/moerun
 	@du -sh $(BUILD)/bundle
@@ -158,7 +159,7 @@ clean:                        ## remove build/
 	rm -rf $(BUILD)
 
 help:                         ## this list
-	@awk -F ':.*## ' '/^## /{print "\n" substr($$0,4)} /^[a-z-]+:.*## /{sub(/:.*/,"",$$1); printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' 'FILENAME ~ /^tests/ && !fragment++ {print "\nSuites and benchmarks"} /^## /{print "\n" substr($$0,4)} /^[a-z_-]+:.*## /{sub(/:.*/,"",$$1); printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 FORCE:
 .PHONY: all kernels demo test test-unit test-seams lint format tidy install bundle clean help FORCE
