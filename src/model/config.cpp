@@ -269,6 +269,11 @@ ModelConfig parse_model_config(const std::string& text, const std::string& gener
     const auto ids = eos_ids(parse_object(generation, generation_name), generation_name, faults);
     if (!ids.empty()) config.eos_token_ids = ids;
   }
+  for (const int32_t id : config.eos_token_ids)
+    if (id < 0 || id >= config.vocab_size)
+      fields.fault(
+          fmt::format("eos_token_id {} (of {} or generation_config.json) is outside of the vocabulary of {}",
+                      id, name, config.vocab_size));
   if (faults.empty()) check_shape(config, fields);
   if (!faults.empty()) throw BadInput(fmt::format("{}", fmt::join(faults, "\n")));
   return config;

@@ -243,6 +243,17 @@ CASES = [
     Case("a wrong type and a missing field", ["model/config.json: rms_norm_eps has the wrong type: \"1e-6\"", "model/config.json: hidden_size is missing"],
          prepare=model_with({"rms_norm_eps": "1e-6", "hidden_size": None}), arguments=DUMMY),
 
+    Case("an end of sequence outside of the vocabulary", ["model/config.json: eos_token_id 4096 (of model/config.json or generation_config.json) is outside of the vocabulary of 4096"],
+         prepare=model_with({"eos_token_id": 4096}), arguments=DUMMY),
+    Case("stop strings for a model without a tokenizer", ["in.jsonl:1: stop strings need model/tokenizer.json, which is not there; give stop_token_ids"],
+         "sampling: {stop: [x]}\n", input='{"prompt_token_ids": [1]}\n',
+         prepare=lambda folder: (model_with({})(folder), (folder / "model/tokenizer.json").unlink()), arguments=DUMMY),
+    Case("stop strings for a random input without a tokenizer", ["sampling.stop: stop strings need model/tokenizer.json, which is not there"],
+         "sampling: {stop: [x]}\n", prepare=lambda folder: (model_with({})(folder), (folder / "model/tokenizer.json").unlink()),
+         arguments=(*DUMMY, "input.path=null", "input.random={num_prompts: 1, input_len: 1, output_len: 1}")),
+    Case("text for a model without a tokenizer", ["in.jsonl:1: text needs model/tokenizer.json, which is not there; give prompt_token_ids"],
+         prepare=lambda folder: (model_with({})(folder), (folder / "model/tokenizer.json").unlink()), arguments=DUMMY),
+
     # Checkpoints.
     Case("a shard that lacks its last byte", [f"model/{LAST_SHARD}: tensor ", "the file is truncated"],
          prepare=checkpoint_with(cut_to(-1)), arguments=COPIED, runs=True),
