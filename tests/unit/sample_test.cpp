@@ -126,7 +126,9 @@ TEST_CASE("a draw depends on seed, row and position, and on each") {
 TEST_CASE("penalties change the logits of tokens that were seen, and bans take tokens away") {
   std::mt19937_64 random(fresh_seed());
   std::vector<float> logits = random_logits(11, random);
-  for (float& logit : logits) logit /= 4;  // each token comes often enough for a penalty to show
+  for (float& logit : logits) logit /= 4;   // each token comes often enough for a penalty to show
+  logits[1] = -std::abs(logits[1]) - 0.5F;  // a penalty multiplies or divides by the logit's sign
+  logits[4] = std::abs(logits[4]) + 0.5F;
   StepPlan plan;
   plan.history_tokens = {9, 1, 4, 6};  // of an earlier row: 9
   plan.history_counts = {5, 0, 1, 3};
