@@ -131,7 +131,9 @@ std::string report_json(const JobReport& report) {
              {"prompt_tokens_per_s", per_second(progress.prompt_tokens, seconds)},
              {"output_tokens_per_s", per_second(progress.output_tokens, seconds)},
              {"total_tokens_per_s", per_second(progress.prompt_tokens + progress.output_tokens, seconds)},
-             {"output_tokens_per_s_per_rank", per_second(progress.output_tokens, seconds) / ranks}}},
+             {"output_tokens_per_s_per_rank", per_second(progress.output_tokens, seconds) / ranks},
+             {"total_tokens_per_s_per_rank",
+              per_second(progress.prompt_tokens + progress.output_tokens, seconds) / ranks}}},
            {"time_s",
             {{"total", report.total_s},
              {"load", times.load},
@@ -173,10 +175,12 @@ std::string report_text(const JobReport& report) {
                                  with_commas(progress.answered_now), with_commas(progress.row_errors),
                                  clock_text(report.total_s));
   text += fmt::format("  layout      {}\n", report.layout);
+  const uint64_t tokens = progress.prompt_tokens + progress.output_tokens;
   text += fmt::format(
-      "  throughput  {:.2f} requests/s, {} prompt + {} output tokens/s, {:.0f} output tokens/s a rank\n",
+      "  throughput  {:.2f} requests/s, {} prompt + {} output = {} tokens/s; a rank {:.0f} output, {:.0f} in "
+      "all\n",
       per_second(progress.answered_now, seconds), rate(progress.prompt_tokens), rate(progress.output_tokens),
-      per_second(progress.output_tokens, seconds) / ranks);
+      rate(tokens), per_second(progress.output_tokens, seconds) / ranks, per_second(tokens, seconds) / ranks);
   text += fmt::format(
       "  time        load {:.1f} s, warm-up {:.1f} s, steady {:.1f} s, tail {:.1f} s, merge {:.1f} s\n",
       times.load, times.warm_up, times.steady, times.tail, times.merge);

@@ -112,6 +112,7 @@ std::string overview(const JobReport& report) {
   const auto rate = [&](uint64_t count) {
     return with_commas(static_cast<uint64_t>(per_second(count, progress.seconds)));
   };
+  const auto ranks = static_cast<double>(report.ranks.size());
   std::vector<std::pair<std::string, std::string>> rows{
       {"rows", fmt::format("{} of {} answered, {} in this run, {} with errors",
                            with_commas(progress.num_answered), with_commas(progress.num_rows),
@@ -121,8 +122,10 @@ std::string overview(const JobReport& report) {
       {"tokens/s",
        fmt::format("{} prompt + {} output = {}", rate(progress.prompt_tokens), rate(progress.output_tokens),
                    rate(progress.prompt_tokens + progress.output_tokens))},
-      {"output tokens/s a rank", fmt::format("{:.1f}", per_second(progress.output_tokens, progress.seconds) /
-                                                           static_cast<double>(report.ranks.size()))},
+      {"tokens/s a rank",
+       fmt::format("{:.1f} output, {:.1f} in all",
+                   per_second(progress.output_tokens, progress.seconds) / ranks,
+                   per_second(progress.prompt_tokens + progress.output_tokens, progress.seconds) / ranks)},
       {"ran", fmt::format("{} to {}, exit code {}", report.started, report.ended, report.exit_code)}};
   if (!report.outcome.complete) rows.emplace_back("stopped by", report.outcome.stop.why);
   return table(rows);

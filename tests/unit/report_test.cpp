@@ -107,6 +107,7 @@ TEST_CASE("the report as JSON and as text says rates, times, step time and exper
   CHECK(json["throughput"]["requests_per_s"] == 4);
   CHECK(json["throughput"]["total_tokens_per_s"] == 80);
   CHECK(json["throughput"]["output_tokens_per_s_per_rank"] == 12.5);
+  CHECK(json["throughput"]["total_tokens_per_s_per_rank"] == 20);
   CHECK(json["time_s"]["warm_up"] == 2);
   CHECK(json["step_time_s"]["compute"] == 17);
   CHECK(json["step_time_s"]["all_to_all"] == 2);
@@ -117,6 +118,8 @@ TEST_CASE("the report as JSON and as text says rates, times, step time and exper
   CHECK(json["ranks"][1]["peak_host_bytes"] == 1001);
 
   const std::string text = report_text(report);
+  CHECK(text.find("4.00 requests/s, 30 prompt + 50 output = 80 tokens/s; a rank 12 output, 20 in all") !=
+        std::string::npos);
   CHECK(text.find("load 4.0 s, warm-up 2.0 s, steady 5.0 s, tail 3.0 s, merge 1.5 s") != std::string::npos);
   CHECK(text.find("71% compute, 8% all-to-all (), 4% tensor-parallel exchange, 17% waiting") !=
         std::string::npos);
