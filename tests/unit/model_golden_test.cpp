@@ -24,7 +24,6 @@ struct WholeModel {
       : config(read_model_config(directory)),
         device(make_cpu_device()),
         collective(*device),
-        exchange(*device, kMaxTokens, config.hidden_size),
         experts(static_cast<int>(config.num_experts), 1),
         shard{.local_experts = experts.experts_of(0), .local_slot = experts.local_slots(0)},
         model(config, shard,
