@@ -3,6 +3,7 @@
 #include <nlohmann/json.hpp>
 
 #include "report/expert_load.h"
+#include "report/progress_line.h"
 #include "report/report_html.h"
 #include "report/times.h"
 #include "tests/catch.h"
@@ -147,4 +148,23 @@ TEST_CASE("the report as a page has a bar for each figure, escaped text and no s
   report.ranks[0].processes[0].bytes = -1;
   CHECK(report_text(report).find("GPU-0: pid 101, unknown") != std::string::npos);
   CHECK(on_gpus.find("also carries the process of rank 1") != std::string::npos);
+}
+
+TEST_CASE("a line of progress says how many rows are done, tokens a second and the time that is left") {
+  JobProgress progress{.num_rows = 1234567, .num_answered = 1000, .running = 64};
+  progress.answered_now = 200;  // the others are an earlier run's
+  progress.prompt_tokens = 50000;
+  progress.output_tokens = 20000;
+  progress.seconds = 10;
+  CHECK(progress_text(progress) ==
+        "1,000/1,234,567 rows  2,000 output tokens/s  5,000 prompt tokens/s  64 running  17:07:58 left");
+  progress.row_errors = 3;
+  progress.num_answered = progress.num_rows;
+  CHECK(progress_text(progress) ==
+        "1,234,567/1,234,567 rows  2,000 output tokens/s  5,000 prompt tokens/s  64 running  3 errors");
+  progress = {.num_rows = 5};  // nothing yet: no rate, no guess
+  CHECK(progress_text(progress) == "0/5 rows  0 output tokens/s  0 prompt tokens/s  0 running");
+  CHECK(clock_text(59.6) == "1:00");
+  CHECK(clock_text(3599.4) == "59:59");
+  CHECK(clock_text(3661) == "1:01:01");
 }
