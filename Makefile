@@ -142,8 +142,8 @@ $(BUILD)/tidy/%.ok: % .clang-tidy $(BUILD)/obj/%.o
 install: all                  ## copy the program to PREFIX/bin (PREFIX=/usr/local)
 	install -D -m 755 $(BUILD)/moerun $(DESTDIR)$(PREFIX)/bin/moerun
 
-# Libraries of libc, MPI, the driver and (unless BUNDLE_CUDA=1) the CUDA toolkit belong to the machine it runs on.
-BUNDLE_SKIP := ^(ld-linux|libc|libm|libdl|librt|libpthread|libmpi|libopen-|libmpi_cxx|libpmix|libhwloc|libevent|libcuda|libnvidia)$(if $(BUNDLE_CUDA),,|^(libcublas|libnccl|libcudart))
+# Libraries of libc, MPI, the driver and (unless BUNDLE_CUDA=1) the CUDA toolkit belong to the machine it runs on, with what they need.
+BUNDLE_SKIP := ^(ld-linux[^.]*|libc|libm|libdl|librt|libpthread|libresolv|libmpi[^.]*|libopen-[^.]*|libcuda|libnvidia[^.]*$(if $(BUNDLE_CUDA),,|libcublas[^.]*|libnccl))\.so
 # Beside the program: what jobs/eight-gpus.sh measures with, on nodes that build nothing.
 BUNDLE_HELPERS := $(BUILD)/tests/exchange_bench $(if $(filter 1,$(CUDA)),$(BUILD)/tests/ceilings)
 BUNDLE_FILES   := jobs data/tiny-moe data/qwen3-30b-a3b data/prompts.jsonl tests/golden/tiny-moe tests/gpu/golden tests/bench/gpu tests/bench/eight_gpus
@@ -152,8 +152,10 @@ bundle: all $(BUNDLE_HELPERS) ## build/bundle: programs, job files and the libra
 	@rm -rf $(BUILD)/bundle && mkdir -p $(BUILD)/bundle/bin $(BUILD)/bundle/lib
 	@cp $(BUNDLE_HELPERS) $(BUILD)/bundle/bin/
 	@cp -r --parents $(BUNDLE_FILES) $(BUILD)/bundle/
-	@ldd $(BUILD)/moerun | awk '$$3 ~ /^\// {print $$1, $$3}' | while read -r name path; do \
-	  if ! echo "$$name" | grep -qE '$(BUNDLE_SKIP)'; then cp -L "$$path" $(BUILD)/bundle/lib/"$$name"; fi; done
+	@libraries() { ldd $$1 | awk '$$3 ~ /^\// {print $$1, $$3}' | grep -vE '$(BUNDLE_SKIP)'; }; \
+	needed=$$(readelf -d $(BUILD)/moerun | sed -n 's/.*(NEEDED).*\[\(.*\)\]/\1/p'); \
+	libraries $(BUILD)/moerun | grep -wF "$$needed" | while read -r name path; do echo "$$name $$path"; libraries $$path; done | sort -u | \
+	  while read -r name path; do cp -L "$$path" $(BUILD)/bundle/lib/"$$name"; done
 	@$(CXX) $(LDFLAGS) $(MAIN_OBJ) $(LINK_OBJ) $(if $(filter 1,$(CUDA)),$(CUDA_LIBS)) $(LIBS) $(RELOCATABLE) -o $(BUILD)/bundle/bin/moerun
 	@$(CXX) $(LDFLAGS) $(EXCHANGE_BENCH_ALL) $(if $(filter 1,$(CUDA)),$(CUDA_LIBS)) $(LIBS) $(RELOCATABLE) -o $(BUILD)/bundle/bin/exchange_bench
 	@du -sh $(BUILD)/bundle
@@ -162,7 +164,7 @@ clean:                        ## remove build/
 	rm -rf $(BUILD)
 
 help:                         ## this list
-	@awk -F ':.*## ' '/^## /{print "\n" substr($$0,4)} /^[a-z-]+:.*## /{sub(/:.*/,"",$$1); printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' 'FILENAME ~ /^tests/ && !fragment++ {print "\nSuites and benchmarks"} /^## /{print "\n" substr($$0,4)} /^[a-z_-]+:.*## /{sub(/:.*/,"",$$1); printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 FORCE:
 .PHONY: all kernels demo test test-unit test-seams lint format tidy install bundle clean help FORCE

@@ -44,7 +44,7 @@ std::optional<int> parse(int argc, char** argv, Command& command) {
   CLI::App app(
       "moerun: runs a Mixture-of-Experts language model over prompt files as an MPI batch job\n"
       "  mpirun -n RANKS moerun JOB.yaml [key=value ...]   run, or resume, a job: one rank a GPU\n"
-      "  moerun check JOB.yaml [key=value ...]             every check that needs no GPU, then what would "
+      "  moerun check [--ranks N] JOB.yaml [key=value ...] every check that needs no GPU, then what would "
       "run\n"
       "  moerun tokenize MODEL_DIR < lines.jsonl           {\"text\"|\"messages\"} a line in, {\"ids\"} a "
       "line out");

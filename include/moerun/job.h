@@ -67,6 +67,7 @@ struct Job {
   } output;
   struct Report {
     std::string path;  ///< JSON; empty: none
+    std::string html;  ///< the same as a page; empty: none
     bool operator==(const Report&) const = default;
   } report;
   struct Limits {

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <chrono>
 #include <numeric>
+#include <optional>
 #include <thread>
 
 #include "comm/mpi_env.h"
@@ -18,6 +19,7 @@ Engine::Engine(const Parts& parts) : parts_(parts) {
 
 EngineStats Engine::run() {
   constexpr auto kIdle = std::chrono::milliseconds(1);
+  std::optional<Timed> first_step(stats_.first_step_s);
   std::vector<int32_t> tokens_of_rank;
   for (;;) {
     parts_.progress->begin_step(stats_.steps);
@@ -55,6 +57,7 @@ EngineStats Engine::run() {
     const std::vector<TokenResult> results = gather(plan, mine);
     if (parts_.leader) answer(plan, results);
     ++stats_.steps;
+    first_step.reset();
   }
   if (parts_.leader) {
     const Scheduler& scheduler = *parts_.leader->scheduler;

@@ -22,6 +22,7 @@ struct EngineStats {
   /// A leader's own work: making plans and taking results in, while the device waits; rows and answers, while
   /// it computes.
   double plan_s = 0, answer_s = 0, talk_s = 0;
+  double first_step_s = 0;  ///< from the loop's begin until the first step had ended
 };
 
 /// What a data-parallel group's leader has beside its engine.

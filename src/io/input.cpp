@@ -46,19 +46,20 @@ InputSummary summary_of_random(const Job& job, int64_t vocab_size) {
   return summary;
 }
 
-/// What rows ask of the model's folder beyond its vocabulary: a tokenizer for text, a chat template for
-/// messages. Each is looked for when the first row needs it.
+/// What rows ask of the model's folder beyond its vocabulary: a tokenizer for text and stop strings, a chat
+/// template for messages. Each is looked for when the first row needs it.
 class TextNeeds {
  public:
   explicit TextNeeds(const std::string& model_path) : model_path_(model_path) {}
 
   void check(PromptRecord& record) {
-    if (record.prompt || record.messages) {
+    const bool has_text = record.prompt || record.messages;
+    if (has_text || !record.sampling.stop.empty()) {
       if (!has_tokenizer_) has_tokenizer_ = std::filesystem::exists(model_path_ + "/tokenizer.json");
       if (!*has_tokenizer_)
-        return add_fault(
-            record, fmt::format("text needs {}/tokenizer.json, which is not there; give prompt_token_ids",
-                                model_path_));
+        return add_fault(record, fmt::format("{} {}/tokenizer.json, which is not there; give {}",
+                                             has_text ? "text needs" : "stop strings need", model_path_,
+                                             has_text ? "prompt_token_ids" : "stop_token_ids"));
     }
     if (!record.messages) return;
     if (!chat_template_) chat_template_.emplace(ChatTemplate::load(model_path_));

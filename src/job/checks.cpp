@@ -94,7 +94,8 @@ void check_paths(const Job& job) {
   if (!job.input.random) taken.emplace_back("input.path", job.input.path);
   for (const auto& [key, path] : {std::pair{"output.path", job.output.path},
                                   {"output.jsonl", job.output.jsonl},
-                                  {"report.path", job.report.path}}) {
+                                  {"report.path", job.report.path},
+                                  {"report.html", job.report.html}}) {
     if (path.empty()) continue;
     check_writable(key, path, faults);
     for (const auto& [other_key, other] : taken)

@@ -130,6 +130,8 @@ std::vector<Field<Job>> make_fields() {
                "output.jsonl", [](auto& j) -> auto& { return j.output.jsonl; }),
            text_or_none<Job>(
                "report.path", [](auto& j) -> auto& { return j.report.path; }),
+           text_or_none<Job>(
+               "report.html", [](auto& j) -> auto& { return j.report.html; }),
            duration(
                "limits.time", [](auto& j) -> auto& { return j.limits.time_s; }),
            duration(

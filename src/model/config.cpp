@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
+#include <algorithm>
 #include <fstream>
 #include <nlohmann/json.hpp>
 #include <set>
@@ -119,6 +120,8 @@ void read_rope(Fields& fields, const std::string& name, std::vector<std::string>
   const Json* parameters = fields.find("rope_parameters");
   const Json* const scaling = fields.find("rope_scaling");
   const std::string key = parameters ? "rope_parameters" : "rope_scaling";
+  if (parameters && scaling)
+    return fields.fault("rope_parameters and rope_scaling are both given; one of them must go");
   if (!parameters) parameters = scaling;
   if (!parameters) return;
   if (!parameters->is_object()) return fields.fault(fmt::format("{} is no object", key));
@@ -169,11 +172,13 @@ void refuse_unsupported(Fields& fields, const Json& json) {
   bool window = false;
   if (fields.read("use_sliding_window", window) && window)
     fields.fault("use_sliding_window is true, and sliding-window attention is not supported");
-  if (const Json* const types = fields.find("layer_types"); types && types->is_array())
-    for (const Json& type : *types)
-      if (type != "full_attention")
-        return fields.fault(
-            fmt::format("layer_types has {}, and full_attention alone is supported", type.dump()));
+  if (const Json* const types = fields.find("layer_types")) {
+    if (!types->is_array()) fields.fault(fmt::format("layer_types is {}, and must be a list", types->dump()));
+    const auto other =
+        std::find_if(types->begin(), types->end(), [](const Json& type) { return type != "full_attention"; });
+    if (types->is_array() && other != types->end())
+      fields.fault(fmt::format("layer_types has {}, and full_attention alone is supported", other->dump()));
+  }
   if (json.contains("quantization_config"))
     fields.fault("quantization_config: quantised checkpoints are not supported");
   fields.find("quantization_config");
@@ -264,6 +269,11 @@ ModelConfig parse_model_config(const std::string& text, const std::string& gener
     const auto ids = eos_ids(parse_object(generation, generation_name), generation_name, faults);
     if (!ids.empty()) config.eos_token_ids = ids;
   }
+  for (const int32_t id : config.eos_token_ids)
+    if (id < 0 || id >= config.vocab_size)
+      fields.fault(
+          fmt::format("eos_token_id {} (of {} or generation_config.json) is outside of the vocabulary of {}",
+                      id, name, config.vocab_size));
   if (faults.empty()) check_shape(config, fields);
   if (!faults.empty()) throw BadInput(fmt::format("{}", fmt::join(faults, "\n")));
   return config;

@@ -24,6 +24,10 @@ std::string with_commas(uint64_t number) {
   return text;
 }
 
+std::string mib_text(int64_t bytes) {
+  return bytes < 0 ? "unknown" : fmt::format("{:.0f} MiB", static_cast<double>(bytes) / (1 << 20));
+}
+
 std::string progress_text(const JobProgress& progress) {
   const double seconds = std::max(progress.seconds, 1e-3);
   std::string text =

@@ -11,6 +11,8 @@ namespace moerun {
 std::string clock_text(double seconds);
 /// 1234567 → "1,234,567".
 std::string with_commas(uint64_t number);
+/// "520 MiB"; "unknown" for −1, NVML's silence in some containers.
+std::string mib_text(int64_t bytes);
 
 /// One line about a job's progress.
 std::string progress_text(const JobProgress& progress);

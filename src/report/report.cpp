@@ -4,10 +4,11 @@
 
 #include <algorithm>
 #include <nlohmann/json.hpp>
-#include <numeric>
 
 #include "moerun/wire.h"
+#include "report/expert_load.h"
 #include "report/progress_line.h"
+#include "report/times.h"
 #include "version.h"
 
 namespace moerun {
@@ -19,56 +20,12 @@ using Json = nlohmann::ordered_json;
 template <typename Io, typename Report>
 void rank_fields(Io&& io, Report& r) {
   io(r.rank), io(r.replica), io(r.data), io(r.tensor), io(r.host), io(r.device), io(r.device_uuid);
-  io(r.all_to_all), io(r.all_to_all_why), io(r.pid), io(r.expert_tokens), io(r.load_s), io(r.all_to_all_s), io(r.tensor_s);
+  io(r.all_to_all), io(r.all_to_all_why), io(r.pid), io(r.peak_host_bytes), io(r.expert_tokens), io(r.load_s),
+      io(r.all_to_all_s), io(r.tensor_s);
   auto& e = r.engine;
   io(e.steps), io(e.prompt_tokens), io(e.output_tokens), io(e.preemptions), io(e.swaps), io(e.max_blocks_used);
   io(e.num_blocks), io(e.forward_s), io(e.agree_s), io(e.idle_s), io(e.plan_s), io(e.answer_s);
-  io(e.talk_s);
-}
-
-double per_second(uint64_t count, double seconds) {
-  return seconds > 0 ? static_cast<double>(count) / seconds : 0;
-}
-
-/// Tokens that each rank's experts were given, and each expert, over all layers.
-struct ExpertLoad {
-  std::vector<uint64_t> of_rank, of_expert;
-  double max_over_mean = 0;  ///< the busiest rank's against the mean
-};
-
-ExpertLoad expert_load(const JobReport& report) {
-  ExpertLoad load;
-  load.of_expert.resize(static_cast<size_t>(report.num_experts));
-  for (const RankReport& rank : report.ranks) {
-    for (size_t i = 0; i < rank.expert_tokens.size(); ++i)
-      load.of_expert[i % load.of_expert.size()] += rank.expert_tokens[i];
-    load.of_rank.push_back(
-        std::accumulate(rank.expert_tokens.begin(), rank.expert_tokens.end(), uint64_t{0}));
-  }
-  const uint64_t total = std::accumulate(load.of_rank.begin(), load.of_rank.end(), uint64_t{0});
-  if (total > 0)
-    load.max_over_mean = static_cast<double>(*std::max_element(load.of_rank.begin(), load.of_rank.end())) *
-                         static_cast<double>(load.of_rank.size()) / static_cast<double>(total);
-  return load;
-}
-
-/// Seconds of the steps, over all ranks.
-struct StepTime {
-  double compute = 0, all_to_all = 0, tensor = 0, waiting = 0;
-  bool split = true;  ///< whether the exchanges were measured by themselves
-};
-
-StepTime step_time(const JobReport& report) {
-  StepTime time;
-  for (const RankReport& rank : report.ranks) {
-    time.split = time.split && rank.all_to_all_s >= 0 && rank.tensor_s >= 0;
-    const double exchange = std::max(rank.all_to_all_s, 0.0), tensor = std::max(rank.tensor_s, 0.0);
-    time.compute += rank.engine.forward_s - exchange - tensor;
-    time.all_to_all += exchange;
-    time.tensor += tensor;
-    time.waiting += rank.engine.agree_s + rank.engine.idle_s;
-  }
-  return time;
+  io(e.talk_s), io(e.first_step_s);
 }
 
 Json rank_json(const RankReport& rank) {
@@ -89,6 +46,8 @@ Json rank_json(const RankReport& rank) {
            {"plan_s", rank.engine.plan_s},
            {"answer_s", rank.engine.answer_s},
            {"talk_s", rank.engine.talk_s},
+           {"first_step_s", rank.engine.first_step_s},
+           {"peak_host_bytes", rank.peak_host_bytes},
            {"memory_bytes", memory}};
   if (rank.all_to_all_s >= 0) out["all_to_all_s"] = rank.all_to_all_s;
   if (rank.tensor_s >= 0) out["tensor_parallel_s"] = rank.tensor_s;
@@ -103,12 +62,6 @@ Json rank_json(const RankReport& rank) {
       out["gpu_processes"].push_back({{"pid", process.pid}, {"bytes", process.bytes}});
   }
   return out;
-}
-
-double longest_load(const JobReport& report) {
-  double load = 0;
-  for (const RankReport& rank : report.ranks) load = std::max(load, rank.load_s);
-  return load;
 }
 
 }  // namespace
@@ -147,10 +100,9 @@ std::vector<std::string> foreign_gpu_processes(const JobReport& report) {
         // Process ids mean something on one host alone; ranks that share a GPU both belong there.
         if (other.host != at.host || other.pid != process.pid || other.device_uuid == at.device_uuid)
           continue;
-        sentences.push_back(fmt::format(
-            "the GPU of rank {} (host {}, {}) also carries the process of rank {} (pid {}, {:.0f} MiB)",
-            at.rank, at.host, at.device_uuid, other.rank, other.pid,
-            static_cast<double>(process.bytes) / (1 << 20)));
+        sentences.push_back(
+            fmt::format("the GPU of rank {} (host {}, {}) also carries the process of rank {} (pid {}, {})",
+                        at.rank, at.host, at.device_uuid, other.rank, other.pid, mib_text(process.bytes)));
       }
   return sentences;
 }
@@ -159,6 +111,7 @@ std::string report_json(const JobReport& report) {
   const JobProgress& progress = report.outcome.progress;
   const ExpertLoad load = expert_load(report);
   const StepTime time = step_time(report);
+  const JobTimes times = job_times(report);
   const auto ranks = static_cast<double>(report.ranks.size());
   const double seconds = progress.seconds;
   Json out{{"program", fmt::format("moerun {} ({})", version(), git_revision())},
@@ -179,18 +132,22 @@ std::string report_json(const JobReport& report) {
              {"prompt_tokens_per_s", per_second(progress.prompt_tokens, seconds)},
              {"output_tokens_per_s", per_second(progress.output_tokens, seconds)},
              {"total_tokens_per_s", per_second(progress.prompt_tokens + progress.output_tokens, seconds)},
-             {"output_tokens_per_s_per_rank", per_second(progress.output_tokens, seconds) / ranks}}},
+             {"output_tokens_per_s_per_rank", per_second(progress.output_tokens, seconds) / ranks},
+             {"total_tokens_per_s_per_rank",
+              per_second(progress.prompt_tokens + progress.output_tokens, seconds) / ranks}}},
            {"time_s",
             {{"total", report.total_s},
-             {"load", longest_load(report)},
-             {"steady", progress.handed_out_s > 0 ? progress.handed_out_s : seconds},
-             {"tail", progress.handed_out_s > 0 ? seconds - progress.handed_out_s : 0.0},
-             {"merge", report.outcome.merge_s}}},
+             {"load", times.load},
+             {"warm_up", times.warm_up},
+             {"steady", times.steady},
+             {"tail", times.tail},
+             {"merge", times.merge}}},
            {"step_time_s", {{"compute", time.compute}, {"waiting", time.waiting}}},
            {"all_to_all",
             {{"used", report.ranks.front().all_to_all}, {"why", report.ranks.front().all_to_all_why}}},
            {"expert_load",
             {{"max_over_mean_of_ranks", load.max_over_mean},
+             {"max_over_mean_of_ranks_by_layer", load.max_over_mean_of_layer},
              {"tokens_of_rank", load.of_rank},
              {"tokens_of_expert", load.of_expert}}},
            {"coordinator", {{"gpu_processes", 0}, {"gpu_bytes", 0}}},
@@ -209,6 +166,7 @@ std::string report_text(const JobReport& report) {
   const double seconds = progress.seconds;
   const ExpertLoad load = expert_load(report);
   const StepTime time = step_time(report);
+  const JobTimes times = job_times(report);
   const auto ranks = static_cast<double>(report.ranks.size());
   const auto rate = [&](uint64_t count) {
     return with_commas(static_cast<uint64_t>(per_second(count, seconds)));
@@ -218,26 +176,28 @@ std::string report_text(const JobReport& report) {
                                  with_commas(progress.answered_now), with_commas(progress.row_errors),
                                  clock_text(report.total_s));
   text += fmt::format("  layout      {}\n", report.layout);
+  const uint64_t tokens = progress.prompt_tokens + progress.output_tokens;
   text += fmt::format(
-      "  throughput  {:.2f} requests/s, {} prompt + {} output tokens/s, {:.0f} output tokens/s a rank\n",
+      "  throughput  {:.2f} requests/s, {} prompt + {} output = {} tokens/s; a rank {:.0f} output, {:.0f} in "
+      "all\n",
       per_second(progress.answered_now, seconds), rate(progress.prompt_tokens), rate(progress.output_tokens),
-      per_second(progress.output_tokens, seconds) / ranks);
-  const double steady = progress.handed_out_s > 0 ? progress.handed_out_s : seconds;
-  text += fmt::format("  time        load {:.1f} s, steady {:.1f} s, tail {:.1f} s, merge {:.1f} s\n",
-                      longest_load(report), steady, seconds - steady, report.outcome.merge_s);
-  const double whole = time.compute + time.all_to_all + time.tensor + time.waiting;
-  if (whole > 0)
+      rate(tokens), per_second(progress.output_tokens, seconds) / ranks, per_second(tokens, seconds) / ranks);
+  text += fmt::format(
+      "  time        load {:.1f} s, warm-up {:.1f} s, steady {:.1f} s, tail {:.1f} s, merge {:.1f} s\n",
+      times.load, times.warm_up, times.steady, times.tail, times.merge);
+  if (const double whole = time.whole(); whole > 0)
     text += time.split
-                ? fmt::format("  step time   {:.0f}% compute, {:.0f}% all-to-all ({}), {:.0f}% tensor-parallel "
-                              "exchange, {:.0f}% waiting\n",
-                              100 * time.compute / whole, 100 * time.all_to_all / whole,
-                              report.ranks.front().all_to_all, 100 * time.tensor / whole,
-                              100 * time.waiting / whole)
+                ? fmt::format(
+                      "  step time   {:.0f}% compute, {:.0f}% all-to-all ({}), {:.0f}% tensor-parallel "
+                      "exchange, {:.0f}% waiting\n",
+                      100 * time.compute / whole, 100 * time.all_to_all / whole,
+                      report.ranks.front().all_to_all, 100 * time.tensor / whole, 100 * time.waiting / whole)
                 : fmt::format("  step time   {:.0f}% model with its all-to-all ({}), {:.0f}% waiting\n",
                               100 * time.compute / whole, report.ranks.front().all_to_all,
                               100 * time.waiting / whole);
   if (load.max_over_mean > 0)
-    text += fmt::format("  experts     busiest rank {:.2f} × the mean\n", load.max_over_mean);
+    text += fmt::format("  experts     busiest rank {:.2f} × the mean, in the worst layer {:.2f} ×\n",
+                        load.max_over_mean, load.worst_layer());
   for (const RankReport& rank : report.ranks) {
     if (rank.engine.num_blocks > 0)
       text +=
@@ -245,9 +205,9 @@ std::string report_text(const JobReport& report) {
                       with_commas(static_cast<uint64_t>(rank.engine.max_blocks_used)),
                       with_commas(static_cast<uint64_t>(rank.engine.num_blocks)), rank.engine.preemptions, rank.engine.swaps);
     for (const DeviceProcess& process : rank.processes)
-      text += fmt::format("  rank {:<6} {} {}: pid {}{}, {:.0f} MiB\n", rank.rank, rank.device,
-                          rank.device_uuid, process.pid, process.pid == rank.pid ? " (this rank)" : "",
-                          static_cast<double>(process.bytes) / (1 << 20));
+      text +=
+          fmt::format("  rank {:<6} {} {}: pid {}{}, {}\n", rank.rank, rank.device, rank.device_uuid,
+                      process.pid, process.pid == rank.pid ? " (this rank)" : "", mib_text(process.bytes));
   }
   if (report.on_gpus())
     text += "  coordinator no process and no memory on any GPU: it is a thread of rank 0\n";

@@ -15,6 +15,7 @@ struct RankReport {
   int rank = 0, replica = 0, data = 0, tensor = 0;
   std::string host, device, device_uuid, all_to_all, all_to_all_why;
   int64_t pid = 0;
+  uint64_t peak_host_bytes = 0;  ///< resident memory of the process at its greatest
   std::vector<MemoryUse> memory;
   std::vector<DeviceProcess> processes;  ///< that NVML sees on this rank's GPU
   std::vector<uint64_t> expert_tokens;   ///< [layers · num_experts] given to this rank's experts

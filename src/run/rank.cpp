@@ -1,6 +1,7 @@
 #include "run/rank.h"
 
 #include <fmt/format.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -21,6 +22,12 @@ namespace {
 double since(Clock::time_point began) { return std::chrono::duration<double>(Clock::now() - began).count(); }
 
 constexpr double kGiB = 1 << 30;
+
+uint64_t peak_host_bytes() {
+  rusage usage = {};
+  getrusage(RUSAGE_SELF, &usage);
+  return static_cast<uint64_t>(usage.ru_maxrss) * 1024;
+}
 
 void print_memory(const Device& device, int64_t num_blocks, int64_t block_size) {
   fmt::print(stderr, "moerun: memory of rank 0 ({})\n", device.name());
@@ -246,6 +253,7 @@ RankReport Rank::report() const {
                  .all_to_all = device_ ? backends_.all_to_all : "none",
                  .all_to_all_why = device_ ? backends_.why : "device: null has no experts",
                  .pid = getpid(),
+                 .peak_host_bytes = peak_host_bytes(),
                  .load_s = load_s_,
                  .engine = stats_};
   if (device_) {

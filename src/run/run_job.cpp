@@ -10,6 +10,7 @@
 #include "moerun/error.h"
 #include "report/progress_line.h"
 #include "report/report.h"
+#include "report/report_html.h"
 #include "run/rank.h"
 
 namespace moerun {
@@ -81,6 +82,8 @@ int conclude(JobReport& report) {
                report.outcome.stop.why, report.outcome.progress.num_answered);
   if (const std::string& path = report.job->report.path; !path.empty())
     write_file_durably(path, path + ".tmp", {report_json(report)});
+  if (const std::string& path = report.job->report.html; !path.empty())
+    write_file_durably(path, path + ".tmp", {report_html(report)});
   return report.exit_code;
 }
 

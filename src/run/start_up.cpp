@@ -88,6 +88,10 @@ CheckedJob check_job(Job job, int world_size) {
       });
     if (std::filesystem::exists(job.model.path + "/tokenizer.json"))
       holds(faults, [&] { out.tokenizer_checksum = Tokenizer::load(job.model.path).checksum(); });
+    else if (job.input.random && !job.sampling.stop.empty())  // the rows of a file say so themselves
+      faults.add("sampling.stop", fmt::format("stop strings need {}/tokenizer.json, which is not there; give "
+                                              "sampling.stop_token_ids",
+                                              job.model.path));
   }
   // Rows are checked against the vocabulary and the model's folder.
   if (config && paths) {

@@ -4,6 +4,7 @@ import json
 import os
 import pathlib
 import shutil
+import struct
 import subprocess
 
 REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
@@ -46,6 +47,63 @@ def model_with(changes):
     return prepare
 
 
+FIRST_SHARD, LAST_SHARD = (f"model-0000{i}-of-00003.safetensors" for i in (1, 3))
+INDEX = "model.safetensors.index.json"
+NORM = "model.norm.weight"
+
+
+def checkpoint_with(damage, shard=LAST_SHARD):
+    """Makes ./model: the tiny model, a shard of which `damage` has changed."""
+    def prepare(folder):
+        (folder / "model").mkdir()
+        for path in MODEL.iterdir():
+            changed = path.name in (shard, INDEX)
+            (shutil.copy if changed else os.symlink)(path, folder / "model" / path.name)
+        damage(folder / "model" / shard)
+    return prepare
+
+
+def cut_to(keep):
+    """Leaves so many bytes of a file; the last so many go when negative."""
+    return lambda path: path.write_bytes(path.read_bytes()[:keep])
+
+
+def rewrite_header(path, change):
+    """Lets `change` edit a safetensors file's header."""
+    data = path.read_bytes()
+    length, = struct.unpack_from("<Q", data)
+    header = json.loads(data[8:8 + length])
+    change(header)
+    text = json.dumps(header).encode()
+    path.write_bytes(struct.pack("<Q", len(text)) + text + data[8 + length:])
+
+
+def header_with(tensor, **changes):
+    """Changes a tensor's entry in a safetensors file's header."""
+    return lambda path: rewrite_header(path, lambda header: header[tensor].update(changes))
+
+
+def rewrite_index(path, change):
+    """Lets `change` edit the index beside a shard: tensor → file."""
+    index = path.parent / INDEX
+    contents = json.loads(index.read_text())
+    change(contents["weight_map"])
+    index.write_text(json.dumps(contents))
+
+
+def promise(tensor):
+    """Puts a tensor into the index that the shard does not have."""
+    return lambda path: rewrite_index(path, lambda files: files.update({tensor: path.name}))
+
+
+def drop(tensor):
+    """Takes a tensor out of a shard, and out of the index."""
+    def damage(path):
+        rewrite_header(path, lambda header: header.pop(tensor))
+        rewrite_index(path, lambda files: files.pop(tensor))
+    return damage
+
+
 def cut_h5(keep):
     def prepare(folder):
         data = PROMPTS_H5.read_bytes()
@@ -78,6 +136,9 @@ def chat(**body):
     return openai({}, url="/v1/chat/completions",
                   body={"model": "tiny-moe", "messages": [{"role": "user", "content": "Hi"}], **body})
 
+
+DUMMY = ("job.yaml", "model={path: model, load_format: dummy}")
+COPIED = ("job.yaml", "model={path: model}")
 
 CASES = [
     # The job file.
@@ -157,6 +218,63 @@ CASES = [
          "sampling: {stop_token_ids: [4096]}\n", runs=True),
     Case("a row's stop token outside of the vocabulary", ["in.jsonl:1: stop token id 4096 is outside"],
          input='{"prompt": "a", "stop_token_ids": [4096]}\n'),
+
+    # The model's configuration.
+    Case("another architecture", ["model/config.json: architectures [\"LlamaForCausalLM\"] are not supported; Qwen3MoeForCausalLM is"],
+         prepare=model_with({"architectures": ["LlamaForCausalLM"]}), arguments=DUMMY),
+    Case("a sliding window", ["model/config.json: use_sliding_window is true, and sliding-window attention is not supported"],
+         prepare=model_with({"use_sliding_window": True, "sliding_window": 4096}), arguments=DUMMY, runs=True),
+    Case("a layer with a sliding window", ["model/config.json: layer_types has \"sliding_attention\", and full_attention alone is supported"],
+         prepare=model_with({"layer_types": ["full_attention", "sliding_attention"]}), arguments=DUMMY),
+    Case("layer types that are no list", ["model/config.json: layer_types is \"full_attention\", and must be a list"],
+         prepare=model_with({"layer_types": "full_attention"}), arguments=DUMMY),
+    Case("a field that is not understood", ["model/config.json: field attention_sinks (4) is not understood, and might change the answers"],
+         prepare=model_with({"attention_sinks": 4}), arguments=DUMMY),
+    Case("scaled positions of an unknown kind", ["model/config.json: rope_scaling: rope_type longrope is not one of default, linear, yarn"],
+         prepare=model_with({"rope_parameters": None, "rope_scaling": {"rope_type": "longrope", "factor": 2.0}}), arguments=DUMMY),
+    Case("YaRN without its factor", ["model/config.json: rope_parameters: factor is missing"],
+         prepare=model_with({"rope_parameters": {"rope_type": "yarn", "rope_theta": 10000.0}}), arguments=DUMMY),
+    Case("scaled positions in two spellings", ["model/config.json: rope_parameters and rope_scaling are both given; one of them must go"],
+         prepare=model_with({"rope_parameters": {"rope_type": "default"}, "rope_scaling": {"type": "linear", "factor": 2.0}}), arguments=DUMMY),
+    Case("a field of YaRN that is not understood", ["model/config.json: rope_scaling: field short_factor ([1]) is not understood"],
+         prepare=model_with({"rope_parameters": None, "rope_scaling": {"type": "yarn", "factor": 2.0, "short_factor": [1]}}), arguments=DUMMY),
+    Case("a quantised checkpoint", ["model/config.json: quantization_config: quantised checkpoints are not supported"],
+         prepare=model_with({"quantization_config": {"bits": 4}}), arguments=DUMMY),
+    Case("a wrong type and a missing field", ["model/config.json: rms_norm_eps has the wrong type: \"1e-6\"", "model/config.json: hidden_size is missing"],
+         prepare=model_with({"rms_norm_eps": "1e-6", "hidden_size": None}), arguments=DUMMY),
+
+    Case("an end of sequence outside of the vocabulary", ["model/config.json: eos_token_id 4096 (of model/config.json or generation_config.json) is outside of the vocabulary of 4096"],
+         prepare=model_with({"eos_token_id": 4096}), arguments=DUMMY),
+    Case("stop strings for a model without a tokenizer", ["in.jsonl:1: stop strings need model/tokenizer.json, which is not there; give stop_token_ids"],
+         "sampling: {stop: [x]}\n", input='{"prompt_token_ids": [1]}\n',
+         prepare=lambda folder: (model_with({})(folder), (folder / "model/tokenizer.json").unlink()), arguments=DUMMY),
+    Case("stop strings for a random input without a tokenizer", ["sampling.stop: stop strings need model/tokenizer.json, which is not there"],
+         "sampling: {stop: [x]}\n", prepare=lambda folder: (model_with({})(folder), (folder / "model/tokenizer.json").unlink()),
+         arguments=(*DUMMY, "input.path=null", "input.random={num_prompts: 1, input_len: 1, output_len: 1}")),
+    Case("text for a model without a tokenizer", ["in.jsonl:1: text needs model/tokenizer.json, which is not there; give prompt_token_ids"],
+         prepare=lambda folder: (model_with({})(folder), (folder / "model/tokenizer.json").unlink()), arguments=DUMMY),
+
+    # Checkpoints.
+    Case("a shard that lacks its last byte", [f"model/{LAST_SHARD}: tensor ", "the file is truncated"],
+         prepare=checkpoint_with(cut_to(-1)), arguments=COPIED, runs=True),
+    Case("a shard cut in its header", [f"model/{FIRST_SHARD}: its header should take ", "bytes and the file has 100: it is truncated, or no safetensors file"],
+         prepare=checkpoint_with(cut_to(100), FIRST_SHARD), arguments=COPIED),
+    Case("a shard without anything", [f"model/{FIRST_SHARD}: is empty"], prepare=checkpoint_with(cut_to(0), FIRST_SHARD), arguments=COPIED),
+    Case("a shard that is absent", [f"model/{LAST_SHARD}: cannot be read (No such file or directory)"],
+         prepare=checkpoint_with(pathlib.Path.unlink), arguments=COPIED),
+    Case("a tensor that the index promises", [f"model/{LAST_SHARD}: tensor absent is missing, which the index puts there"],
+         prepare=checkpoint_with(promise("absent")), arguments=COPIED),
+    Case("a tensor that is absent", [f"tensor {NORM} is missing from the checkpoint"], prepare=checkpoint_with(drop(NORM)), arguments=COPIED),
+    Case("a tensor of another shape", [f"model/{LAST_SHARD}: tensor {NORM} has shape [2, 128] and config.json asks for [256]"],
+         prepare=checkpoint_with(header_with(NORM, shape=[2, 128])), arguments=COPIED),
+    Case("a tensor whose shape its bytes do not fill", [f"model/{LAST_SHARD}: tensor {NORM} has 512 bytes where its shape [300] and dtype bfloat16 need 600"],
+         prepare=checkpoint_with(header_with(NORM, shape=[300])), arguments=COPIED),
+    Case("a tensor of a type that is not supported", [f"model/{LAST_SHARD}: tensor {NORM} has dtype I64; BF16, F16 and F32 are supported"],
+         prepare=checkpoint_with(header_with(NORM, dtype="I64")), arguments=COPIED),
+    Case("a tensor that reaches beyond the file", [f"model/{LAST_SHARD}: tensor {NORM} lies at bytes ", "the file is truncated"],
+         prepare=checkpoint_with(header_with(NORM, data_offsets=[1 << 40, (1 << 40) + 512])), arguments=COPIED),
+    Case("a model folder without weights", ["model: has neither model.safetensors nor model.safetensors.index.json"],
+         prepare=model_with({}), arguments=COPIED),
 
     # JSONL.
     Case("an empty input", ["in.jsonl: it holds no prompts"], input="", runs=True),

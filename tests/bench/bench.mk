@@ -1,14 +1,18 @@
-# Benchmarks of parts; not in SUITES.
-STORE_BENCH_OBJ := $(call obj,tests/bench/store_bench.cpp)
-$(BUILD)/tests/store_bench: $(STORE_BENCH_OBJ) $(HOST_OBJ)
+# Benchmarks; none is in SUITES. BENCH_ARGS='--parts cpu' runs a part.
+HOST_BENCHES   := store_bench tokenizer_bench
+HOST_BENCH_OBJ := $(call obj,$(HOST_BENCHES:%=tests/bench/%.cpp))
+$(HOST_BENCHES:%=$(BUILD)/tests/%): $(BUILD)/tests/%: $(BUILD)/obj/tests/bench/%.cpp.o $(HOST_OBJ)
 	@mkdir -p $(@D)
 	@echo "  LINK  $@"
 	@$(CXX) $(LDFLAGS) $^ $(LIBS) -o $@
 
+bench: all $(BUILD)/tests/tokenizer_bench ## generated tokens/s, the tokenizer, the control plane, on this machine's CPUs; text and build/bench.json
+	@tests/bench/run --build $(BUILD) --json $(BUILD)/bench.json $(BENCH_ARGS)
+
 bench-store: $(BUILD)/tests/store_bench ## the result store: 1 million rows sealed, resumed, merged; time and memory
 	@$< 1000000 32 $(BUILD)
-.PHONY: bench-store
--include $(patsubst %.o,%.d,$(STORE_BENCH_OBJ))
+.PHONY: bench bench-store
+-include $(patsubst %.o,%.d,$(HOST_BENCH_OBJ))
 
 # The GPU's ceilings, each operation, the whole model with dummy weights. BENCH_GPU_ARGS='--parts model --only 512/512' runs a part.
 ifeq ($(CUDA),1)

@@ -1,4 +1,4 @@
-"""The MoE layer's products through torch._grouped_mm, to compare with moe_bench on the same GPU: python3 grouped_mm.py"""
+"""The MoE layer's products through torch._grouped_mm, to compare with expert_ffn of ops_bench on the same GPU: python3 grouped_mm.py"""
 import torch
 import torch.nn.functional as F
 

@@ -71,7 +71,7 @@ sampling:
   logprobs: 0
   prompt_logprobs: true
 output: {path: out/a b.h5, jsonl: ~/x.jsonl}
-report: {path: "true"}
+report: {path: "true", html: r.html}
 limits: {time: "3:55:00", grace: 90}
 )",
                             "job.yaml");
@@ -104,6 +104,7 @@ limits: {time: "3:55:00", grace: 90}
   CHECK(job.sampling == sampling);
   CHECK(job.output == Job::Output{"out/a b.h5", "~/x.jsonl"});
   CHECK(job.report.path == "true");
+  CHECK(job.report.html == "r.html");
   CHECK(job.limits == Job::Limits{14100, 90});
 
   CHECK_THAT(job.yaml, ContainsSubstring("  temperature: 0.8\n"));

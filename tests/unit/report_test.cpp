@@ -1,0 +1,170 @@
+#include "report/report.h"
+
+#include <nlohmann/json.hpp>
+
+#include "report/expert_load.h"
+#include "report/progress_line.h"
+#include "report/report_html.h"
+#include "report/times.h"
+#include "tests/catch.h"
+
+using namespace moerun;
+
+namespace {
+
+/// Two engines of two ranks; two layers of four experts, two of them on each rank.
+JobReport sample(const Job& job) {
+  JobReport report{.job = &job, .layout = "tensor 1 <of> 4 & more", .num_experts = 4, .total_s = 20};
+  report.outcome.complete = true;
+  JobProgress& progress = report.outcome.progress;
+  progress.num_rows = progress.num_answered = progress.answered_now = 40;
+  progress.prompt_tokens = 300;
+  progress.output_tokens = 500;
+  progress.seconds = 10;
+  progress.handed_out_s = 7;
+  report.outcome.merge_s = 1.5;
+  const std::vector<std::vector<uint64_t>> tokens{{10, 20, 0, 0, 5, 5, 0, 0},
+                                                  {0, 0, 30, 0, 0, 0, 80, 10},
+                                                  {1, 1, 0, 0, 1, 1, 0, 0},
+                                                  {0, 0, 1, 1, 0, 0, 1, 1}};
+  for (int i = 0; i < 4; ++i) {
+    RankReport rank{.rank = i, .replica = i / 2, .host = "n", .device = "CPU", .pid = 100 + i};
+    rank.peak_host_bytes = 1000U + static_cast<unsigned>(i);
+    rank.expert_tokens = tokens[static_cast<size_t>(i)];
+    rank.load_s = 1 + i;
+    rank.all_to_all_s = 0.5;
+    rank.tensor_s = 0.25;
+    rank.engine.forward_s = 5;
+    rank.engine.agree_s = 1;
+    rank.engine.first_step_s = i == 2 ? 2.0 : 0.25;
+    rank.engine.num_blocks = 10;
+    rank.engine.max_blocks_used = 4;
+    report.ranks.push_back(rank);
+  }
+  return report;
+}
+
+size_t count(const std::string& text, const std::string& what) {
+  size_t found = 0;
+  for (size_t at = text.find(what); at != std::string::npos; at = text.find(what, at + 1)) ++found;
+  return found;
+}
+
+}  // namespace
+
+TEST_CASE("a job's time is warm-up, steady and tail, which together are the time that rows were served") {
+  const Job job;
+  JobReport report = sample(job);
+  JobTimes times = job_times(report);
+  CHECK(times.load == 4);
+  CHECK(times.warm_up == 2);
+  CHECK(times.steady == 5);
+  CHECK(times.tail == 3);
+  CHECK(times.merge == 1.5);
+
+  report.outcome.progress.handed_out_s = 1;  // a small input: all was handed out before the first step ended
+  times = job_times(report);
+  CHECK(times.warm_up == 2);
+  CHECK(times.steady == 0);
+  CHECK(times.tail == 8);
+
+  report.outcome.progress.handed_out_s = 0;  // stopped before that
+  times = job_times(report);
+  CHECK(times.steady == 8);
+  CHECK(times.tail == 0);
+
+  report.outcome.progress.seconds = 0.125;  // nothing was left to do
+  times = job_times(report);
+  CHECK(times.warm_up == 0.125);
+  CHECK(times.steady + times.tail == 0);
+}
+
+TEST_CASE("expert load is compared within an engine, over all layers and by layer") {
+  const Job job;
+  const ExpertLoad load = expert_load(sample(job));
+  CHECK(load.of_rank == std::vector<uint64_t>{40, 120, 4, 4});
+  CHECK(load.of_expert == std::vector<uint64_t>{17, 27, 112, 12});
+  CHECK(load.max_over_mean == Approx(120 / 80.0));
+  REQUIRE(load.max_over_mean_of_layer.size() == 2);
+  CHECK(load.max_over_mean_of_layer[0] == Approx(1));
+  CHECK(load.max_over_mean_of_layer[1] == Approx(90 / 50.0));
+  CHECK(load.worst_layer() == Approx(1.8));
+}
+
+TEST_CASE("what a rank measured travels whole") {
+  const Job job;
+  const JobReport report = sample(job);
+  JobReport received = report;
+  for (RankReport& rank : received.ranks) rank = unpack_rank_report(pack(rank));
+  CHECK(report_json(received) == report_json(report));
+  CHECK(received.ranks[2].engine.first_step_s == 2);
+  CHECK(received.ranks[3].peak_host_bytes == 1003);
+}
+
+TEST_CASE("the report as JSON and as text says rates, times, step time and expert load") {
+  const Job job;
+  const JobReport report = sample(job);
+  const auto json = nlohmann::json::parse(report_json(report));
+  CHECK(json["throughput"]["requests_per_s"] == 4);
+  CHECK(json["throughput"]["total_tokens_per_s"] == 80);
+  CHECK(json["throughput"]["output_tokens_per_s_per_rank"] == 12.5);
+  CHECK(json["throughput"]["total_tokens_per_s_per_rank"] == 20);
+  CHECK(json["time_s"]["warm_up"] == 2);
+  CHECK(json["step_time_s"]["compute"] == 17);
+  CHECK(json["step_time_s"]["all_to_all"] == 2);
+  CHECK(json["step_time_s"]["tensor_parallel"] == 1);
+  CHECK(json["step_time_s"]["waiting"] == 4);
+  CHECK(json["expert_load"]["max_over_mean_of_ranks_by_layer"].size() == 2);
+  CHECK(json["ranks"][1]["key_value"]["most_used"] == 4);
+  CHECK(json["ranks"][1]["peak_host_bytes"] == 1001);
+
+  const std::string text = report_text(report);
+  CHECK(text.find("4.00 requests/s, 30 prompt + 50 output = 80 tokens/s; a rank 12 output, 20 in all") !=
+        std::string::npos);
+  CHECK(text.find("load 4.0 s, warm-up 2.0 s, steady 5.0 s, tail 3.0 s, merge 1.5 s") != std::string::npos);
+  CHECK(text.find("71% compute, 8% all-to-all (), 4% tensor-parallel exchange, 17% waiting") !=
+        std::string::npos);
+  CHECK(text.find("busiest rank 1.50 × the mean, in the worst layer 1.80 ×") != std::string::npos);
+}
+
+TEST_CASE("the report as a page has a bar for each figure, escaped text and no script") {
+  Job job;
+  job.output.path = "out/<b>&.h5";
+  JobReport report = sample(job);
+  const std::string page = report_html(report);
+  CHECK(page.find("<title>out/&lt;b&gt;&amp;.h5</title>") != std::string::npos);
+  CHECK(page.find("tensor 1 &lt;of&gt; 4 &amp; more") != std::string::npos);
+  CHECK(page.find("<script") == std::string::npos);
+  // Job time 5, steps 4 × 4, ranks' load 4, layers 2, experts 4, key/value 4 × 3.
+  CHECK(count(page, "<rect ") == 5 + 16 + 4 + 2 + 4 + 12);
+  CHECK(count(page, "<svg ") == count(page, "</svg>"));
+  CHECK(page.find("NVML") == std::string::npos);
+
+  report.ranks[0].device_uuid = "GPU-0";
+  report.ranks[0].processes = {{.pid = 101, .bytes = 520 << 20}};
+  const std::string on_gpus = report_html(report);
+  CHECK(on_gpus.find("<td>101</td><td>520 MiB</td>") != std::string::npos);
+  CHECK(report_text(report).find("GPU-0: pid 101, 520 MiB") != std::string::npos);
+  report.ranks[0].processes[0].bytes = -1;
+  CHECK(report_text(report).find("GPU-0: pid 101, unknown") != std::string::npos);
+  CHECK(on_gpus.find("also carries the process of rank 1") != std::string::npos);
+}
+
+TEST_CASE("a line of progress says how many rows are done, tokens a second and the time that is left") {
+  JobProgress progress{.num_rows = 1234567, .num_answered = 1000, .running = 64};
+  progress.answered_now = 200;  // the others are an earlier run's
+  progress.prompt_tokens = 50000;
+  progress.output_tokens = 20000;
+  progress.seconds = 10;
+  CHECK(progress_text(progress) ==
+        "1,000/1,234,567 rows  2,000 output tokens/s  5,000 prompt tokens/s  64 running  17:07:58 left");
+  progress.row_errors = 3;
+  progress.num_answered = progress.num_rows;
+  CHECK(progress_text(progress) ==
+        "1,234,567/1,234,567 rows  2,000 output tokens/s  5,000 prompt tokens/s  64 running  3 errors");
+  progress = {.num_rows = 5};  // nothing yet: no rate, no guess
+  CHECK(progress_text(progress) == "0/5 rows  0 output tokens/s  0 prompt tokens/s  0 running");
+  CHECK(clock_text(59.6) == "1:00");
+  CHECK(clock_text(3599.4) == "59:59");
+  CHECK(clock_text(3661) == "1:01:01");
+}
