@@ -9,6 +9,8 @@ import subprocess
 REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
 MODEL = REPOSITORY / "data/tiny-moe"
 PROMPTS_H5 = REPOSITORY / "data/prompts.h5"
+SHARD = "model-00002-of-00003.safetensors"
+OTHER_MODEL = ("job.yaml", "model.path=model")
 GOOD = '{"id": "a", "prompt": "Once upon a time"}\n'
 
 
@@ -44,6 +46,30 @@ def model_with(changes):
         (folder / "model/config.json").write_text(json.dumps(config))
         shutil.copy(MODEL / "tokenizer.json", folder / "model")
     return prepare
+
+
+def checkpoint_with(edit):
+    """Makes ./model: the tiny model, after `edit` of that folder. (Its weights are links until they are replaced.)"""
+    def prepare(folder):
+        model = folder / "model"
+        model.mkdir()
+        for path in MODEL.iterdir():
+            (model / path.name).symlink_to(path)
+        edit(model)
+    return prepare
+
+
+def replaced(name, change):
+    """For checkpoint_with: the named file with other bytes."""
+    def edit(model):
+        data = change((model / name).read_bytes())
+        (model / name).unlink()
+        (model / name).write_bytes(data)
+    return checkpoint_with(edit)
+
+
+def configured(**changes):
+    return replaced("config.json", lambda data: json.dumps({**json.loads(data), **changes}).encode())
 
 
 def cut_h5(keep):
@@ -157,6 +183,42 @@ CASES = [
          "sampling: {stop_token_ids: [4096]}\n", runs=True),
     Case("a row's stop token outside of the vocabulary", ["in.jsonl:1: stop token id 4096 is outside"],
          input='{"prompt": "a", "stop_token_ids": [4096]}\n'),
+
+    # The checkpoint.
+    Case("another kind of model", ["model/config.json: architectures [\"LlamaForCausalLM\"] are not supported; Qwen3MoeForCausalLM is"],
+         prepare=configured(architectures=["LlamaForCausalLM"]), arguments=OTHER_MODEL),
+    Case("a quantised model", ["model/config.json: quantization_config: quantised checkpoints are not supported"],
+         prepare=configured(quantization_config={"quant_method": "fp8"}), arguments=OTHER_MODEL),
+    Case("sliding-window attention", ["model/config.json: use_sliding_window is true, and sliding-window attention is not supported"],
+         prepare=configured(use_sliding_window=True), arguments=OTHER_MODEL),
+    Case("a configuration that is no JSON", ["model/config.json: is no JSON object"], prepare=replaced("config.json", lambda _: b'{"a":'),
+         arguments=OTHER_MODEL),
+    Case("more experts a token than experts", ["model/config.json: num_experts_per_tok 33 is more than num_experts 32"],
+         prepare=configured(num_experts_per_tok=33), arguments=OTHER_MODEL),
+    Case("more experts than the checkpoint has", ["mlp.gate.weight has shape [32, 256] and config.json asks for [64, 256]", "… and "],
+         prepare=configured(num_experts=64), arguments=OTHER_MODEL, runs=True),
+    Case("fewer experts than the checkpoint has", ["mlp.gate.weight has shape [32, 256] and config.json asks for [16, 256]",
+                                                   "is not one that config.json asks for"],
+         prepare=configured(num_experts=16, num_hidden_layers=1), arguments=OTHER_MODEL),
+    Case("more layers than the checkpoint has", ["tensor model.layers.4.input_layernorm.weight is missing from the checkpoint"],
+         prepare=configured(num_hidden_layers=5), arguments=OTHER_MODEL),
+    Case("another vocabulary than the checkpoint's", ["model.embed_tokens.weight has shape [4096, 256] and config.json asks for [5000, 256]"],
+         prepare=configured(vocab_size=5000), arguments=OTHER_MODEL),
+    Case("weights cut short", [f"{SHARD}: tensor model.layers.0.mlp.experts.10.up_proj.weight lies at bytes 65536 to 98304 of 79728", "… and 126 more"],
+         prepare=replaced(SHARD, lambda data: data[:100_000]), arguments=OTHER_MODEL, runs=True),
+    Case("weights cut within their header", [f"{SHARD}: its header should take 20264 bytes and the file has 100: it is truncated"],
+         prepare=replaced(SHARD, lambda data: data[:100]), arguments=OTHER_MODEL),
+    Case("weights of no bytes", [f"{SHARD}: is empty"], prepare=replaced(SHARD, lambda _: b""), arguments=OTHER_MODEL),
+    Case("weights of another format", [f"{SHARD}: its header should take", "no safetensors file"],
+         prepare=replaced(SHARD, lambda _: b"PK\3\4 pickled tensors"), arguments=OTHER_MODEL),
+    Case("a file of weights missing", [f"{SHARD}: cannot be read (No such file or directory)"],
+         prepare=checkpoint_with(lambda model: (model / SHARD).unlink()), arguments=OTHER_MODEL),
+    Case("an index that is none", ["model.safetensors.index.json: has no weight_map"],
+         prepare=replaced("model.safetensors.index.json", lambda _: b"[]"), arguments=OTHER_MODEL),
+    Case("a tokenizer that is no JSON", ["model/tokenizer.json is not valid JSON"], prepare=replaced("tokenizer.json", lambda _: b"{"),
+         arguments=OTHER_MODEL, runs=True),
+    Case("text for a model without a tokenizer", ["in.jsonl:1: text needs model/tokenizer.json, which is not there; give prompt_token_ids"],
+         prepare=checkpoint_with(lambda model: (model / "tokenizer.json").unlink()), arguments=OTHER_MODEL),
 
     # JSONL.
     Case("an empty input", ["in.jsonl: it holds no prompts"], input="", runs=True),
