@@ -5,6 +5,12 @@
 
 namespace moerun {
 
+using Clock = std::chrono::steady_clock;
+
+namespace {
+constexpr std::chrono::seconds kProgressInterval{1};
+}
+
 std::vector<PromptRecord> LeaderLink::poll() {
   std::vector<PromptRecord> records;
   while (auto message = mailbox_.receive(static_cast<int>(ControlTag::handout))) {
@@ -20,7 +26,8 @@ std::vector<PromptRecord> LeaderLink::poll() {
 
 void LeaderLink::report(int64_t want, int64_t running, int64_t waiting) {
   const bool asks = want > 0 && !asked_ && !no_more_ && stop_ == Stop::none;
-  if (!asks && report_.results.empty()) return;
+  const bool due = report_.output_tokens > 0 && Clock::now() - sent_ >= kProgressInterval;
+  if (!asks && report_.results.empty() && !due) return;
   report_.want = asks ? static_cast<int32_t>(want) : 0;
   report_.running = static_cast<int32_t>(running);
   report_.waiting = static_cast<int32_t>(waiting);
@@ -39,6 +46,7 @@ void LeaderLink::send() {
   report_.group = group_;
   mailbox_.send(0, static_cast<int>(ControlTag::report), pack(report_));
   report_ = {};
+  sent_ = Clock::now();
 }
 
 }  // namespace moerun

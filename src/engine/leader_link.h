@@ -1,6 +1,7 @@
 #pragma once
 #include <mpi.h>
 
+#include <chrono>
 #include <cstdint>
 #include <vector>
 
@@ -26,7 +27,8 @@ class LeaderLink {
     report_.prompt_tokens += prompt_tokens;
     report_.output_tokens += output_tokens;
   }
-  /// Sends answers and counts if there are any, and asks for rows unless it has asked already.
+  /// Sends answers if there are any, and asks for rows unless it has asked already; without either, how far
+  /// the running sequences have come, once a second.
   void report(int64_t want, int64_t running, int64_t waiting);
   /// The last report. Returns when MPI has taken it.
   void finish();
@@ -39,6 +41,7 @@ class LeaderLink {
   LeaderReport report_;  // in the making
   bool asked_ = false, no_more_ = false;
   Stop stop_ = Stop::none;
+  std::chrono::steady_clock::time_point sent_;
 };
 
 }  // namespace moerun

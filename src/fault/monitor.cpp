@@ -192,7 +192,6 @@ Monitor::Beat Monitor::measure(Clock::time_point now) {
     beat.pause_ms = pause.count();
   }
   switch (beat.phase) {
-    case Phase::start:
     case Phase::load:
     case Phase::warm_up:
       beat.limit_ms = options_.load_limit.count();
@@ -201,7 +200,8 @@ Monitor::Beat Monitor::measure(Clock::time_point now) {
     case Phase::drain:
       beat.limit_ms = std::max(options_.step_limit, 20 * longest_pause_).count();
       break;
-    case Phase::merge:  // rank 0 works through the whole output while the others wait
+    case Phase::start:  // rank 0 works through the whole input while the others wait
+    case Phase::merge:  // and through the whole output
     case Phase::end:
       break;
   }

@@ -59,6 +59,15 @@ std::vector<fs::path> files_in(const fs::path& directory) {
 
 fs::path run_directory_of(const fs::path& output) { return output.string() + ".run"; }
 
+uint64_t bytes_in(const fs::path& directory) {
+  if (!fs::is_directory(directory)) return 0;
+  uint64_t bytes = 0;
+  std::error_code gone;  // a job that writes there may have renamed it meanwhile
+  for (const fs::path& file : files_in(directory))
+    if (const auto size = fs::file_size(file, gone); !gone) bytes += size;
+  return bytes;
+}
+
 std::string new_run_id() {
   std::random_device entropy;
   return fmt::format("{:08x}{:08x}{:08x}{:08x}", entropy(), entropy(), entropy(), entropy());

@@ -55,6 +55,9 @@ class RunDirectory {
 /// The run directory of an output.
 std::filesystem::path run_directory_of(const std::filesystem::path& output);
 
+/// Bytes of the files in a directory; 0 where there is none.
+uint64_t bytes_in(const std::filesystem::path& directory);
+
 std::string new_run_id();
 
 }  // namespace moerun

@@ -14,6 +14,7 @@
 #include <set>
 
 #include "fault/file_descriptor.h"
+#include "job/faults.h"
 #include "moerun/error.h"
 
 namespace moerun {
@@ -91,19 +92,19 @@ StoredTensor read_entry(const Json& entry, const char* data, uint64_t data_bytes
 
 /// All tensors of one file; faults are collected.
 void read_header(const std::string& path, const char* data, size_t size,
-                 std::map<std::string, StoredTensor>& tensors, std::vector<std::string>& faults) {
+                 std::map<std::string, StoredTensor>& tensors, Faults& faults) {
   constexpr uint64_t kLengthBytes = 8, kMaxHeader = 100u << 20;
   uint64_t length = 0;
   if (size >= kLengthBytes) std::memcpy(&length, data, kLengthBytes);
   if (size < kLengthBytes || length > kMaxHeader || length > size - kLengthBytes) {
-    faults.push_back(fmt::format(
+    faults.add(fmt::format(
         "{}: its header should take {} bytes and the file has {}: it is truncated, or no safetensors file",
         path, length, size));
     return;
   }
   const Json header = Json::parse(data + kLengthBytes, data + kLengthBytes + length, nullptr, false);
   if (!header.is_object()) {
-    faults.push_back(fmt::format("{}: its header is no JSON object", path));
+    faults.add(fmt::format("{}: its header is no JSON object", path));
     return;
   }
   for (const auto& [name, entry] : header.items()) {
@@ -112,9 +113,9 @@ void read_header(const std::string& path, const char* data, size_t size,
       StoredTensor tensor = read_entry(entry, data + kLengthBytes + length, size - kLengthBytes - length);
       tensor.file = path;
       if (!tensors.emplace(name, std::move(tensor)).second)
-        faults.push_back(fmt::format("{}: tensor {} is in another file too", path, name));
+        faults.add(fmt::format("{}: tensor {} is in another file too", path, name));
     } catch (const BadInput& fault) {
-      faults.push_back(fmt::format("{}: tensor {} {}", path, name, fault.what()));
+      faults.add(fmt::format("{}: tensor {} {}", path, name, fault.what()));
     }
   }
 }
@@ -153,7 +154,7 @@ Checkpoint Checkpoint::open(const std::string& model_dir) {
   }
 
   Checkpoint checkpoint;
-  std::vector<std::string> faults;
+  Faults faults;
   for (const std::string& file : files) {
     const std::string path = fmt::format("{}/{}", model_dir, file);
     try {
@@ -162,14 +163,14 @@ Checkpoint Checkpoint::open(const std::string& model_dir) {
       checkpoint.bytes_ += mapping->size();
       checkpoint.mappings_.push_back(std::move(mapping));
     } catch (const BadInput& fault) {
-      faults.emplace_back(fault.what());
+      faults.add(fault.what());
     }
   }
   for (const auto& [name, file] : promised)
-    if (faults.empty() && !checkpoint.tensors_.contains(name))
-      faults.push_back(
+    if (faults.count() == 0 && !checkpoint.tensors_.contains(name))
+      faults.add(
           fmt::format("{}/{}: tensor {} is missing, which the index puts there", model_dir, file, name));
-  if (!faults.empty()) throw BadInput(fmt::format("{}", fmt::join(faults, "\n")));
+  faults.throw_if_any();
   return checkpoint;
 }
 

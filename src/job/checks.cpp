@@ -80,8 +80,12 @@ Room room_at(const std::string& path) {
   return {status.st_dev, static_cast<uint64_t>(system.f_bavail) * system.f_frsize};
 }
 
-std::string gib(uint64_t bytes) {
-  return fmt::format("{:.1f} GiB", static_cast<double>(bytes) / static_cast<double>(uint64_t{1} << 30));
+std::string size_text(uint64_t bytes) {
+  constexpr double kKiB = 1 << 10, kMiB = 1 << 20, kGiB = 1 << 30;
+  const auto size = static_cast<double>(bytes);
+  return size < kMiB   ? fmt::format("{:.1f} KiB", size / kKiB)
+         : size < kGiB ? fmt::format("{:.1f} MiB", size / kMiB)
+                       : fmt::format("{:.1f} GiB", size / kGiB);
 }
 
 }  // namespace
@@ -154,7 +158,7 @@ OutputEstimate estimate_output(const Job& job, uint64_t num_rows) {
   return estimate;
 }
 
-std::vector<std::string> check_disk(const Job& job, uint64_t num_rows) {
+std::vector<std::string> check_disk(const Job& job, uint64_t num_rows, uint64_t sealed) {
   struct Need {
     std::string directory;
     uint64_t free_bytes = 0, least = 0, most = 0;
@@ -169,18 +173,19 @@ std::vector<std::string> check_disk(const Job& job, uint64_t num_rows) {
     need.least += least;
     need.most += most;
   };
-  add(job.output.path, estimate.least_hdf5, estimate.most_hdf5);
+  const auto left = [&](uint64_t bytes) { return bytes - std::min(bytes, sealed); };
+  add(job.output.path, left(estimate.least_hdf5), left(estimate.most_hdf5));
   add(job.output.jsonl, estimate.least_jsonl, estimate.most_jsonl);
 
   Faults faults;
   std::vector<std::string> warnings;
   for (const auto& [device, need] : needs) {
-    const std::string found = fmt::format("{} has {} free", need.directory, gib(need.free_bytes));
+    const std::string found = fmt::format("{} has {} free", need.directory, size_text(need.free_bytes));
     if (need.free_bytes < need.least)
-      faults.add(fmt::format("{}; the {} answers take at least {}", found, num_rows, gib(need.least)));
+      faults.add(fmt::format("{}; the {} answers take at least {}", found, num_rows, size_text(need.least)));
     else if (need.free_bytes < need.most)
       warnings.push_back(fmt::format("{}; the answers take up to {} if each has sampling.max_tokens: {}",
-                                     found, gib(need.most), job.sampling.max_tokens));
+                                     found, size_text(need.most), job.sampling.max_tokens));
   }
   faults.throw_if_any();
   return warnings;

@@ -28,7 +28,8 @@ struct OutputEstimate {
 OutputEstimate estimate_output(const Job& job, uint64_t num_rows);
 
 /// Free room on the outputs' file systems against the estimate: less than the least is refused (BadInput),
-/// less than the most gives warnings, which are returned.
-std::vector<std::string> check_disk(const Job& job, uint64_t num_rows);
+/// less than the most gives warnings, which are returned. `sealed`: bytes that an earlier run of the job has
+/// written of it, beside the output.
+std::vector<std::string> check_disk(const Job& job, uint64_t num_rows, uint64_t sealed);
 
 }  // namespace moerun

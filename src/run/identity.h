@@ -14,8 +14,9 @@ Fingerprint fingerprint_of(const CheckedJob& checked);
 /// How the output came to be.
 Provenance provenance_of(const CheckedJob& checked);
 
-/// SHA-256 (hex) of every tensor's name, type, shape and file, and of the files' size. The weights
-/// themselves are not read: 61 GB would take minutes.
+/// SHA-256 (hex) of every tensor's name, type, shape and file, of the files' size, and of some values from
+/// each tensor's middle: other weights of the same shapes have another one. To read them all, 61 GB, would
+/// take minutes.
 std::string checksum_of(const Checkpoint& checkpoint);
 
 /// Overrides that put what was decided for `auto` into the job.

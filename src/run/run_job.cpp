@@ -24,7 +24,7 @@ using Clock = std::chrono::steady_clock;
   try {
     std::rethrow_exception(thrown);
   } catch (const Error& error) {
-    watchdog.fail(error.what(), static_cast<int>(error.code()));
+    watchdog.fail(last_words(error), static_cast<int>(error.code()));
   } catch (const std::exception& error) {
     watchdog.fail(error.what());
   }
@@ -93,11 +93,6 @@ int run_job(const MpiEnv& env, const RunOptions& options, StopSignals& signals,
             std::optional<Watchdog>& watchdog) {
   const auto began = Clock::now();
   JobReport report{.started = time_text()};
-  LeadFiles files;
-  const Start start = start_up(env, options, files);
-  if (start.exit_code) return *start.exit_code;
-  signals.set_limits(start.job.limits);
-  const Communicators comms(env, start.layout);
   watchdog.emplace(
       Watchdog::World{.rank = env.rank(),
                       .size = env.size(),
@@ -105,6 +100,11 @@ int run_job(const MpiEnv& env, const RunOptions& options, StopSignals& signals,
                       .all_gather = [&](const std::string& mine) { return env.all_gather(mine); }},
       Watchdog::Options{.signals = &signals});
   try {
+    LeadFiles files;
+    const Start start = start_up(env, options, files);
+    if (start.exit_code) return *start.exit_code;
+    signals.set_limits(start.job.limits);
+    const Communicators comms(env, start.layout);
     Rank rank(env, start, comms, *watchdog);
     std::optional<Lead> lead;
     if (env.rank() == 0) lead.emplace(start, files, comms, signals, *watchdog);

@@ -9,6 +9,7 @@
 #include <nlohmann/json.hpp>
 
 #include "device/factory.h"
+#include "io/run_directory.h"
 #include "io/safetensors.h"
 #include "job/checks.h"
 #include "job/faults.h"
@@ -23,13 +24,14 @@ namespace moerun {
 
 namespace {
 
-/// Runs a check; what it finds wrong joins the rest. False when it found something.
+/// Runs a check; what it finds wrong joins the rest, also what keeps it from looking. False when there is
+/// something.
 template <typename Check>
 bool holds(Faults& faults, Check check) {
   try {
     check();
     return true;
-  } catch (const BadInput& fault) {
+  } catch (const Error& fault) {
     faults.add(fault.what());
     return false;
   }
@@ -41,10 +43,6 @@ void decide_autos(Job& job, const ModelConfig& config) {
   if (job.scheduler.max_num_seqs == 0) job.scheduler.max_num_seqs = gpu ? 256 : 64;
   if (job.scheduler.max_num_batched_tokens == 0) job.scheduler.max_num_batched_tokens = gpu ? 8192 : 512;
 }
-
-struct Checkpointed {
-  std::string checksum;
-};
 
 void print_lines(const std::vector<std::string>& lines) {
   for (const std::string& line : lines) fmt::print(stderr, "moerun: {}\n", line);
@@ -96,9 +94,11 @@ CheckedJob check_job(Job job, int world_size) {
   // Rows are checked against the vocabulary and the model's folder.
   if (config && paths) {
     holds(faults, [&] { out.input = check_input(job, out.config.vocab_size); });
-    if (out.input.num_rows > 0)
+    // A job that is finished needs no more room; one that goes on needs none for what it has sealed.
+    if (out.input.num_rows > 0 && !std::filesystem::exists(job.output.path))
       holds(faults, [&] {
-        for (std::string& warning : check_disk(job, out.input.num_rows))
+        const uint64_t sealed = bytes_in(run_directory_of(job.output.path));
+        for (std::string& warning : check_disk(job, out.input.num_rows, sealed))
           out.input.warnings.push_back(std::move(warning));
       });
   }
@@ -114,7 +114,7 @@ Start start_up(const MpiEnv& env, const RunOptions& options, LeadFiles& files) {
     try {
       told = lead_start(env, options, files);
     } catch (const Error& error) {
-      fmt::print(stderr, "moerun: {}\n", error.what());
+      fmt::print(stderr, "moerun: {}\n", last_words(error));
       told = {{"exit_code", static_cast<int>(error.code())}};
     }
   }
@@ -130,6 +130,13 @@ Start start_up(const MpiEnv& env, const RunOptions& options, LeadFiles& files) {
   start.layout = make_layout(env.size(), start.job.parallel.tensor, start.job.parallel.data,
                              start.job.parallel.replicas);
   return start;
+}
+
+std::string last_words(const Error& error) {
+  if (error.code() != ExitCode::stopped) return error.what();
+  return fmt::format(
+      "{}; what was sealed is kept, and the same command goes on with the rest when this is mended",
+      error.what());
 }
 
 std::string layout_text(const Layout& layout) {

@@ -8,6 +8,7 @@
 #include "comm/topology.h"
 #include "io/input.h"
 #include "io/result_store.h"
+#include "moerun/error.h"
 #include "moerun/job.h"
 #include "moerun/model_config.h"
 
@@ -52,6 +53,9 @@ struct LeadFiles {
 /// Rank 0 reads and checks the job, opens input and store and tells the others. Faults are printed by rank 0
 /// and become everybody's exit code. Collective over world.
 Start start_up(const MpiEnv& env, const RunOptions& options, LeadFiles& files);
+
+/// What an error that ends the job says to the user: also how to go on, where the same command does.
+std::string last_words(const Error& error);
 
 /// "tensor 2 × data 2 × replicas 1 on 4 ranks, experts over 4".
 std::string layout_text(const Layout& layout);

@@ -10,6 +10,7 @@ import subprocess
 REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
 MODEL = REPOSITORY / "data/tiny-moe"
 PROMPTS_H5 = REPOSITORY / "data/prompts.h5"
+SHARD = "model-00002-of-00003.safetensors"
 GOOD = '{"id": "a", "prompt": "Once upon a time"}\n'
 
 
@@ -102,6 +103,30 @@ def drop(tensor):
         rewrite_header(path, lambda header: header.pop(tensor))
         rewrite_index(path, lambda files: files.pop(tensor))
     return damage
+
+
+def edited_model(edit):
+    """Makes ./model: the tiny model, after `edit` of that folder. (Its weights are links until they are replaced.)"""
+    def prepare(folder):
+        model = folder / "model"
+        model.mkdir()
+        for path in MODEL.iterdir():
+            (model / path.name).symlink_to(path)
+        edit(model)
+    return prepare
+
+
+def replaced(name, change):
+    """For edited_model: the named file with other bytes."""
+    def edit(model):
+        data = change((model / name).read_bytes())
+        (model / name).unlink()
+        (model / name).write_bytes(data)
+    return edited_model(edit)
+
+
+def configured(**changes):
+    return replaced("config.json", lambda data: json.dumps({**json.loads(data), **changes}).encode())
 
 
 def cut_h5(keep):
@@ -275,6 +300,29 @@ CASES = [
          prepare=checkpoint_with(header_with(NORM, data_offsets=[1 << 40, (1 << 40) + 512])), arguments=COPIED),
     Case("a model folder without weights", ["model: has neither model.safetensors nor model.safetensors.index.json"],
          prepare=model_with({}), arguments=COPIED),
+
+    # A whole checkpoint that another configuration, or another file, is put in.
+    Case("a configuration that is no JSON", ["model/config.json: is no JSON object"], prepare=replaced("config.json", lambda _: b'{"a":'),
+         arguments=COPIED),
+    Case("more experts a token than experts", ["model/config.json: num_experts_per_tok 33 is more than num_experts 32"],
+         prepare=configured(num_experts_per_tok=33), arguments=COPIED),
+    Case("more experts than the checkpoint has", ["mlp.gate.weight has shape [32, 256] and config.json asks for [64, 256]", "… and "],
+         prepare=configured(num_experts=64), arguments=COPIED, runs=True),
+    Case("fewer experts than the checkpoint has", ["mlp.gate.weight has shape [32, 256] and config.json asks for [16, 256]",
+                                                   "is not one that config.json asks for"],
+         prepare=configured(num_experts=16, num_hidden_layers=1), arguments=COPIED),
+    Case("more layers than the checkpoint has", ["tensor model.layers.4.input_layernorm.weight is missing from the checkpoint"],
+         prepare=configured(num_hidden_layers=5), arguments=COPIED),
+    Case("another vocabulary than the checkpoint's", ["model.embed_tokens.weight has shape [4096, 256] and config.json asks for [5000, 256]"],
+         prepare=configured(vocab_size=5000), arguments=COPIED),
+    Case("weights cut short", [f"{SHARD}: tensor model.layers.0.mlp.experts.10.up_proj.weight lies at bytes 65536 to 98304 of 79728", "… and 126 more"],
+         prepare=replaced(SHARD, lambda data: data[:100_000]), arguments=COPIED, runs=True),
+    Case("weights of another format", [f"{SHARD}: its header should take", "no safetensors file"],
+         prepare=replaced(SHARD, lambda _: b"PK\3\4 pickled tensors"), arguments=COPIED),
+    Case("an index that is none", ["model.safetensors.index.json: has no weight_map"],
+         prepare=replaced("model.safetensors.index.json", lambda _: b"[]"), arguments=COPIED),
+    Case("a tokenizer that is no JSON", ["model/tokenizer.json is not valid JSON"], prepare=replaced("tokenizer.json", lambda _: b"{"),
+         arguments=COPIED, runs=True),
 
     # JSONL.
     Case("an empty input", ["in.jsonl: it holds no prompts"], input="", runs=True),

@@ -1,0 +1,214 @@
+"""Damage to the run directory, and disks that are full or read-only."""
+import os
+import pathlib
+import shutil
+import subprocess
+
+from job import STOPPED, Job, expect
+
+OPTIONS = ["device=null", "sampling.max_tokens=40", "sampling.logprobs=0"]
+SLOW = ["null_step_ms=25", "scheduler.max_num_seqs=4"]  # about 8 s
+BAD_INPUT = 2
+
+
+class Unavailable(Exception):
+    """The machine does not allow what the test needs."""
+
+
+class Mount:
+    """A file system of its own for a test."""
+
+    def __init__(self, folder, *arguments):
+        self.folder = folder
+        folder.mkdir(parents=True, exist_ok=True)
+        self.mount(*arguments, str(folder))
+
+    @staticmethod
+    def mount(*arguments):
+        done = subprocess.run(["mount", *arguments], capture_output=True, text=True)
+        if done.returncode != 0:
+            raise Unavailable(f"nothing can be mounted here: {done.stderr.strip()}")
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        subprocess.run(["umount", "--lazy", str(self.folder)], check=True)
+
+
+class Disks:
+    def __init__(self, program, folder):
+        self.program, self.folder = program, folder
+        self.undisturbed = None
+
+    def reference(self):
+        if not self.undisturbed:
+            self.undisturbed = Job(self.program, self.folder, "undisturbed-disks", OPTIONS)
+            self.undisturbed.finish()
+        return self.undisturbed
+
+    def job(self, name, segments=0, folder=None):
+        job = Job(self.program, folder or self.folder, name, [*OPTIONS, *SLOW] if segments else OPTIONS)
+        if segments:
+            job.partly(segments)
+            job.options = OPTIONS
+        return job
+
+    def goes_on(self, job, rows, words=None):
+        """The same command finishes the job, with `rows` of it answered already (none: it starts anew)."""
+        said = job.finish()
+        if rows is None:
+            expect("Resuming" not in said, said)
+        else:
+            expect(f"moerun: Resuming {job.directory}: {rows} of 64 rows are answered." in said, f"not {rows} rows: {said}")
+        expect(words is None or words in said, f"'{words}' is not in: {said}")
+        job.expect_same_output(self.reference())
+
+    # --- damage
+
+    def torn_ledger(self):
+        job = self.job("torn-ledger", segments=2)
+        os.truncate(job.ledger, job.ledger.stat().st_size - 7)
+        self.goes_on(job, job.sealed()[0])
+
+    def torn_segment(self):
+        job = self.job("torn-segment", segments=2)
+        segment = job.directory / "segment-000001"
+        os.truncate(segment, segment.stat().st_size // 2)
+        self.goes_on(job, job.sealed()[1], f"moerun: Damaged: {segment} has ")
+
+    def missing_segment(self):
+        job = self.job("missing-segment", segments=2)
+        segment = job.directory / "segment-000002"
+        segment.unlink()
+        self.goes_on(job, job.sealed()[0], f"moerun: Damaged: cannot open {segment}: No such file or directory")
+
+    def missing_ledger(self):
+        job = self.job("missing-ledger", segments=1)
+        job.ledger.unlink()
+        self.goes_on(job, 0)
+
+    def missing_directory(self):
+        job = self.job("missing-directory", segments=1)
+        shutil.rmtree(job.directory)
+        self.goes_on(job, None)
+
+    # --- disks
+
+    def stops(self, job, words):
+        """A run that stops by itself, and says why. Returns the line."""
+        before = sum(job.sealed())
+        code, said = job.run()
+        expect(code == STOPPED, f"exit code {code} instead of {STOPPED}:\n{said}")
+        lines = [line for line in said.splitlines() if words in line]
+        expect(len(lines) == 1 and lines[0].startswith("moerun: "), f"'{words}' is not said once:\n{said}")
+        expect("the same command" in said, f"it does not say how to go on:\n{said}")
+        expect(not job.hdf5.exists(), "an output that is not whole has its name")
+        expect(sum(job.sealed()) >= before, f"{before} rows were sealed before, {sum(job.sealed())} after it")
+        return lines[0]
+
+    def small_disk(self):
+        """Room grows a little at a time: the disk is full at every stage of the job."""
+        folder = self.folder / "small"
+        with Mount(folder, "-t", "tmpfs", "-o", "size=16k", "none"):
+            job = self.job("out", folder=folder)
+            stopped_at, kib = [], 16
+            while kib <= 4096:
+                code, said = job.run()
+                if code == 0:
+                    break
+                expect(code == STOPPED, f"exit code {code} with {kib} KiB:\n{said}")
+                lines = [line for line in said.splitlines() if "No space left on device" in line]
+                expect(len(lines) == 1 and "the same command" in said, said)
+                expect(not job.hdf5.exists(), "an output that is not whole has its name")
+                stopped_at.append(lines[0])
+                kib += 8
+                Mount.mount("-o", f"remount,size={kib}k", str(folder))
+            for part in ("segment-", ".tmp"):
+                expect(any(part in line for line in stopped_at), f"never stopped at {part}:\n" + "\n".join(stopped_at))
+            job.expect_same_output(self.reference())
+        return f"{len(stopped_at)} times full"
+
+    def filling_disk(self):
+        """Others fill the disk while the job runs."""
+        folder = self.folder / "filling"
+        with Mount(folder, "-t", "tmpfs", "-o", "size=2m", "none"):
+            job = self.job("out", segments=1, folder=folder)
+            before = sum(job.sealed())
+            running = job.start(options=SLOW)
+            try:
+                running.wait_answering()
+                self.leave_room(folder, 0)
+                running.wait_gone(60)
+                said = running.said()
+            finally:
+                running.end()
+            expect(running.code == STOPPED, f"exit code {running.code}:\n{said}")
+            expect(said.count("No space left on device") == 1 and "the same command" in said, said)
+            expect(sum(job.sealed()) == before, "sealed results are gone")
+            (folder / "ballast").unlink()
+            self.goes_on(job, before)
+
+    def room_for_the_rest(self):
+        """A job that goes on needs no room for what it has sealed, and a finished one needs none."""
+        folder = self.folder / "rest"
+        long_answers = ["device=null", "sampling.max_tokens=400", "sampling.ignore_eos=true", "sampling.logprobs=0"]
+        least = 2 * 64 * (64 + 400 * 12) + 64 * (64 + 400 * 26)  # estimate_output's: segments and HDF5, JSONL
+        with Mount(folder, "-t", "tmpfs", "-o", "size=8m", "none"):
+            job = Job(self.program, folder, "out", [*long_answers, "null_step_ms=2", "scheduler.max_num_seqs=4"])
+            job.partly()
+            sealed = sum(path.stat().st_size for path in job.directory.iterdir())
+            expect(sealed > 30_000, f"too little is sealed for this test: {sealed} bytes")
+            job.options = long_answers
+            self.leave_room(folder, least - sealed // 2)
+            code, said = Job(self.program, folder, "other", long_answers).run()
+            expect(code == BAD_INPUT and "the 64 answers take at least 1.2 MiB" in said, said)
+            expect("Resuming" in job.finish(), "it does not resume")
+            self.leave_room(folder, 0)
+            expect("is finished already" in job.finish(), "the finished job is not seen")
+
+    @staticmethod
+    def leave_room(folder, size):
+        """Fills the file system, but for so many bytes."""
+        ballast = folder / "ballast"
+        ballast.unlink(missing_ok=True)
+        free = os.statvfs(folder).f_bavail * os.statvfs(folder).f_frsize
+        with open(ballast, "wb") as out:
+            os.posix_fallocate(out.fileno(), 0, max(free - size, 1))
+
+    def read_only_disk(self):
+        """The run directory becomes read-only while the job runs; and is so when it starts."""
+        folder = self.folder / "read-only"
+        job = self.job("out", segments=1, folder=folder)
+        before = sum(job.sealed())
+        running = job.start(options=SLOW)
+        try:
+            running.wait_answering()
+            with Mount(job.directory, "--bind", str(job.directory)):
+                Mount.mount("-o", "remount,bind,ro", str(job.directory))
+                running.wait_gone(60)
+                said = running.said()
+                expect(running.code == STOPPED, f"exit code {running.code}:\n{said}")
+                expect(said.count("Read-only file system") == 1 and "the same command" in said, said)
+                self.stops(job, "Read-only file system")
+        finally:
+            running.end()
+        expect(sum(job.sealed()) == before, "sealed results are gone")
+        with Mount(folder, "--bind", str(folder)):
+            Mount.mount("-o", "remount,bind,ro", str(folder))
+            code, said = job.run()
+            expect(code == BAD_INPUT and f"output.path: {folder} cannot be written to: Read-only file system" in said, said)
+        self.goes_on(job, before)
+
+
+def disk_tests(program, folder):
+    disks = Disks(program, pathlib.Path(folder) / "disks")
+    yield "the last line of the ledger is torn", disks.torn_ledger, False
+    yield "a segment is torn", disks.torn_segment, True
+    yield "a segment is missing", disks.missing_segment, True
+    yield "the ledger is missing", disks.missing_ledger, True
+    yield "the run directory is missing", disks.missing_directory, True
+    yield "a disk too small for each stage of the job", disks.small_disk, True
+    yield "a disk that others fill", disks.filling_disk, False
+    yield "a disk with room for the rest of a job alone", disks.room_for_the_rest, True
+    yield "a disk that becomes read-only", disks.read_only_disk, True
