@@ -4,9 +4,9 @@
 
 #include <algorithm>
 #include <nlohmann/json.hpp>
-#include <numeric>
 
 #include "moerun/wire.h"
+#include "report/expert_load.h"
 #include "report/progress_line.h"
 #include "version.h"
 
@@ -24,32 +24,12 @@ void rank_fields(Io&& io, Report& r) {
   io(e.steps), io(e.prompt_tokens), io(e.output_tokens), io(e.preemptions), io(e.swaps), io(e.max_blocks_used);
   io(e.num_blocks), io(e.forward_s), io(e.agree_s), io(e.idle_s), io(e.plan_s), io(e.answer_s);
   io(e.talk_s);
+  auto& p = r.placement;
+  io(p.counted_tokens), io(p.expert_tokens), io(p.copies), io(p.seconds);
 }
 
 double per_second(uint64_t count, double seconds) {
   return seconds > 0 ? static_cast<double>(count) / seconds : 0;
-}
-
-/// Tokens that each rank's experts were given, and each expert, over all layers.
-struct ExpertLoad {
-  std::vector<uint64_t> of_rank, of_expert;
-  double max_over_mean = 0;  ///< the busiest rank's against the mean
-};
-
-ExpertLoad expert_load(const JobReport& report) {
-  ExpertLoad load;
-  load.of_expert.resize(static_cast<size_t>(report.num_experts));
-  for (const RankReport& rank : report.ranks) {
-    for (size_t i = 0; i < rank.expert_tokens.size(); ++i)
-      load.of_expert[i % load.of_expert.size()] += rank.expert_tokens[i];
-    load.of_rank.push_back(
-        std::accumulate(rank.expert_tokens.begin(), rank.expert_tokens.end(), uint64_t{0}));
-  }
-  const uint64_t total = std::accumulate(load.of_rank.begin(), load.of_rank.end(), uint64_t{0});
-  if (total > 0)
-    load.max_over_mean = static_cast<double>(*std::max_element(load.of_rank.begin(), load.of_rank.end())) *
-                         static_cast<double>(load.of_rank.size()) / static_cast<double>(total);
-  return load;
 }
 
 /// Seconds of the steps, over all ranks.
@@ -105,6 +85,53 @@ Json rank_json(const RankReport& rank) {
   return out;
 }
 
+/// Whether every engine worked long enough to place its redundant experts.
+bool all_placed(const JobReport& report) {
+  return std::all_of(report.ranks.begin(), report.ranks.end(),
+                     [](const RankReport& rank) { return !rank.placement.expert_tokens.empty(); });
+}
+
+Json placement_json(const JobReport& report) {
+  Json out{{"slots_a_layer", report.job->parallel.redundant_experts},
+           {"placed", all_placed(report)},
+           {"copies", Json::array()}};
+  double seconds = 0;
+  int64_t counted = report.ranks.front().placement.counted_tokens;
+  for (const RankReport& rank : report.ranks) {
+    counted = std::min(counted, rank.placement.counted_tokens);
+    seconds = std::max(seconds, rank.placement.seconds);
+    for (const PlacedCopy& copy : rank.placement.copies)
+      out["copies"].push_back(
+          {{"layer", copy.layer}, {"expert", copy.expert}, {"rank", rank.rank}, {"share", copy.share}});
+  }
+  out["counted_tokens"] = counted;
+  if (!all_placed(report)) return out;
+  out["seconds"] = seconds;
+  for (const auto& [name, period] :
+       {std::pair{"before", LoadPeriod::before_placement}, {"after", LoadPeriod::after_placement}}) {
+    const ExpertLoad load = expert_load(report, period);
+    out[name] = {{"max_over_mean_of_ranks", load.max_over_mean},
+                 {"max_over_mean_of_ranks_by_layer", load.max_over_mean_of_layer},
+                 {"tokens_of_rank", load.of_rank}};
+  }
+  return out;
+}
+
+std::string placement_text(const JobReport& report) {
+  if (!all_placed(report))
+    return fmt::format("  redundant   not placed: that takes more tokens than the first {} of an engine\n",
+                       with_commas(static_cast<uint64_t>(report.ranks.front().placement.counted_tokens)));
+  size_t copies = 0;
+  for (const RankReport& rank : report.ranks) copies += rank.placement.copies.size();
+  const ExpertLoad before = expert_load(report, LoadPeriod::before_placement),
+                   after = expert_load(report, LoadPeriod::after_placement);
+  return fmt::format(
+      "  redundant   {} copies placed after {} tokens: busiest rank {:.2f} × the mean before, "
+      "{:.2f} × after; in the worst layer {:.2f} × and {:.2f} ×\n",
+      with_commas(copies), with_commas(static_cast<uint64_t>(report.ranks.front().placement.counted_tokens)),
+      before.max_over_mean, after.max_over_mean, before.worst_layer(), after.worst_layer());
+}
+
 double longest_load(const JobReport& report) {
   double load = 0;
   for (const RankReport& rank : report.ranks) load = std::max(load, rank.load_s);
@@ -157,7 +184,7 @@ std::vector<std::string> foreign_gpu_processes(const JobReport& report) {
 
 std::string report_json(const JobReport& report) {
   const JobProgress& progress = report.outcome.progress;
-  const ExpertLoad load = expert_load(report);
+  const ExpertLoad load = expert_load(report, LoadPeriod::all);
   const StepTime time = step_time(report);
   const auto ranks = static_cast<double>(report.ranks.size());
   const double seconds = progress.seconds;
@@ -191,10 +218,12 @@ std::string report_json(const JobReport& report) {
             {{"used", report.ranks.front().all_to_all}, {"why", report.ranks.front().all_to_all_why}}},
            {"expert_load",
             {{"max_over_mean_of_ranks", load.max_over_mean},
+             {"max_over_mean_of_ranks_by_layer", load.max_over_mean_of_layer},
              {"tokens_of_rank", load.of_rank},
              {"tokens_of_expert", load.of_expert}}},
            {"coordinator", {{"gpu_processes", 0}, {"gpu_bytes", 0}}},
            {"ranks", Json::array()}};
+  if (report.job->parallel.redundant_experts > 0) out["redundant_experts"] = placement_json(report);
   if (time.split) {
     out["step_time_s"]["all_to_all"] = time.all_to_all;
     out["step_time_s"]["tensor_parallel"] = time.tensor;
@@ -207,7 +236,7 @@ std::string report_json(const JobReport& report) {
 std::string report_text(const JobReport& report) {
   const JobProgress& progress = report.outcome.progress;
   const double seconds = progress.seconds;
-  const ExpertLoad load = expert_load(report);
+  const ExpertLoad load = expert_load(report, LoadPeriod::all);
   const StepTime time = step_time(report);
   const auto ranks = static_cast<double>(report.ranks.size());
   const auto rate = [&](uint64_t count) {
@@ -237,7 +266,9 @@ std::string report_text(const JobReport& report) {
                               100 * time.compute / whole, report.ranks.front().all_to_all,
                               100 * time.waiting / whole);
   if (load.max_over_mean > 0)
-    text += fmt::format("  experts     busiest rank {:.2f} × the mean\n", load.max_over_mean);
+    text += fmt::format("  experts     busiest rank {:.2f} × the mean, in the worst layer {:.2f} ×\n",
+                        load.max_over_mean, load.worst_layer());
+  if (report.job->parallel.redundant_experts > 0) text += placement_text(report);
   for (const RankReport& rank : report.ranks) {
     if (rank.engine.num_blocks > 0)
       text +=
