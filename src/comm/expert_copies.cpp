@@ -28,20 +28,21 @@ class Placement {
   }
 
   void balance() {
-    while (step(&Placement::along_copy) || step(&Placement::with_new_copy)) {
+    while (step(Way::along_copy) || step(Way::new_copy)) {
     }
   }
 
   int32_t turns(size_t expert, size_t rank) const { return turns_[expert][rank]; }
 
  private:
+  enum class Way { along_copy, new_copy };
   struct Move {
     size_t expert = 0, from = 0, to = 0;
     int64_t turns = 0, load = 0;
   };
 
-  /// Lets the busiest rank that can make a move of one kind make its largest. False: none can.
-  bool step(std::optional<Move> (Placement::*find)(size_t from, size_t expert, size_t to) const) {
+  /// Lets the busiest rank that can make a move of one kind make its largest. False: no overloaded one can.
+  bool step(Way way) {
     std::vector<size_t> overloaded;
     for (size_t rank = 0; rank < load_.size(); ++rank)
       if (load_[rank] * 100 > mean_ * 101) overloaded.push_back(rank);
@@ -50,9 +51,8 @@ class Placement {
     for (const size_t from : overloaded) {
       std::optional<Move> best;
       for (size_t expert = 0; expert < turns_.size(); ++expert) {
-        if (turns_[expert][from] == 0 || tokens_[expert] == 0) continue;
         for (size_t to = 0; to < load_.size(); ++to) {
-          const std::optional<Move> move = to == from ? std::nullopt : (this->*find)(from, expert, to);
+          const std::optional<Move> move = move_of(way, from, expert, to);
           // Of equal moves the hottest expert's: what it can hand on later is most.
           if (move && (!best || move->load > best->load ||
                        (move->load == best->load && tokens_[expert] > tokens_[best->expert])))
@@ -66,23 +66,17 @@ class Placement {
     return false;
   }
 
-  /// As many turns as make up `load`, one at least; none where `to` would then have as much to do as `from`
-  /// has now: every move makes the sum of the squared loads smaller, so there is an end.
-  std::optional<Move> move_of(size_t from, size_t expert, size_t to, int64_t load) const {
+  /// As many turns as bring both ranks halfway to each other, one at least; none where `to` would then have
+  /// as much to do as `from` has now. So every move makes the sum of the squared loads smaller, and there is
+  /// an end. `to` may well come to more than the mean: it hands on.
+  std::optional<Move> move_of(Way way, size_t from, size_t expert, size_t to) const {
     const int64_t one = tokens_[expert];
-    const int64_t turns = std::clamp<int64_t>(load / one, 1, turns_[expert][from]);
+    if (one == 0 || turns_[expert][from] == 0 || load_[to] >= load_[from]) return std::nullopt;
+    if (held_[expert][to] != (way == Way::along_copy)) return std::nullopt;
+    if (way == Way::new_copy && free_slots_[to] == 0) return std::nullopt;
+    const int64_t turns = std::clamp<int64_t>((load_[from] - load_[to]) / 2 / one, 1, turns_[expert][from]);
     if (load_[to] + turns * one >= load_[from]) return std::nullopt;
     return Move{.expert = expert, .from = from, .to = to, .turns = turns, .load = turns * one};
-  }
-
-  std::optional<Move> along_copy(size_t from, size_t expert, size_t to) const {
-    if (!held_[expert][to]) return std::nullopt;
-    return move_of(from, expert, to, (load_[from] - load_[to]) / 2);
-  }
-
-  std::optional<Move> with_new_copy(size_t from, size_t expert, size_t to) const {
-    if (held_[expert][to] || free_slots_[to] == 0 || load_[to] >= mean_) return std::nullopt;
-    return move_of(from, expert, to, std::min(load_[from] - mean_, mean_ - load_[to]));
   }
 
   void make(const Move& move) {

@@ -19,10 +19,10 @@ struct ExpertCopy {
 /// [num_experts]. Every expert stays at home; copies go to the slots that `map` has beyond those. The same on
 /// every rank that asks with the same counts.
 ///
-/// While a rank carries over 1.01 times the mean: it hands turns to ranks that already hold one of its
-/// experts and have less to do; where none of the overloaded ranks can, the busiest that can fills a free
-/// slot of a rank below the mean with the expert whose turns bring both nearest to the mean. A greedy answer
-/// to a transport problem with few edges; what it reaches is tested (tests/unit/expert_copies_test.cpp).
+/// While a rank carries over 1.01 times the mean: the busiest one that can hands turns to a rank that has
+/// less to do and holds one of its experts; where none can, it fills a free slot of such a rank with the
+/// expert that brings both nearest to each other. Greedy, and near enough to the best:
+/// tests/unit/expert_copies_test.cpp says what it reaches.
 std::vector<ExpertCopy> place_copies(const ExpertMap& map, std::span<const uint64_t> tokens_of_expert);
 
 /// [num_experts, kExpertTurns]: the rank that computes an expert in each turn.

@@ -42,6 +42,7 @@ Weights load_weights(Device& device, const ModelConfig& config, const ModelShard
 struct ExpertPlace {
   int64_t layer = 0, slot = 0;
   int32_t expert = 0;
+  bool operator==(const ExpertPlace&) const = default;
 };
 
 /// Fills slots of `weights` with experts, between steps.

@@ -17,7 +17,7 @@ struct ExpertLoad {
   double worst_layer() const;
 };
 
-/// The whole job, or its part before or after redundant experts were placed.
+/// The whole job, or its part before or after redundant experts were placed for the first time.
 enum class LoadPeriod { all, before_placement, after_placement };
 
 ExpertLoad expert_load(const JobReport& report, LoadPeriod period);

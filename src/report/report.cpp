@@ -25,7 +25,7 @@ void rank_fields(Io&& io, Report& r) {
   io(e.num_blocks), io(e.forward_s), io(e.agree_s), io(e.idle_s), io(e.plan_s), io(e.answer_s);
   io(e.talk_s);
   auto& p = r.placement;
-  io(p.counted_tokens), io(p.expert_tokens), io(p.copies), io(p.seconds);
+  io(p.placements), io(p.loads), io(p.counted_tokens), io(p.expert_tokens), io(p.copies), io(p.seconds);
 }
 
 double per_second(uint64_t count, double seconds) {
@@ -85,28 +85,30 @@ Json rank_json(const RankReport& rank) {
   return out;
 }
 
-/// Whether every engine worked long enough to place its redundant experts.
-bool all_placed(const JobReport& report) {
-  return std::all_of(report.ranks.begin(), report.ranks.end(),
-                     [](const RankReport& rank) { return !rank.placement.expert_tokens.empty(); });
+/// What the engine said that placed its redundant experts least often.
+const PlacementReport& least_placed(const JobReport& report) {
+  return std::min_element(report.ranks.begin(), report.ranks.end(),
+                          [](const RankReport& a, const RankReport& b) {
+                            return a.placement.placements < b.placement.placements;
+                          })
+      ->placement;
 }
 
 Json placement_json(const JobReport& report) {
-  Json out{{"slots_a_layer", report.job->parallel.redundant_experts},
-           {"placed", all_placed(report)},
-           {"copies", Json::array()}};
+  const PlacementReport& least = least_placed(report);
+  Json out{{"slots_a_layer", report.job->parallel.redundant_experts}, {"placements", least.placements}};
+  if (least.placements == 0) return out;
   double seconds = 0;
-  int64_t counted = report.ranks.front().placement.counted_tokens;
+  int64_t loads = 0;
+  Json copies = Json::array();
   for (const RankReport& rank : report.ranks) {
-    counted = std::min(counted, rank.placement.counted_tokens);
     seconds = std::max(seconds, rank.placement.seconds);
+    loads += rank.placement.loads;
     for (const PlacedCopy& copy : rank.placement.copies)
-      out["copies"].push_back(
+      copies.push_back(
           {{"layer", copy.layer}, {"expert", copy.expert}, {"rank", rank.rank}, {"share", copy.share}});
   }
-  out["counted_tokens"] = counted;
-  if (!all_placed(report)) return out;
-  out["seconds"] = seconds;
+  out.update({{"tokens_before", least.counted_tokens}, {"experts_loaded", loads}, {"seconds", seconds}});
   for (const auto& [name, period] :
        {std::pair{"before", LoadPeriod::before_placement}, {"after", LoadPeriod::after_placement}}) {
     const ExpertLoad load = expert_load(report, period);
@@ -114,22 +116,20 @@ Json placement_json(const JobReport& report) {
                  {"max_over_mean_of_ranks_by_layer", load.max_over_mean_of_layer},
                  {"tokens_of_rank", load.of_rank}};
   }
+  out["copies"] = std::move(copies);
   return out;
 }
 
 std::string placement_text(const JobReport& report) {
-  if (!all_placed(report))
-    return fmt::format("  redundant   not placed: that takes more tokens than the first {} of an engine\n",
-                       with_commas(static_cast<uint64_t>(report.ranks.front().placement.counted_tokens)));
-  size_t copies = 0;
-  for (const RankReport& rank : report.ranks) copies += rank.placement.copies.size();
+  const PlacementReport& least = least_placed(report);
+  if (least.placements == 0) return "  redundant   no copies were placed: too few tokens were routed\n";
   const ExpertLoad before = expert_load(report, LoadPeriod::before_placement),
                    after = expert_load(report, LoadPeriod::after_placement);
   return fmt::format(
-      "  redundant   {} copies placed after {} tokens: busiest rank {:.2f} × the mean before, "
-      "{:.2f} × after; in the worst layer {:.2f} × and {:.2f} ×\n",
-      with_commas(copies), with_commas(static_cast<uint64_t>(report.ranks.front().placement.counted_tokens)),
-      before.max_over_mean, after.max_over_mean, before.worst_layer(), after.worst_layer());
+      "  redundant   busiest rank {:.2f} × the mean in the first {} tokens, {:.2f} × once copies "
+      "were placed; in the worst layer {:.2f} × and {:.2f} ×\n",
+      before.max_over_mean, with_commas(static_cast<uint64_t>(least.counted_tokens)), after.max_over_mean,
+      before.worst_layer(), after.worst_layer());
 }
 
 double longest_load(const JobReport& report) {

@@ -18,11 +18,11 @@ struct PlacedCopy {
 
 /// How a rank's redundant experts were placed (`parallel.redundant_experts`).
 struct PlacementReport {
-  int64_t counted_tokens = 0;  ///< the engine's, routed before
-  std::vector<uint64_t>
-      expert_tokens;  ///< [layers · num_experts] given to this rank before; empty: not placed
-  std::vector<PlacedCopy> copies;
-  double seconds = 0;
+  int64_t placements = 0, loads = 0;    ///< how often; how many experts this rank loaded for it
+  int64_t counted_tokens = 0;           ///< the engine's, routed before the first
+  std::vector<uint64_t> expert_tokens;  ///< [layers · num_experts] given to this rank's experts until then
+  std::vector<PlacedCopy> copies;       ///< of the last
+  double seconds = 0;                   ///< of all
 };
 
 /// What one rank measured; travels to rank 0 at the end.

@@ -14,14 +14,17 @@
 
 namespace moerun {
 
-/// Runs a model's steps, and once, between two of them, fills the engine's free expert slots with copies of
-/// the experts that had most to do until then (`parallel.redundant_experts`). All ranks of the engine do so
-/// between the same steps, because all know how many tokens were routed. Thread contract: the engine thread.
+/// Runs a model's steps, and between some of them fills the engine's free expert slots with copies of experts
+/// that had most to do (`parallel.redundant_experts`): first when kFirstTokens were routed, and again
+/// whenever as many were routed as before then, by what was counted in between. The first steps of a job are
+/// prompts alone and mislead about the rest; later placements become rare by themselves. All ranks of the
+/// engine do so between the same steps, because all know how many tokens were routed. Thread contract: the
+/// engine thread.
 class RedundantExperts : public StepRunner {
  public:
-  /// The engine's tokens that are routed before copies are placed: with eight experts a token on eight ranks,
-  /// a rank's share of what is to come is then known to about 1.5% (1/√(4096·8/8)).
-  static constexpr int64_t kCountedTokens = 4096;
+  /// With eight experts a token on eight ranks, a rank's share of the tokens is then known to about 1.5%
+  /// (1/√(4096·8/8)).
+  static constexpr int64_t kFirstTokens = 4096;
 
   struct Parts {
     Qwen3Moe* model = nullptr;
@@ -42,7 +45,10 @@ class RedundantExperts : public StepRunner {
 
   Parts parts_;
   int rank_ = 0;
-  bool placed_ = false;
+  int64_t routed_tokens_ = 0;           // by the engine
+  int64_t next_tokens_ = kFirstTokens;  // routed when copies are placed next
+  std::vector<uint64_t> counted_;  // [layers · num_experts] expert_tokens() when copies were placed last
+  std::vector<ExpertPlace> held_;  // what this rank's redundant slots hold
   PlacementReport report_;
 };
 
