@@ -40,6 +40,7 @@ class MpiExchange : public ExpertExchange {
   Tensor partials(Tensor out) override;
   Ints partial_offsets() override;
   void combine(Tensor out) override;
+  bool takes_copies() const override { return true; }
   std::string name() const override { return "mpi"; }
 
  private:

@@ -65,10 +65,9 @@ void print_memory(const CheckedJob& checked, DType dtype) {
   const double token = static_cast<double>(key_value_block_bytes(checked.config, shard, 1, dtype));
   fmt::print("memory       {:.2f} GiB of weights a rank ({} of {} experts)\n", weights / kGiB,
              shard.local_experts.size(), checked.config.num_experts);
-  if (shard.redundant_slots > 0)
+  if (job.parallel.redundant_experts > 0)
     fmt::print(
-        "             {:.2f} GiB of them for redundant experts: room for {} a layer on a rank, {} in an "
-        "engine\n",
+        "             {:.2f} GiB of them are room for redundant experts: in a layer {} of the engine's {}\n",
         redundant / kGiB, shard.redundant_slots, job.parallel.redundant_experts);
   const auto room = [&](const char* what, double bytes) {
     if (bytes > 0)

@@ -23,10 +23,15 @@ double since(Clock::time_point began) { return std::chrono::duration<double>(Clo
 
 constexpr double kGiB = 1 << 30;
 
-void print_memory(const Device& device, int64_t num_blocks, int64_t block_size) {
+void print_memory(const Device& device, int64_t redundant_bytes, int64_t num_blocks, int64_t block_size) {
   fmt::print(stderr, "moerun: memory of rank 0 ({})\n", device.name());
-  for (const MemoryUse& use : device.memory_table())
-    fmt::print(stderr, "  {:<28} {:9.3f} GiB\n", use.what, static_cast<double>(use.bytes) / kGiB);
+  const auto line = [](const std::string& what, auto bytes) {
+    fmt::print(stderr, "  {:<28} {:9.3f} GiB\n", what, static_cast<double>(bytes) / kGiB);
+  };
+  for (const MemoryUse& use : device.memory_table()) {
+    line(use.what, use.bytes);
+    if (use.what == "experts" && redundant_bytes > 0) line("  of these, redundant", redundant_bytes);
+  }
   fmt::print(stderr, "  {} blocks of {} tokens: room for {} tokens a group\n", num_blocks, block_size,
              num_blocks * block_size);
 }
@@ -62,7 +67,11 @@ Rank::Rank(const MpiEnv& env, const Start& start, const Communicators& comms, Wa
     load();
     num_blocks = blocks_that_fit();
     model_->allocate_cache(num_blocks);
-    if (env.rank() == 0) print_memory(*device_, num_blocks, job.memory.block_size);
+    if (env.rank() == 0) {
+      const int64_t redundant = redundant_parameters(start.config, shard());
+      print_memory(*device_, redundant * static_cast<int64_t>(size_of(device_->dtype())), num_blocks,
+                   job.memory.block_size);
+    }
   }
   if (is_leader()) leader_ = leader_parts(num_blocks);
   load_s_ = since(began);
@@ -161,6 +170,11 @@ void Rank::load() {
       backends_.tp->check();
       backends_.exchange->check();
     });
+  if (experts_.num_redundant() > 0 && !backends_.exchange->takes_copies())
+    throw BadInput(
+        fmt::format("parallel.redundant_experts: the all-to-all by {} knows no copies of experts: "
+                    "set parallel.all_to_all: mpi",
+                    backends_.all_to_all));
   model_ = std::make_unique<Qwen3Moe>(
       config, shard, limits,
       Qwen3Moe::Parts{

@@ -48,7 +48,7 @@ class Rank {
   ExpertMap experts_;
   std::unique_ptr<Device> device_;  // null on `device: null`
   Backends backends_;
-  std::unique_ptr<Qwen3Moe> model_;  // null on `device: null`
+  std::unique_ptr<Qwen3Moe> model_;                      // null on `device: null`
   std::unique_ptr<RedundantExperts> redundant_experts_;  // null without
   std::unique_ptr<StepRunner> null_model_;
   std::unique_ptr<StepAgreement> agreement_;
