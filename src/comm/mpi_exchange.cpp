@@ -146,8 +146,8 @@ void MpiExchange::choose_ranks(const Routed& tokens, const int32_t* ids) {
       own_ranks_[pair] = map_.rank_of(ids[pair]);
       continue;
     }
-    const int32_t turn = turn_of(rank_, static_cast<int32_t>(pair / k_));
-    own_ranks_[pair] = tokens.slots->host_rank_of_turn[static_cast<size_t>(ids[pair] * kExpertTurns + turn)];
+    const auto turn = static_cast<size_t>(turn_of(rank_, static_cast<int32_t>(pair / k_)));
+    own_ranks_[pair] = tokens.slots->host_rank_of_turn[static_cast<size_t>(ids[pair]) * kExpertTurns + turn];
   }
 }
 
@@ -268,7 +268,9 @@ Routed MpiExchange::arrange(const HostTokens& own, const std::vector<size_t>& co
 }
 
 Tensor MpiExchange::partials(Tensor out) {
-  (void)out; return partials_.first(static_cast<int64_t>(partials_begin_.back())); }
+  (void)out;
+  return partials_.first(static_cast<int64_t>(partials_begin_.back()));
+}
 
 Ints MpiExchange::partial_offsets() {
   // One subtree a rank: every token that arrives has exactly one partial sum.
