@@ -49,6 +49,9 @@ class ExpertExchange {
   virtual Ints partial_offsets() = 0;
   /// Returns the partial sums and adds them along the expert tree into out [tokens, hidden].
   virtual void combine(Tensor out) = 0;
+  /// Whether it asks the layer's ExpertSlots which copy of an expert computes a token; without that, tokens go
+  /// to their experts' homes.
+  virtual bool takes_copies() const { return false; }
   virtual std::string name() const = 0;
   /// Whether expert_ffn leaves a row for each (token, choice) pair in partials() instead of sums: the token's
   /// own rank then adds them.

@@ -56,21 +56,27 @@ struct Matrix {
   bool is_gate_up() const { return kind == Kind::gate_up || kind == Kind::expert_gate_up; }
 };
 
-/// Which experts live here: `local_slot[e]` is expert e's index in this rank's expert matrices, −1 when it is
-/// elsewhere.
+/// Which experts of a layer are here: `local_slot[e]` is expert e's index in this rank's expert matrices, −1
+/// when it is elsewhere. With redundant experts also which rank computes an expert in each of its turns
+/// (moerun/expert_turn.h); without them both are empty and an expert's home computes it. The device memory
+/// stays where it is when copies are placed, so that CUDA graphs may name it.
 struct ExpertSlots {
-  Ints local_slot;                       ///< [num_experts] in device memory
-  std::vector<int32_t> host_local_slot;  ///< the same, for the host
-  int64_t num_local = 0;
+  Ints local_slot;                         ///< [num_experts] in device memory
+  std::vector<int32_t> host_local_slot;    ///< the same, for the host
+  Ints rank_of_turn;                       ///< [num_experts, kExpertTurns] in device memory, or empty
+  std::vector<int32_t> host_rank_of_turn;  ///< the same, for the host
+  int64_t num_local = 0;                   ///< slots, also those that hold no copy yet
 };
 
 /// Tokens with the experts that they were routed to. Ids of a token need not be sorted. What arrives from an
-/// exchange may name experts that live elsewhere (as −1, or by id where they tell which local ones may be
-/// added to each other): ExpertSlots says which are here.
+/// exchange may name experts that are not computed here: as −1, or, where they tell which local ones may be
+/// added to each other, as `elsewhere(id)` (moerun/expert_tree.h) or by the id of an expert that ExpertSlots
+/// does not have.
 struct Routed {
   Tensor x;             ///< [n, hidden]
-  Ints topk_ids;        ///< [n, num_experts_per_tok] global expert ids; −1: an expert that lives elsewhere
+  Ints topk_ids;        ///< [n, num_experts_per_tok] global expert ids; negative: not computed here
   Tensor topk_weights;  ///< [n, num_experts_per_tok] float32
+  const ExpertSlots* slots = nullptr;  ///< of the layer; an exchange asks it who computes an expert
 };
 
 /// A step's plan in device memory, as the ops take it. Sizes are on the host.

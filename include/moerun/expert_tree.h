@@ -13,6 +13,12 @@ namespace moerun {
 /// rounded to the model's dtype. The sum depends on the token's experts alone, not on where they live; and a
 /// rank that holds whole subtrees can send one value for each.
 
+/// Names an expert of a token for its place in the tree alone: another rank computes it, even where a copy of
+/// it is here. −1 stays free for no expert at all.
+constexpr int32_t elsewhere(int32_t id) { return -2 - id; }
+/// The place in the tree that an id stands for, computed here or not; −1: none.
+constexpr int32_t tree_position(int32_t id) { return id < -1 ? -2 - id : id; }
+
 /// The level at which two different ids meet: the height of their lowest common ancestor.
 constexpr int32_t meeting_level(int32_t a, int32_t b) {
   return 32 - std::countl_zero(static_cast<uint32_t>(a ^ b));

@@ -33,6 +33,7 @@ struct Job {
     int data = 0;  ///< 0: what the number of ranks leaves
     int replicas = 1;
     enum class AllToAll { automatic, mpi, nccl, p2p } all_to_all = AllToAll::automatic;
+    int redundant_experts = 0;      ///< copies of busy experts that an engine has room for in each layer
     bool allow_shared_gpu = false;  ///< several ranks on one GPU, for testing
     bool operator==(const Parallel&) const = default;
   } parallel;

@@ -157,14 +157,14 @@ void expert_ffn(const ExpertFfnArgs& args, ExpertFfnScratch& scratch) {
     choices.clear();
     for (int64_t i = 0; i < args.k; ++i)
       // Without offsets a token has one sum here, over whatever of its experts is local.
-      if (args.ids[token * args.k + i] >= 0 &&
+      if (tree_position(args.ids[token * args.k + i]) >= 0 &&
           (args.partial_offsets || scratch.order[static_cast<size_t>(token * args.k + i)] >= 0))
         choices.push_back(static_cast<int32_t>(token * args.k + i));
     std::sort(choices.begin(), choices.end(),
-              [&](int32_t a, int32_t b) { return args.ids[a] < args.ids[b]; });
+              [&](int32_t a, int32_t b) { return tree_position(args.ids[a]) < tree_position(args.ids[b]); });
     ids.clear(), rows.clear(), elsewhere.clear(), spans.clear();
     for (const int32_t pair : choices) {
-      ids.push_back(args.ids[pair]);
+      ids.push_back(tree_position(args.ids[pair]));
       rows.push_back(scratch.order[static_cast<size_t>(pair)]);
       elsewhere.push_back(rows.back() < 0);
     }

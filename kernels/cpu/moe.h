@@ -19,7 +19,7 @@ void router(const RouterArgs& args);
 
 struct ExpertFfnArgs {
   const float* x = nullptr;             ///< [n, hidden]
-  const int32_t* ids = nullptr;         ///< [n, k] global ids; −1 is no expert
+  const int32_t* ids = nullptr;         ///< [n, k] as in Routed
   const float* weights = nullptr;       ///< [n, k]
   const float* gate_up = nullptr;       ///< [local] packed W [2·width, hidden]
   const float* down = nullptr;          ///< [local] packed W [hidden, width]

@@ -29,8 +29,9 @@ struct Order {
 __device__ void order_pairs(const MoeCombineArgs& args, int32_t token, Order& order) {
   const int lane = threadIdx.x;
   const bool used = lane < args.k;
-  const int32_t id = used ? args.topk_ids[token * args.k + lane] : -1;
-  const bool local = id >= 0 && args.local_slot[id] >= 0;
+  const int32_t named = used ? args.topk_ids[token * args.k + lane] : -1;
+  const bool local = named >= 0 && args.local_slot[named] >= 0;
+  const int32_t id = tree_position(named);
   int rank = 0;
   int pure_level =
       kSpanEnd - 1;  // of the largest subtree around `id` that holds no foreign expert of this token

@@ -12,8 +12,9 @@ namespace moerun {
 struct MoeCombineArgs {
   DType dtype = DType::bfloat16;
   const void* y = nullptr;            ///< [num_tokens · k, hidden] weight·y of each pair, rounded to dtype
-  const int32_t* topk_ids = nullptr;  ///< [num_tokens, k] global expert ids, any order, no id twice but −1
-  const int32_t* local_slot = nullptr;  ///< [num_experts]; pairs of experts with −1 are not in y
+  const int32_t* topk_ids = nullptr;  ///< [num_tokens, k] as in Routed, any order, no expert twice
+  const int32_t* local_slot =
+      nullptr;  ///< [num_experts]; pairs of negative ids and of experts with −1 are not in y
   /// Null: out is [num_tokens, hidden], the sum over all local experts of a token (zero where it has none).
   /// Else [num_tokens + 1]: token t's partial sums, one for each largest subtree whose experts are all local,
   /// in ascending order, are the rows from partial_offsets[t] of out [num_partials, hidden] (cut_into_spans

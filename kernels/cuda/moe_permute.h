@@ -46,10 +46,10 @@ size_t moe_plan_bytes(int64_t max_tokens, int32_t k, int32_t num_experts);
 MoePlan moe_plan_in(void* workspace, int64_t max_tokens, int32_t k, int32_t num_experts);
 
 struct MoePermuteArgs {
-  const int32_t* topk_ids = nullptr;    ///< [n, k] global expert ids; −1: an expert that lives elsewhere
-  const float* topk_weights = nullptr;  ///< [n, k]
-  const int32_t* local_slot = nullptr;  ///< [num_experts] the expert's index here, or −1
-  int32_t num_tokens = 0;               ///< n
+  const int32_t* topk_ids = nullptr;           ///< [n, k] global expert ids; negative: not computed here
+  const float* topk_weights = nullptr;         ///< [n, k]
+  const int32_t* local_slot = nullptr;         ///< [num_experts] the expert's index here, or −1
+  int32_t num_tokens = 0;                      ///< n
   const int32_t* device_num_tokens = nullptr;  ///< optional: the true n ≤ num_tokens, read on the device
   int32_t k = 0;
   int32_t num_experts = 0;  ///< at most 512

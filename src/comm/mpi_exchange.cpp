@@ -5,9 +5,11 @@
 #include <algorithm>
 #include <cstring>
 #include <numeric>
+#include <tuple>
 
 #include "comm/mpi_env.h"
 #include "moerun/error.h"
+#include "moerun/expert_turn.h"
 #include "moerun/half.h"
 
 namespace moerun {
@@ -17,8 +19,10 @@ namespace {
 constexpr int kTokens = 1, kPartials = 2;  // message tags
 
 /// How many partial sums one token can have at each rank: no more than its experts, and no more than the
-/// largest subtrees that hold experts of that rank alone.
+/// largest subtrees that hold experts of that rank alone. Copies may stand anywhere in the tree, and leave
+/// holes at home.
 std::vector<int32_t> max_partials_of_rank(const ExpertMap& map, int32_t k) {
+  if (map.num_redundant() > 0) return std::vector<int32_t>(static_cast<size_t>(map.ep_size()), k);
   std::vector<int32_t> all(static_cast<size_t>(map.num_experts()));
   std::iota(all.begin(), all.end(), 0);
   std::vector<ExpertSpan> spans;
@@ -62,7 +66,9 @@ MpiExchange::MpiExchange(MPI_Comm ep, const ExpertMap& map, Device& device, cons
       partials_out_(device, partials_here() * row_bytes_),
       result_(device, static_cast<size_t>(options.max_tokens) * row_bytes_),
       sorted_(k_),
-      sorted_rank_(k_) {
+      sorted_id_(k_),
+      sorted_rank_(k_),
+      ids_(k_) {
   MPI_CHECK(MPI_Comm_rank(ep_, &rank_));
   MPI_CHECK(MPI_Comm_size(ep_, &ranks_));
   const auto ranks = static_cast<size_t>(ranks_);
@@ -117,12 +123,32 @@ void MpiExchange::begin_step(const std::vector<int32_t>& tokens_of_rank) {
   tokens_of_rank_ = tokens_of_rank;
 }
 
-void MpiExchange::cut_token(const int32_t* ids) {
-  std::copy(ids, ids + k_, sorted_.begin());
+void MpiExchange::cut_token() {
   std::sort(sorted_.begin(), sorted_.end());
-  for (size_t i = 0; i < k_; ++i) sorted_rank_[i] = map_.rank_of(sorted_[i]);
+  for (size_t i = 0; i < k_; ++i) std::tie(sorted_id_[i], sorted_rank_[i]) = sorted_[i];
   cut_.clear();
-  cut_into_spans(sorted_, sorted_rank_, cut_);
+  cut_into_spans(sorted_id_, sorted_rank_, cut_);
+}
+
+int32_t MpiExchange::count_partials(const int32_t* ids) {
+  for (size_t i = 0; i < k_; ++i) sorted_[i] = {tree_position(ids[i]), ids[i] >= 0};
+  cut_token();
+  return static_cast<int32_t>(std::count_if(cut_.begin(), cut_.end(), [&](const ExpertSpan& span) {
+    return sorted_rank_[static_cast<size_t>(span.first)] != 0;
+  }));
+}
+
+void MpiExchange::choose_ranks(const Routed& tokens, const int32_t* ids) {
+  own_ranks_.resize(static_cast<size_t>(tokens.x.rows) * k_);
+  const bool copies = tokens.slots && !tokens.slots->host_rank_of_turn.empty();
+  for (size_t pair = 0; pair < own_ranks_.size(); ++pair) {
+    if (!copies) {
+      own_ranks_[pair] = map_.rank_of(ids[pair]);
+      continue;
+    }
+    const auto turn = static_cast<size_t>(turn_of(rank_, static_cast<int32_t>(pair / k_)));
+    own_ranks_[pair] = tokens.slots->host_rank_of_turn[static_cast<size_t>(ids[pair]) * kExpertTurns + turn];
+  }
 }
 
 void MpiExchange::plan_own_tokens(const int32_t* ids, int64_t n) {
@@ -131,11 +157,13 @@ void MpiExchange::plan_own_tokens(const int32_t* ids, int64_t n) {
   for (auto& list : to_) list.clear();
   std::fill(expected_.begin(), expected_.end(), 0);
   for (int64_t t = 0; t < n; ++t) {
-    cut_token(ids + t * static_cast<int64_t>(k_));
+    const auto first = static_cast<size_t>(t) * k_;
+    for (size_t i = 0; i < k_; ++i) sorted_[i] = {ids[first + i], own_ranks_[first + i]};
+    cut_token();
     for (const ExpertSpan& span : cut_) {
       const auto rank = static_cast<size_t>(sorted_rank_[static_cast<size_t>(span.first)]);
-      spans_.push_back({.first_id = sorted_[static_cast<size_t>(span.first)],
-                        .last_id = sorted_[static_cast<size_t>(span.last) - 1],
+      spans_.push_back({.first_id = sorted_id_[static_cast<size_t>(span.first)],
+                        .last_id = sorted_id_[static_cast<size_t>(span.last) - 1],
                         .rank = static_cast<int32_t>(rank)});
       ++expected_[rank];
       if (to_[rank].empty() || to_[rank].back() != t) to_[rank].push_back(static_cast<int32_t>(t));
@@ -154,6 +182,7 @@ Routed MpiExchange::dispatch(const Routed& tokens) {
       static_cast<const char*>(x_in_.read(tokens.x.data, tokens.x.bytes())),
       static_cast<const int32_t*>(ids_in_.read(tokens.topk_ids.data, static_cast<size_t>(n) * k_ * 4)),
       static_cast<const float*>(weights_in_.read(tokens.topk_weights.data, static_cast<size_t>(n) * k_ * 4))};
+  choose_ranks(tokens, own.ids);
   plan_own_tokens(own.ids, n);
 
   requests_.clear();
@@ -170,9 +199,11 @@ Routed MpiExchange::dispatch(const Routed& tokens) {
     for (int i = 1; i < ranks_; ++i) {
       const int r = (rank_ + i) % ranks_;  // each rank begins with another one
       const auto at = static_cast<size_t>(r);
-      pack(own, to_[at], outbox_[at].data());
-      MPI_CHECK(MPI_Isend(outbox_[at].data(), byte_count(message_bytes(to_[at].size())), MPI_BYTE, r, kTokens,
-                          ep_, new_request()));
+      char* const message = outbox_[at].data();
+      char* const ids = message + to_[at].size() * row_bytes_;
+      pack(own, r, message, ids, ids + to_[at].size() * k_ * 4);
+      MPI_CHECK(MPI_Isend(message, byte_count(message_bytes(to_[at].size())), MPI_BYTE, r, kTokens, ep_,
+                          new_request()));
     }
   }
   wait_all();
@@ -187,14 +218,14 @@ Routed MpiExchange::dispatch(const Routed& tokens) {
   return arrange(own, count);
 }
 
-void MpiExchange::pack(const HostTokens& own, const std::vector<int32_t>& list, char* message) const {
-  char* const ids = message + list.size() * row_bytes_;
-  char* const weights = ids + list.size() * k_ * 4;
-  for (size_t i = 0; i < list.size(); ++i) {
-    const auto token = static_cast<size_t>(list[i]);
-    std::memcpy(message + i * row_bytes_, own.x + token * row_bytes_, row_bytes_);
-    std::memcpy(ids + i * k_ * 4, own.ids + token * k_, k_ * 4);
-    std::memcpy(weights + i * k_ * 4, own.weights + token * k_, k_ * 4);
+void MpiExchange::pack(const HostTokens& own, int rank, char* x, char* ids, char* weights) {
+  for (const int32_t t : to_[static_cast<size_t>(rank)]) {
+    const auto token = static_cast<size_t>(t), first = token * k_;
+    for (size_t i = 0; i < k_; ++i)
+      ids_[i] = own_ranks_[first + i] == rank ? own.ids[first + i] : elsewhere(own.ids[first + i]);
+    std::memcpy(std::exchange(x, x + row_bytes_), own.x + token * row_bytes_, row_bytes_);
+    std::memcpy(std::exchange(ids, ids + k_ * 4), ids_.data(), k_ * 4);
+    std::memcpy(std::exchange(weights, weights + k_ * 4), own.weights + first, k_ * 4);
   }
 }
 
@@ -209,12 +240,8 @@ Routed MpiExchange::arrange(const HostTokens& own, const std::vector<size_t>& co
     arrived_begin_[r] = row;
     partials_begin_[r] = static_cast<size_t>(partial);
     if (static_cast<int>(r) == rank_) {
-      for (size_t i = 0; i < count[r]; ++i) {
-        const auto token = static_cast<size_t>(to_[r][i]);
-        std::memcpy(x + (row + i) * row_bytes_, own.x + token * row_bytes_, row_bytes_);
-        std::memcpy(ids + (row + i) * k_, own.ids + token * k_, k_ * 4);
-        std::memcpy(weights + (row + i) * k_, own.weights + token * k_, k_ * 4);
-      }
+      pack(own, rank_, x + row * row_bytes_, reinterpret_cast<char*>(ids + row * k_),
+           reinterpret_cast<char*>(weights + row * k_));
     } else if (count[r] > 0) {
       const char* const message = inbox_[r].data();
       std::memcpy(x + row * row_bytes_, message, count[r] * row_bytes_);
@@ -223,10 +250,7 @@ Routed MpiExchange::arrange(const HostTokens& own, const std::vector<size_t>& co
     }
     for (const size_t end = row + count[r]; row < end; ++row) {
       offsets[row] = partial;
-      cut_token(ids + row * k_);
-      for (const ExpertSpan& span : cut_) {
-        partial += sorted_rank_[static_cast<size_t>(span.first)] == rank_ ? 1 : 0;
-      }
+      partial += count_partials(ids + row * k_);
     }
   }
   offsets[row] = partial;
@@ -244,7 +268,9 @@ Routed MpiExchange::arrange(const HostTokens& own, const std::vector<size_t>& co
 }
 
 Tensor MpiExchange::partials(Tensor out) {
-  (void)out; return partials_.first(static_cast<int64_t>(partials_begin_.back())); }
+  (void)out;
+  return partials_.first(static_cast<int64_t>(partials_begin_.back()));
+}
 
 Ints MpiExchange::partial_offsets() {
   // One subtree a rank: every token that arrives has exactly one partial sum.

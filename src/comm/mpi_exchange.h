@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "comm/host_side.h"
@@ -13,12 +14,15 @@
 
 namespace moerun {
 
-/// ExpertExchange over MPI messages between hosts' memories. Works for every expert map.
+/// ExpertExchange over MPI messages between hosts' memories. Works for every expert map, with and without
+/// copies of experts.
 ///
 /// dispatch: one message from each rank that has tokens to each other rank: the tokens that have an expert
-/// there, as rows [n, hidden], then all their expert ids [n, k], then weights [n, k]. A receiver knows the
-/// largest that may come from begin_step, so no counts travel. combine: one message back with the partial
-/// sums, whose number both sides know from the ids (cut_into_spans). A rank's own tokens stay out of MPI.
+/// there, as rows [n, hidden], then all their expert ids [n, k] (`elsewhere(id)` where another rank computes
+/// it), then weights [n, k]. A receiver knows the largest that may come from begin_step, so no counts travel;
+/// and the sender alone decides which copy of an expert computes it. combine: one message back with the
+/// partial sums, whose number both sides know from the ids (cut_into_spans). A rank's own tokens stay out of
+/// MPI.
 ///
 /// Waits on the host, so it cannot be recorded in a graph. Thread contract: the engine thread.
 class MpiExchange : public ExpertExchange {
@@ -36,6 +40,7 @@ class MpiExchange : public ExpertExchange {
   Tensor partials(Tensor out) override;
   Ints partial_offsets() override;
   void combine(Tensor out) override;
+  bool takes_copies() const override { return true; }
   std::string name() const override { return "mpi"; }
 
  private:
@@ -58,11 +63,17 @@ class MpiExchange : public ExpertExchange {
   size_t partials_here() const;  // that can be wanted for them
   size_t message_bytes(size_t n) const { return n * (row_bytes_ + 8 * k_); }
 
-  /// A token's experts in ascending order, and the subtrees that its sum consists of, into sorted_ and cut_.
-  void cut_token(const int32_t* ids);
+  /// Which rank computes each pair of the own tokens, into own_ranks_.
+  void choose_ranks(const Routed& tokens, const int32_t* ids);
+  /// Puts one token's pairs in sorted_ into ascending order, and the subtrees that its sum consists of into
+  /// cut_.
+  void cut_token();
+  /// How many partial sums are wanted here for a token that arrived with these ids.
+  int32_t count_partials(const int32_t* ids);
   /// Remembers the own tokens' spans, and lists for each rank which tokens go there.
   void plan_own_tokens(const int32_t* ids, int64_t n);
-  void pack(const HostTokens& own, const std::vector<int32_t>& list, char* message) const;
+  /// The tokens that go to `rank`, as it gets them; the pointers need not be aligned.
+  void pack(const HostTokens& own, int rank, char* x, char* ids, char* weights);
   /// Puts what arrived, count[r] tokens from rank r, into one batch.
   Routed arrange(const HostTokens& own, const std::vector<size_t>& count);
   /// Adds one own token's partial sums along the tree; their rows are overwritten.
@@ -80,6 +91,7 @@ class MpiExchange : public ExpertExchange {
   std::vector<int32_t> tokens_of_rank_;  // [ranks] in this step
 
   // This rank's own tokens.
+  std::vector<int32_t> own_ranks_;           // [own tokens · k] that compute the pairs
   std::vector<OwnSpan> spans_;               // token by token, ascending
   std::vector<size_t> span_begin_;           // [own tokens + 1]
   std::vector<std::vector<int32_t>> to_;     // [ranks] own tokens that go there, ascending
@@ -99,7 +111,9 @@ class MpiExchange : public ExpertExchange {
   HostSide x_in_, ids_in_, weights_in_;
   HostSide x_out_, ids_out_, weights_out_, offsets_out_, partials_out_, result_;
 
-  std::vector<int32_t> sorted_, sorted_rank_;  // [k] one token's
+  std::vector<std::pair<int32_t, int32_t>> sorted_;  // [k] one token's expert ids, and who computes them
+  std::vector<int32_t> sorted_id_, sorted_rank_;     // [k] the same apart
+  std::vector<int32_t> ids_;                         // [k] one token's, as another rank gets them
   std::vector<ExpertSpan> cut_;
   std::vector<Waiter> stack_;
   std::vector<int> sources_;

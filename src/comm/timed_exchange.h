@@ -25,6 +25,7 @@ class TimedExchange : public ExpertExchange {
     const Timed timed(seconds_);
     exchange_->combine(out);
   }
+  bool takes_copies() const override { return exchange_->takes_copies(); }
   std::string name() const override { return exchange_->name(); }
   double seconds() const override { return seconds_; }
 

@@ -45,19 +45,32 @@ Layout make_layout(int world_size, int tensor, int data, int replicas) {
   return layout;
 }
 
-ExpertMap::ExpertMap(int num_experts, int ep_size)
+namespace {
+
+/// The part of `count` things that rank `rank` of `ranks` has.
+int share_of(int count, int ranks, int rank) { return count / ranks + (rank < count % ranks ? 1 : 0); }
+
+}  // namespace
+
+ExpertMap::ExpertMap(int num_experts, int ep_size, int num_redundant)
     : rank_of_(static_cast<size_t>(num_experts)),
       slot_of_(static_cast<size_t>(num_experts)),
-      experts_of_(static_cast<size_t>(ep_size)) {
+      experts_of_(static_cast<size_t>(ep_size)),
+      num_redundant_(num_redundant) {
   int expert = 0;
   for (int rank = 0; rank < ep_size; ++rank) {
-    const int count = num_experts / ep_size + (rank < num_experts % ep_size ? 1 : 0);
+    const int count = share_of(num_experts, ep_size, rank);
     for (int slot = 0; slot < count; ++slot, ++expert) {
       rank_of_[static_cast<size_t>(expert)] = rank;
       slot_of_[static_cast<size_t>(expert)] = slot;
       experts_of_[static_cast<size_t>(rank)].push_back(expert);
     }
   }
+}
+
+int ExpertMap::num_redundant_slots(int ep_rank) const {
+  return share_of(num_experts() + num_redundant_, ep_size(), ep_rank) -
+         static_cast<int>(experts_of(ep_rank).size());
 }
 
 std::vector<int32_t> ExpertMap::local_slots(int ep_rank) const {

@@ -30,17 +30,24 @@ std::vector<int> leaders_of(const Layout& layout);
 /// that the layout needs, when it does not come out.
 Layout make_layout(int world_size, int tensor, int data, int replicas);
 
-/// Where each expert lives: expert → (ep rank, slot there). An indirection that nothing may assume to be
+/// Where each expert is at home: expert → (ep rank, slot there). An indirection that nothing may assume to be
 /// contiguous. The map made here: blocks of ascending ids, one a rank, whose sizes differ by at most one (the
 /// larger ones first). With power-of-two counts each block is one aligned subtree of the tree over expert ids
 /// (moerun/expert_tree.h), so that a rank returns one partial sum a token.
+///
+/// Behind its own experts a rank may have slots for redundant ones, copies of other ranks' experts; which,
+/// each layer decides for itself (comm/expert_copies.h).
 class ExpertMap {
  public:
-  /// Ranks beyond the number of experts hold none.
-  ExpertMap(int num_experts, int ep_size);
+  /// Ranks beyond the number of experts hold none. `num_redundant` slots more are shared out so that the
+  /// ranks' numbers of slots differ by at most one.
+  ExpertMap(int num_experts, int ep_size, int num_redundant = 0);
 
   int num_experts() const { return static_cast<int>(rank_of_.size()); }
   int ep_size() const { return static_cast<int>(experts_of_.size()); }
+  int num_redundant() const { return num_redundant_; }
+  /// Redundant experts that a rank has room for in each layer, in the slots behind its own experts'.
+  int num_redundant_slots(int ep_rank) const;
   int rank_of(int expert) const { return rank_of_[static_cast<size_t>(expert)]; }
   int slot_of(int expert) const { return slot_of_[static_cast<size_t>(expert)]; }
   const std::vector<int32_t>& ranks() const { return rank_of_; }  ///< [num_experts]
@@ -54,6 +61,7 @@ class ExpertMap {
  private:
   std::vector<int32_t> rank_of_, slot_of_;        // [num_experts]
   std::vector<std::vector<int32_t>> experts_of_;  // [ep_size]
+  int num_redundant_;
 };
 
 }  // namespace moerun

@@ -88,6 +88,24 @@ std::string size_text(uint64_t bytes) {
                        : fmt::format("{:.1f} GiB", size / kGiB);
 }
 
+void check_redundant_experts(const Job& job, const ModelConfig& config, int world_size, Faults& faults) {
+  const int64_t wanted = job.parallel.redundant_experts;
+  if (wanted == 0) return;
+  const char* const key = "parallel.redundant_experts";
+  const int64_t ranks = world_size / job.parallel.replicas;  // of an engine, where the layout comes out
+  if (job.device == Job::DeviceKind::null)
+    faults.add(key, "device: null has no experts");
+  else if (config.num_experts == 0)
+    faults.add(key, "the model has no experts");
+  else if (ranks == 1)
+    faults.add(key, "an engine of one rank has all experts already");
+  else if (const int64_t most = config.num_experts * (ranks - 1); wanted > most)
+    faults.add(key,
+               fmt::format("{} copies: each of the {} ranks of an engine can hold each of the {} experts "
+                           "once, which leaves room for {}",
+                           wanted, ranks, config.num_experts, most));
+}
+
 }  // namespace
 
 void check_paths(const Job& job) {
@@ -126,6 +144,7 @@ void check_layout(const Job& job, const ModelConfig& config, int world_size) {
     faults.add("parallel.tensor",
                fmt::format("{} and the model's {} key/value heads: one must divide the other", tensor,
                            config.num_key_value_heads));
+  check_redundant_experts(job, config, world_size, faults);
   if (job.model.max_model_len > most_positions(config))
     faults.add("model.max_model_len", fmt::format("{} is more than the model's {} positions",
                                                   job.model.max_model_len, most_positions(config)));

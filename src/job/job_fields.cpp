@@ -85,6 +85,8 @@ std::vector<Field<Job>> make_fields() {
                                                         {"mpi", AllToAll::mpi},
                                                         {"nccl", AllToAll::nccl},
                                                         {"p2p", AllToAll::p2p}}),
+      integer<Job>("parallel.redundant_experts",
+                   [](auto& j) -> auto& { return j.parallel.redundant_experts; }, {0, kMostRanks}),
       boolean<Job>(
           "parallel.allow_shared_gpu", [](auto& j) -> auto& { return j.parallel.allow_shared_gpu; }),
       choice<Job>(

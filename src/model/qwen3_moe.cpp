@@ -51,10 +51,19 @@ Qwen3Moe::Qwen3Moe(const ModelConfig& config, const ModelShard& shard, const Ste
   cos_ = upload(tables.cos);
   sin_ = upload(tables.sin);
 
-  slots_.host_local_slot = shard.local_slot;
-  slots_.num_local = static_cast<int64_t>(shard.local_experts.size());
-  slots_.local_slot = device.ints(static_cast<int64_t>(shard.local_slot.size()), "expert map");
-  device.copy_to_device(slots_.local_slot.data, slots_.host_local_slot.data(), shard.local_slot.size() * 4);
+  const auto upload_ints = [&](const std::vector<int32_t>& values) {
+    if (values.empty()) return Ints{};
+    const Ints out = device.ints(static_cast<int64_t>(values.size()), "expert map");
+    device.copy_to_device(out.data, values.data(), values.size() * 4);
+    return out;
+  };
+  slots_.resize(shard.rank_of_turn.empty() ? 1 : static_cast<size_t>(config.num_hidden_layers));
+  for (ExpertSlots& slots : slots_)
+    slots = {.local_slot = upload_ints(shard_.local_slot),
+             .host_local_slot = shard.local_slot,
+             .rank_of_turn = upload_ints(shard_.rank_of_turn),
+             .host_rank_of_turn = shard.rank_of_turn,
+             .num_local = shard.num_slots()};
 
   const std::vector<uint64_t> zeros(num_expert_counts());
   expert_tokens_ = static_cast<uint64_t*>(device.allocate(zeros.size() * 8, "expert load"));
@@ -72,6 +81,18 @@ std::vector<uint64_t> Qwen3Moe::expert_tokens() const {
   std::vector<uint64_t> counts(num_expert_counts());
   parts_.device->copy_to_host(counts.data(), expert_tokens_, counts.size() * 8);
   return counts;
+}
+
+void Qwen3Moe::place_experts(int64_t layer, std::vector<int32_t> local_slot,
+                             std::vector<int32_t> rank_of_turn) {
+  ExpertSlots& slots = slots_.at(static_cast<size_t>(layer));
+  slots.host_local_slot = std::move(local_slot);
+  slots.host_rank_of_turn = std::move(rank_of_turn);
+  const auto upload = [&](Ints to, const std::vector<int32_t>& values) {
+    parts_.device->copy_to_device(to.data, values.data(), values.size() * 4);
+  };
+  upload(slots.local_slot, slots.host_local_slot);
+  upload(slots.rank_of_turn, slots.host_rank_of_turn);
 }
 
 size_t Qwen3Moe::block_bytes() const {
@@ -140,7 +161,7 @@ void Qwen3Moe::layers(const Step& step) {
       device.add_rms_norm(step.residual, step.delta, layer.post_attention_norm, eps, step.normed);
     }
     if (layer.sparse)
-      sparse_mlp(step, layer, expert_tokens_ + static_cast<int64_t>(i) * config_.num_experts);
+      sparse_mlp(step, i);
     else if (any)
       dense_mlp(step, layer);
   }
@@ -177,11 +198,15 @@ void Qwen3Moe::attention(const Step& step, const LayerWeights& layer, const KvLa
   if (layer.output_bias.data) device.add_bias(step.delta, layer.output_bias);
 }
 
-void Qwen3Moe::sparse_mlp(const Step& step, const LayerWeights& layer, uint64_t* expert_tokens) {
+void Qwen3Moe::sparse_mlp(const Step& step, size_t index) {
   Device& device = *parts_.device;
+  const LayerWeights& layer = weights_.layers[index];
+  const ExpertSlots& slots = slots_[slots_.size() > 1 ? index : 0];
   const int64_t n = step.part.count(), k = config_.num_experts_per_tok;
-  const Routed tokens{
-      .x = step.normed.first(n), .topk_ids = {topk_ids_.data, n * k}, .topk_weights = topk_weights_.first(n)};
+  const Routed tokens{.x = step.normed.first(n),
+                      .topk_ids = {topk_ids_.data, n * k},
+                      .topk_weights = topk_weights_.first(n),
+                      .slots = &slots};
   if (n > 0)
     device.router({.x = tokens.x,
                    .gate = layer.router,
@@ -195,11 +220,11 @@ void Qwen3Moe::sparse_mlp(const Step& step, const LayerWeights& layer, uint64_t*
     device.expert_ffn({.in = here,
                        .gate_up = &layer.gate_up,
                        .down = &layer.down,
-                       .slots = &slots_,
+                       .slots = &slots,
                        .out = parts_.exchange->partials(sums),
                        .partial_offsets = parts_.exchange->partial_offsets(),
                        .pairs = parts_.exchange->wants_pairs(),
-                       .expert_tokens = expert_tokens});
+                       .expert_tokens = expert_tokens_ + static_cast<int64_t>(index) * config_.num_experts});
   parts_.exchange->combine(sums);
 }
 

@@ -34,6 +34,11 @@ class Qwen3Moe : public StepRunner {
   std::vector<uint64_t> expert_tokens() const;
 
   void set_weights(Weights weights) { weights_ = std::move(weights); }
+  const Weights& weights() const { return weights_; }
+  /// From the next step on, experts of a layer are where `local_slot` [num_experts] says, and
+  /// `rank_of_turn` [num_experts, kExpertTurns] says who computes them. The slots are filled already, and
+  /// every rank of the engine does the same between the same steps. For a shard with `rank_of_turn` alone.
+  void place_experts(int64_t layer, std::vector<int32_t> local_slot, std::vector<int32_t> rank_of_turn);
 
   /// Bytes of one block of keys and values in all layers of this rank.
   size_t block_bytes() const;
@@ -49,7 +54,7 @@ class Qwen3Moe : public StepRunner {
   size_t num_expert_counts() const;
   void layers(const Step& step);
   void attention(const Step& step, const LayerWeights& layer, const KvLayer& kv);
-  void sparse_mlp(const Step& step, const LayerWeights& layer, uint64_t* expert_tokens);
+  void sparse_mlp(const Step& step, size_t layer);
   void dense_mlp(const Step& step, const LayerWeights& layer);
   StepResult logits(const Step& step, const StepPlan& plan);
 
@@ -58,10 +63,10 @@ class Qwen3Moe : public StepRunner {
   const StepLimits limits_;
   Parts parts_;
   Weights weights_;
-  ExpertSlots slots_;
-  std::vector<KvLayer> cache_;  // [layers]
-  uint64_t* expert_tokens_;     // [layers, num_experts] in device memory
-  std::unique_ptr<Step> step_;  // the one that was begun
+  std::vector<ExpertSlots> slots_;  // [layers], or one for all layers where no copies will be placed
+  std::vector<KvLayer> cache_;      // [layers]
+  uint64_t* expert_tokens_;         // [layers, num_experts] in device memory
+  std::unique_ptr<Step> step_;      // the one that was begun
 
   // Buffers for the largest step; P = rows of this rank's part of it, N = P · tensor.
   Tensor residual_, delta_;       // [P, hidden]

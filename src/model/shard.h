@@ -13,6 +13,11 @@ struct ModelShard {
   int tensor = 1, tensor_rank = 0;
   std::vector<int32_t> local_experts;  ///< global ids in slot order
   std::vector<int32_t> local_slot;     ///< [num_experts] slot here, −1 when elsewhere
+  int redundant_slots = 0;             ///< behind those, a layer's room for copies of other ranks' experts
+  /// [num_experts, kExpertTurns] who computes an expert before copies are placed; empty: there will be none.
+  std::vector<int32_t> rank_of_turn;
+
+  int64_t num_slots() const { return static_cast<int64_t>(local_experts.size()) + redundant_slots; }
 
   int64_t num_heads(const ModelConfig& config) const { return config.num_attention_heads / tensor; }
   int64_t first_head(const ModelConfig& config) const { return num_heads(config) * tensor_rank; }
@@ -36,7 +41,12 @@ inline int32_t output_chunks(const ModelConfig& config) {
   return chunks;
 }
 
-/// Weights of this rank's part.
+/// Weights of one expert.
+inline int64_t expert_parameters(const ModelConfig& config) {
+  return 3 * config.moe_intermediate_size * config.hidden_size;
+}
+
+/// Weights of this rank's part, redundant experts not counted.
 inline int64_t num_parameters(const ModelConfig& config, const ModelShard& shard) {
   const int64_t hidden = config.hidden_size;
   const int64_t heads = shard.num_heads(config) * config.head_dim;
@@ -44,10 +54,18 @@ inline int64_t num_parameters(const ModelConfig& config, const ModelShard& shard
   for (int64_t layer = 0; layer < config.num_hidden_layers; ++layer) {
     count += shard.qkv_width(config) * hidden + hidden * heads + 2 * hidden + 2 * config.head_dim;
     count += config.is_sparse(layer)
-                 ? config.num_experts * hidden + static_cast<int64_t>(shard.local_experts.size()) * 3 *
-                                                     config.moe_intermediate_size * hidden
+                 ? config.num_experts * hidden +
+                       static_cast<int64_t>(shard.local_experts.size()) * expert_parameters(config)
                  : 3 * config.intermediate_size * hidden;
   }
+  return count;
+}
+
+/// Weights that this rank has room for in redundant experts.
+inline int64_t redundant_parameters(const ModelConfig& config, const ModelShard& shard) {
+  int64_t count = 0;
+  for (int64_t layer = 0; layer < config.num_hidden_layers; ++layer)
+    if (config.is_sparse(layer)) count += shard.redundant_slots * expert_parameters(config);
   return count;
 }
 

@@ -6,6 +6,29 @@ namespace moerun {
 
 namespace {
 
+void count(const HostMatrix& part, const LoadProgress& progress) {
+  if (progress) progress(static_cast<uint64_t>(part.rows * part.cols) * size_of(part.dtype));
+}
+
+std::string layer_prefix(int64_t layer) { return fmt::format("model.layers.{}", layer); }
+std::string expert_prefix(const std::string& mlp, int32_t expert) {
+  return fmt::format("{}.experts.{}", mlp, expert);
+}
+
+/// One expert's three matrices, or a dense layer's.
+void load_mlp(Device& device, const WeightSource& source, const std::string& prefix, const LayerWeights& out,
+              int64_t slot, const LoadProgress& progress) {
+  const int64_t hidden = out.down.out_features, width = out.down.in_features;
+  const auto fill = [&](const Matrix& matrix, int64_t row0, const char* name, int64_t rows, int64_t cols) {
+    const HostMatrix part = source.get(prefix + name, rows, cols);
+    device.load(matrix, slot, row0, part);
+    count(part, progress);
+  };
+  fill(out.gate_up, 0, ".gate_proj.weight", width, hidden);
+  fill(out.gate_up, width, ".up_proj.weight", width, hidden);
+  fill(out.down, 0, ".down_proj.weight", hidden, width);
+}
+
 /// Brings tensors of one rank's part to the device.
 class Loader {
  public:
@@ -21,7 +44,7 @@ class Loader {
   Tensor vector(const std::string& name, int64_t cols) { return tensor(name, 1, cols, "norms"); }
 
   LayerWeights layer(int64_t index) {
-    const std::string prefix = fmt::format("model.layers.{}", index);
+    const std::string prefix = layer_prefix(index);
     LayerWeights out;
     out.sparse = config_.is_sparse(index);
     out.input_norm = vector(prefix + ".input_layernorm.weight", config_.hidden_size);
@@ -80,40 +103,29 @@ class Loader {
 
   void experts(const std::string& prefix, LayerWeights& out) {
     const int64_t width = config_.moe_intermediate_size, hidden = config_.hidden_size;
-    const auto count = static_cast<int64_t>(shard_.local_experts.size());
+    const int64_t count = shard_.num_slots();
     out.router = tensor(prefix + ".gate.weight", config_.num_experts, hidden, "router");
     out.gate_up = device_.matrix(Matrix::Kind::expert_gate_up, count, 2 * width, hidden, "experts");
     out.down = device_.matrix(Matrix::Kind::expert_down, count, hidden, width, "experts");
-    for (int64_t slot = 0; slot < count; ++slot) {
-      const int32_t expert = shard_.local_experts[static_cast<size_t>(slot)];
-      mlp(fmt::format("{}.experts.{}", prefix, expert), slot, width, out);
-    }
+    int64_t slot = 0;
+    for (const int32_t expert : shard_.local_experts)
+      load_mlp(device_, source_, expert_prefix(prefix, expert), out, slot++, progress_);
   }
 
   void dense(const std::string& prefix, LayerWeights& out) {
     const int64_t width = config_.intermediate_size, hidden = config_.hidden_size;
     out.gate_up = device_.matrix(Matrix::Kind::gate_up, 1, 2 * width, hidden, "dense layers");
     out.down = device_.matrix(Matrix::Kind::plain, 1, hidden, width, "dense layers");
-    mlp(prefix, 0, width, out);
-  }
-
-  void mlp(const std::string& prefix, int64_t slot, int64_t width, LayerWeights& out) {
-    const int64_t hidden = config_.hidden_size;
-    fill(out.gate_up, slot, 0, source_.get(prefix + ".gate_proj.weight", width, hidden));
-    fill(out.gate_up, slot, width, source_.get(prefix + ".up_proj.weight", width, hidden));
-    fill(out.down, slot, 0, source_.get(prefix + ".down_proj.weight", hidden, width));
+    load_mlp(device_, source_, prefix, out, 0, progress_);
   }
 
   void fill(const Tensor& tensor, int64_t row0, const HostMatrix& part) {
     device_.load(tensor, row0, part);
-    count(part);
+    count(part, progress_);
   }
   void fill(const Matrix& matrix, int64_t index, int64_t row0, const HostMatrix& part) {
     device_.load(matrix, index, row0, part);
-    count(part);
-  }
-  void count(const HostMatrix& part) {
-    if (progress_) progress_(static_cast<uint64_t>(part.rows * part.cols) * size_of(part.dtype));
+    count(part, progress_);
   }
 
   Device& device_;
@@ -137,6 +149,14 @@ Weights load_weights(Device& device, const ModelConfig& config, const ModelShard
   weights.lm_head = loader.lm_head();
   device.synchronize();
   return weights;
+}
+
+void load_experts(Device& device, const WeightSource& source, const Weights& weights,
+                  std::span<const ExpertPlace> places, const LoadProgress& progress) {
+  for (const ExpertPlace& place : places)
+    load_mlp(device, source, expert_prefix(layer_prefix(place.layer) + ".mlp", place.expert),
+             weights.layers[static_cast<size_t>(place.layer)], place.slot, progress);
+  device.synchronize();
 }
 
 }  // namespace moerun

@@ -1,5 +1,6 @@
 #pragma once
 #include <functional>
+#include <span>
 #include <vector>
 
 #include "model/shard.h"
@@ -19,7 +20,7 @@ struct LayerWeights {
   Matrix output;                           ///< [hidden, q heads of this rank]
   Tensor output_bias;                      ///< [1, hidden]
   Tensor router;                           ///< [num_experts, hidden]; sparse layers
-  Matrix gate_up, down;                    ///< the local experts', or the dense layer's
+  Matrix gate_up, down;                    ///< [slots] experts', or the dense layer's
 };
 
 /// A rank's part of the model on its device.
@@ -36,5 +37,16 @@ using LoadProgress = std::function<void(uint64_t bytes)>;
 /// Allocates the rank's part and fills it. Reads only those pages of the checkpoint that it needs.
 Weights load_weights(Device& device, const ModelConfig& config, const ModelShard& shard,
                      const WeightSource& source, const LoadProgress& progress);
+
+/// A slot of a layer, and the expert that goes there.
+struct ExpertPlace {
+  int64_t layer = 0, slot = 0;
+  int32_t expert = 0;
+  bool operator==(const ExpertPlace&) const = default;
+};
+
+/// Fills slots of `weights` with experts, between steps.
+void load_experts(Device& device, const WeightSource& source, const Weights& weights,
+                  std::span<const ExpertPlace> places, const LoadProgress& progress);
 
 }  // namespace moerun

@@ -8,6 +8,16 @@ namespace moerun {
 
 namespace {
 
+/// [layers · num_experts] tokens of one rank's experts.
+std::vector<uint64_t> tokens_of(const RankReport& rank, LoadPeriod period) {
+  const std::vector<uint64_t>& before = rank.placement.expert_tokens;
+  if (period == LoadPeriod::before_placement) return before;
+  std::vector<uint64_t> tokens = rank.expert_tokens;
+  if (period == LoadPeriod::after_placement)
+    for (size_t i = 0; i < before.size(); ++i) tokens[i] -= before[i];
+  return tokens;
+}
+
 /// Of the engine in which it is greatest.
 double max_over_mean(const std::map<int, std::vector<uint64_t>>& ranks_of_engine) {
   double worst = 0;
@@ -28,14 +38,14 @@ double ExpertLoad::worst_layer() const {
              : *std::max_element(max_over_mean_of_layer.begin(), max_over_mean_of_layer.end());
 }
 
-ExpertLoad expert_load(const JobReport& report) {
+ExpertLoad expert_load(const JobReport& report, LoadPeriod period) {
   const auto num_experts = static_cast<size_t>(report.num_experts);
   ExpertLoad load;
   load.of_expert.resize(num_experts);
   std::map<int, std::vector<uint64_t>> whole;                // replica → its ranks
   std::vector<std::map<int, std::vector<uint64_t>>> layers;  // the same of each layer
   for (const RankReport& rank : report.ranks) {
-    const std::vector<uint64_t>& tokens = rank.expert_tokens;  // [layers · num_experts]
+    const std::vector<uint64_t> tokens = tokens_of(rank, period);
     const size_t num_layers = num_experts > 0 ? tokens.size() / num_experts : 0;
     layers.resize(std::max(layers.size(), num_layers));
     for (size_t layer = 0; layer < num_layers; ++layer) {

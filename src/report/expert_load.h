@@ -12,11 +12,14 @@ struct ExpertLoad {
   std::vector<uint64_t> of_rank;               ///< over all layers
   std::vector<uint64_t> of_expert;             ///< over all layers and ranks
   double max_over_mean = 0;                    ///< over all layers; 0: no tokens
-  std::vector<double> max_over_mean_of_layer;  ///< 0: no tokens (a dense layer)
+  std::vector<double> max_over_mean_of_layer;  ///< 0: no tokens
 
   double worst_layer() const;
 };
 
-ExpertLoad expert_load(const JobReport& report);
+/// The whole job, or its part before or after redundant experts were placed for the first time.
+enum class LoadPeriod { all, before_placement, after_placement };
+
+ExpertLoad expert_load(const JobReport& report, LoadPeriod period);
 
 }  // namespace moerun

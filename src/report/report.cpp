@@ -26,6 +26,8 @@ void rank_fields(Io&& io, Report& r) {
   io(e.steps), io(e.prompt_tokens), io(e.output_tokens), io(e.preemptions), io(e.swaps), io(e.max_blocks_used);
   io(e.num_blocks), io(e.forward_s), io(e.agree_s), io(e.idle_s), io(e.plan_s), io(e.answer_s);
   io(e.talk_s), io(e.first_step_s);
+  auto& p = r.placement;
+  io(p.placements), io(p.loads), io(p.counted_tokens), io(p.expert_tokens), io(p.copies), io(p.seconds);
 }
 
 Json rank_json(const RankReport& rank) {
@@ -62,6 +64,53 @@ Json rank_json(const RankReport& rank) {
       out["gpu_processes"].push_back({{"pid", process.pid}, {"bytes", process.bytes}});
   }
   return out;
+}
+
+/// What the engine said that placed its redundant experts least often.
+const PlacementReport& least_placed(const JobReport& report) {
+  return std::min_element(report.ranks.begin(), report.ranks.end(),
+                          [](const RankReport& a, const RankReport& b) {
+                            return a.placement.placements < b.placement.placements;
+                          })
+      ->placement;
+}
+
+Json placement_json(const JobReport& report) {
+  const PlacementReport& least = least_placed(report);
+  Json out{{"slots_a_layer", report.job->parallel.redundant_experts}, {"placements", least.placements}};
+  if (least.placements == 0) return out;
+  double seconds = 0;
+  int64_t loads = 0;
+  Json copies = Json::array();
+  for (const RankReport& rank : report.ranks) {
+    seconds = std::max(seconds, rank.placement.seconds);
+    loads += rank.placement.loads;
+    for (const PlacedCopy& copy : rank.placement.copies)
+      copies.push_back(
+          {{"layer", copy.layer}, {"expert", copy.expert}, {"rank", rank.rank}, {"share", copy.share}});
+  }
+  out.update({{"tokens_before", least.counted_tokens}, {"experts_loaded", loads}, {"seconds", seconds}});
+  for (const auto& [name, period] :
+       {std::pair{"before", LoadPeriod::before_placement}, {"after", LoadPeriod::after_placement}}) {
+    const ExpertLoad load = expert_load(report, period);
+    out[name] = {{"max_over_mean_of_ranks", load.max_over_mean},
+                 {"max_over_mean_of_ranks_by_layer", load.max_over_mean_of_layer},
+                 {"tokens_of_rank", load.of_rank}};
+  }
+  out["copies"] = std::move(copies);
+  return out;
+}
+
+std::string placement_text(const JobReport& report) {
+  const PlacementReport& least = least_placed(report);
+  if (least.placements == 0) return "  redundant   no copies were placed: too few tokens were routed\n";
+  const ExpertLoad before = expert_load(report, LoadPeriod::before_placement),
+                   after = expert_load(report, LoadPeriod::after_placement);
+  return fmt::format(
+      "  redundant   busiest rank {:.2f} × the mean in the first {} tokens, {:.2f} × once copies "
+      "were placed; in the worst layer {:.2f} × and {:.2f} ×\n",
+      before.max_over_mean, with_commas(static_cast<uint64_t>(least.counted_tokens)), after.max_over_mean,
+      before.worst_layer(), after.worst_layer());
 }
 
 }  // namespace
@@ -109,7 +158,7 @@ std::vector<std::string> foreign_gpu_processes(const JobReport& report) {
 
 std::string report_json(const JobReport& report) {
   const JobProgress& progress = report.outcome.progress;
-  const ExpertLoad load = expert_load(report);
+  const ExpertLoad load = expert_load(report, LoadPeriod::all);
   const StepTime time = step_time(report);
   const JobTimes times = job_times(report);
   const auto ranks = static_cast<double>(report.ranks.size());
@@ -152,6 +201,7 @@ std::string report_json(const JobReport& report) {
              {"tokens_of_expert", load.of_expert}}},
            {"coordinator", {{"gpu_processes", 0}, {"gpu_bytes", 0}}},
            {"ranks", Json::array()}};
+  if (report.job->parallel.redundant_experts > 0) out["redundant_experts"] = placement_json(report);
   if (time.split) {
     out["step_time_s"]["all_to_all"] = time.all_to_all;
     out["step_time_s"]["tensor_parallel"] = time.tensor;
@@ -164,7 +214,7 @@ std::string report_json(const JobReport& report) {
 std::string report_text(const JobReport& report) {
   const JobProgress& progress = report.outcome.progress;
   const double seconds = progress.seconds;
-  const ExpertLoad load = expert_load(report);
+  const ExpertLoad load = expert_load(report, LoadPeriod::all);
   const StepTime time = step_time(report);
   const JobTimes times = job_times(report);
   const auto ranks = static_cast<double>(report.ranks.size());
@@ -198,6 +248,7 @@ std::string report_text(const JobReport& report) {
   if (load.max_over_mean > 0)
     text += fmt::format("  experts     busiest rank {:.2f} × the mean, in the worst layer {:.2f} ×\n",
                         load.max_over_mean, load.worst_layer());
+  if (report.job->parallel.redundant_experts > 0) text += placement_text(report);
   for (const RankReport& rank : report.ranks) {
     if (rank.engine.num_blocks > 0)
       text +=

@@ -10,6 +10,21 @@
 
 namespace moerun {
 
+/// A redundant expert of a rank: of a layer's expert, the part of its tokens that this copy was to compute.
+struct PlacedCopy {
+  int32_t layer = 0, expert = 0;
+  double share = 0;
+};
+
+/// How a rank's redundant experts were placed (`parallel.redundant_experts`).
+struct PlacementReport {
+  int64_t placements = 0, loads = 0;    ///< how often; how many experts this rank loaded for it
+  int64_t counted_tokens = 0;           ///< the engine's, routed before the first
+  std::vector<uint64_t> expert_tokens;  ///< [layers · num_experts] given to this rank's experts until then
+  std::vector<PlacedCopy> copies;       ///< of the last
+  double seconds = 0;                   ///< of all
+};
+
 /// What one rank measured; travels to rank 0 at the end.
 struct RankReport {
   int rank = 0, replica = 0, data = 0, tensor = 0;
@@ -24,6 +39,7 @@ struct RankReport {
   /// tensor-parallel ranks. −1: not measured.
   double all_to_all_s = -1, tensor_s = -1;
   EngineStats engine;
+  PlacementReport placement;
 };
 
 std::string pack(const RankReport& report);

@@ -19,12 +19,14 @@ namespace {
 constexpr double kGiB = 1 << 30;
 
 /// The part of rank 0, which holds as many experts as any.
-ModelShard first_shard(const ModelConfig& config, const Layout& layout) {
-  const ExpertMap experts(static_cast<int>(config.num_experts), layout.ep_size());
-  return {.tensor = layout.tensor,
+ModelShard first_shard(const CheckedJob& checked) {
+  const ExpertMap experts(static_cast<int>(checked.config.num_experts), checked.layout.ep_size(),
+                          checked.job.parallel.redundant_experts);
+  return {.tensor = checked.layout.tensor,
           .tensor_rank = 0,
           .local_experts = experts.experts_of(0),
-          .local_slot = experts.local_slots(0)};
+          .local_slot = experts.local_slots(0),
+          .redundant_slots = experts.num_redundant_slots(0)};
 }
 
 /// What crosses between ranks in one layer for a full step: the cost model of the all-to-all.
@@ -56,12 +58,17 @@ void print_exchange(const CheckedJob& checked, DType dtype) {
 
 void print_memory(const CheckedJob& checked, DType dtype) {
   const Job& job = checked.job;
-  const ModelShard shard = first_shard(checked.config, checked.layout);
-  const double weights =
-      static_cast<double>(num_parameters(checked.config, shard)) * static_cast<double>(size_of(dtype));
+  const ModelShard shard = first_shard(checked);
+  const auto element = static_cast<double>(size_of(dtype));
+  const double redundant = static_cast<double>(redundant_parameters(checked.config, shard)) * element;
+  const double weights = static_cast<double>(num_parameters(checked.config, shard)) * element + redundant;
   const double token = static_cast<double>(key_value_block_bytes(checked.config, shard, 1, dtype));
   fmt::print("memory       {:.2f} GiB of weights a rank ({} of {} experts)\n", weights / kGiB,
              shard.local_experts.size(), checked.config.num_experts);
+  if (job.parallel.redundant_experts > 0)
+    fmt::print(
+        "             {:.2f} GiB of them are room for redundant experts: in a layer {} of the engine's {}\n",
+        redundant / kGiB, shard.redundant_slots, job.parallel.redundant_experts);
   const auto room = [&](const char* what, double bytes) {
     if (bytes > 0)
       fmt::print("key/value    {}: about {:.2f} GiB, {} tokens a group\n", what, bytes / kGiB,

@@ -8,6 +8,7 @@
 #include <chrono>
 #include <filesystem>
 
+#include "comm/expert_copies.h"
 #include "device/factory.h"
 #include "io/safetensors.h"
 #include "model/null_model.h"
@@ -29,10 +30,15 @@ uint64_t peak_host_bytes() {
   return static_cast<uint64_t>(usage.ru_maxrss) * 1024;
 }
 
-void print_memory(const Device& device, int64_t num_blocks, int64_t block_size) {
+void print_memory(const Device& device, int64_t redundant_bytes, int64_t num_blocks, int64_t block_size) {
   fmt::print(stderr, "moerun: memory of rank 0 ({})\n", device.name());
-  for (const MemoryUse& use : device.memory_table())
-    fmt::print(stderr, "  {:<28} {:9.3f} GiB\n", use.what, static_cast<double>(use.bytes) / kGiB);
+  const auto line = [](const std::string& what, auto bytes) {
+    fmt::print(stderr, "  {:<28} {:9.3f} GiB\n", what, static_cast<double>(bytes) / kGiB);
+  };
+  for (const MemoryUse& use : device.memory_table()) {
+    line(use.what, use.bytes);
+    if (use.what == "experts" && redundant_bytes > 0) line("  of these, redundant", redundant_bytes);
+  }
   fmt::print(stderr, "  {} blocks of {} tokens: room for {} tokens a group\n", num_blocks, block_size,
              num_blocks * block_size);
 }
@@ -45,7 +51,8 @@ Rank::Rank(const MpiEnv& env, const Start& start, const Communicators& comms, Wa
       comms_(comms),
       watchdog_(watchdog),
       at_(coordinates_of(start.layout, env.rank())),
-      experts_(static_cast<int>(start.config.num_experts), start.layout.ep_size()),
+      experts_(static_cast<int>(start.config.num_experts), start.layout.ep_size(),
+               start.job.parallel.redundant_experts),
       agreement_(std::make_unique<StepAgreement>(comms.ep, &watchdog.progress())) {
   const Job& job = start.job;
   const auto began = Clock::now();
@@ -67,7 +74,11 @@ Rank::Rank(const MpiEnv& env, const Start& start, const Communicators& comms, Wa
     load();
     num_blocks = blocks_that_fit();
     model_->allocate_cache(num_blocks);
-    if (env.rank() == 0) print_memory(*device_, num_blocks, job.memory.block_size);
+    if (env.rank() == 0) {
+      const int64_t redundant = redundant_parameters(start.config, shard());
+      print_memory(*device_, redundant * static_cast<int64_t>(size_of(device_->dtype())), num_blocks,
+                   job.memory.block_size);
+    }
   }
   if (is_leader()) leader_ = leader_parts(num_blocks);
   load_s_ = since(began);
@@ -87,10 +98,13 @@ void Rank::check_shared_gpus() const {
 
 ModelShard Rank::shard() const {
   const int ep_rank = ep_rank_of(start_.layout, env_.rank());
-  return {.tensor = start_.layout.tensor,
-          .tensor_rank = at_.tensor,
-          .local_experts = experts_.experts_of(ep_rank),
-          .local_slot = experts_.local_slots(ep_rank)};
+  return {
+      .tensor = start_.layout.tensor,
+      .tensor_rank = at_.tensor,
+      .local_experts = experts_.experts_of(ep_rank),
+      .local_slot = experts_.local_slots(ep_rank),
+      .redundant_slots = experts_.num_redundant_slots(ep_rank),
+      .rank_of_turn = experts_.num_redundant() > 0 ? ranks_of_turns(experts_, {}) : std::vector<int32_t>()};
 }
 
 int64_t Rank::num_host_blocks(const ModelShard& shard) const {
@@ -120,7 +134,7 @@ StepLimits Rank::limits() const {
           .vocab_size = config.vocab_size,
           .num_experts = config.num_experts,
           .num_experts_per_tok = config.num_experts_per_tok,
-          .num_local_experts = static_cast<int64_t>(shard.local_experts.size()),
+          .num_local_experts = shard.num_slots(),
           .moe_intermediate_size = config.moe_intermediate_size};
 }
 
@@ -145,12 +159,8 @@ void Rank::load() {
                loaded / kGiB / since(began));
   };
   Weights weights;
-  if (job.model.load_format == Job::Model::LoadFormat::dummy) {
-    weights = load_weights(*device_, config, shard, DummyWeightSource(), progress);
-  } else {
-    const Checkpoint checkpoint = Checkpoint::open(job.model.path);
-    weights = load_weights(*device_, config, shard, CheckpointWeights(checkpoint), progress);
-  }
+  with_weight_source(
+      [&](const WeightSource& source) { weights = load_weights(*device_, config, shard, source, progress); });
 
   backends_ = make_backends({.all_to_all = job.parallel.all_to_all,
                              .ep = comms_.ep,
@@ -167,12 +177,36 @@ void Rank::load() {
       backends_.tp->check();
       backends_.exchange->check();
     });
+  if (experts_.num_redundant() > 0 && !backends_.exchange->takes_copies())
+    throw BadInput(
+        fmt::format("parallel.redundant_experts: the all-to-all by {} knows no copies of experts: "
+                    "set parallel.all_to_all: mpi",
+                    backends_.all_to_all));
   model_ = std::make_unique<Qwen3Moe>(
       config, shard, limits,
       Qwen3Moe::Parts{
           .device = device_.get(), .tp = backends_.tp.get(), .exchange = backends_.exchange.get()});
   model_->set_weights(std::move(weights));
   device_->reserve(limits);
+  if (experts_.num_redundant() > 0)
+    redundant_experts_ = std::make_unique<RedundantExperts>(
+        RedundantExperts::Parts{.model = model_.get(),
+                                .map = &experts_,
+                                .ep = comms_.ep,
+                                .progress = &watchdog_.progress(),
+                                .load = [this](std::span<const ExpertPlace> places) {
+                                  with_weight_source([&](const WeightSource& source) {
+                                    load_experts(*device_, source, model_->weights(), places,
+                                                 [this](uint64_t) { watchdog_.progress().beat(); });
+                                  });
+                                }});
+}
+
+void Rank::with_weight_source(const std::function<void(const WeightSource&)>& use) const {
+  const Job::Model& model = start_.job.model;
+  if (model.load_format == Job::Model::LoadFormat::dummy) return use(DummyWeightSource());
+  const Checkpoint checkpoint = Checkpoint::open(model.path);
+  use(CheckpointWeights(checkpoint));
 }
 
 int64_t Rank::blocks_that_fit() const {
@@ -226,7 +260,9 @@ LeaderParts Rank::leader_parts(int64_t num_blocks) {
 
 void Rank::run() {
   watchdog_.set_phase(Phase::run);
-  StepRunner* const runner = model_ ? static_cast<StepRunner*>(model_.get()) : null_model_.get();
+  StepRunner* const runner = redundant_experts_ ? static_cast<StepRunner*>(redundant_experts_.get())
+                             : model_           ? model_.get()
+                                                : null_model_.get();
   Engine engine({.runner = runner,
                  .agreement = agreement_.get(),
                  .tp = comms_.tp,
@@ -240,6 +276,7 @@ void Rank::run() {
     if (fault.empty()) throw;
     throw Error(fmt::format("{} ({})", fault, error.what()));
   }
+  if (redundant_experts_) stats_.forward_s -= redundant_experts_->report().seconds;  // loading is no step
 }
 
 RankReport Rank::report() const {
@@ -262,6 +299,7 @@ RankReport Rank::report() const {
     out.memory = device_->memory_table();
     out.processes = device_->processes();
     out.expert_tokens = model_->expert_tokens();
+    if (redundant_experts_) out.placement = redundant_experts_->report();
   }
   return out;
 }

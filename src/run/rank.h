@@ -1,4 +1,5 @@
 #pragma once
+#include <functional>
 #include <memory>
 #include <optional>
 
@@ -9,6 +10,7 @@
 #include "fault/watchdog.h"
 #include "model/qwen3_moe.h"
 #include "report/report.h"
+#include "run/redundant_experts.h"
 #include "run/start_up.h"
 
 namespace moerun {
@@ -33,6 +35,8 @@ class Rank {
   int64_t num_host_blocks(const ModelShard& shard) const;
   StepLimits limits() const;
   void load();
+  /// Lends `use` the source of the weights while it runs.
+  void with_weight_source(const std::function<void(const WeightSource&)>& use) const;
   int64_t blocks_that_fit() const;
   LeaderParts leader_parts(int64_t num_blocks);
 
@@ -44,7 +48,8 @@ class Rank {
   ExpertMap experts_;
   std::unique_ptr<Device> device_;  // null on `device: null`
   Backends backends_;
-  std::unique_ptr<Qwen3Moe> model_;  // null on `device: null`
+  std::unique_ptr<Qwen3Moe> model_;                      // null on `device: null`
+  std::unique_ptr<RedundantExperts> redundant_experts_;  // null without
   std::unique_ptr<StepRunner> null_model_;
   std::unique_ptr<StepAgreement> agreement_;
   std::optional<Tokenizer> tokenizer_;

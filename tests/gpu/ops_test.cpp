@@ -214,32 +214,48 @@ TEST_CASE("gpu: router and expert_ffn", "[gpu]") {
   });
 }
 
-TEST_CASE("gpu: expert_ffn leaves a partial sum for each subtree that is local, and skips ids of -1",
-          "[gpu]") {
+TEST_CASE(
+    "gpu: expert_ffn leaves a partial sum for each subtree that is local, skips ids of -1, and leaves alone "
+    "what another rank computes though it is here",
+    "[gpu]") {
   for_each_dtype([](Pair& pair, std::mt19937_64& random) {
     constexpr int64_t n = 53, hidden = 256, width = 64, experts = 32, k = 8;
-    std::vector<int32_t> local_slot(experts, -1), rank_of(experts), ids, named_ids;
+    std::vector<int32_t> local_slot(experts, -1), ids, named_ids, marked_ids;
     int32_t slots_used = 0;
-    for (size_t e = 0; e < experts; ++e) {
-      rank_of[e] = static_cast<int32_t>(random() % 2);
-      if (rank_of[e] == 0) local_slot[e] = slots_used++;
-    }
-    std::vector<int32_t> partial_offsets{0};
+    for (int32_t& slot : local_slot)
+      if (random() % 2 == 0) slot = slots_used++;
+    // Partial sums of a token of which `marked` says what is computed here.
+    const auto partials_of = [](std::vector<int32_t> marked) {
+      std::sort(marked.begin(), marked.end(),
+                [](int32_t a, int32_t b) { return tree_position(a) < tree_position(b); });
+      std::vector<int32_t> places, here;
+      for (const int32_t id : marked) {
+        places.push_back(tree_position(id));
+        here.push_back(id >= 0);
+      }
+      std::vector<ExpertSpan> spans;
+      cut_into_spans(places, here, spans);
+      return static_cast<int32_t>(std::count_if(spans.begin(), spans.end(), [&](const ExpertSpan& span) {
+        return here[static_cast<size_t>(span.first)] != 0;
+      }));
+    };
+    std::vector<int32_t> named_offsets{0}, marked_offsets{0};
     for (int64_t token = 0; token < n; ++token) {
-      std::vector<int32_t> all(experts), ranks;
+      std::vector<int32_t> all(experts), local, computed;
       std::iota(all.begin(), all.end(), 0);
       std::shuffle(all.begin(), all.end(), random);
       all.resize(k);
-      named_ids.insert(named_ids.end(), all.begin(), all.end());
-      for (const int32_t id : all) ids.push_back(rank_of[static_cast<size_t>(id)] == 0 ? id : -1);
-      std::sort(all.begin(), all.end());
-      for (const int32_t id : all) ranks.push_back(rank_of[static_cast<size_t>(id)]);
-      std::vector<ExpertSpan> spans;
-      cut_into_spans(all, ranks, spans);
-      const auto local = std::count_if(spans.begin(), spans.end(), [&](const ExpertSpan& span) {
-        return ranks[static_cast<size_t>(span.first)] == 0;
-      });
-      partial_offsets.push_back(partial_offsets.back() + static_cast<int32_t>(local));
+      for (const int32_t id : all) {
+        const bool is_local = local_slot[static_cast<size_t>(id)] >= 0;
+        named_ids.push_back(id);
+        ids.push_back(is_local ? id : -1);
+        local.push_back(is_local ? id : elsewhere(id));
+        // Some that are here have copies, and another rank computes this token's.
+        computed.push_back(is_local && random() % 3 > 0 ? id : elsewhere(id));
+      }
+      marked_ids.insert(marked_ids.end(), computed.begin(), computed.end());
+      named_offsets.push_back(named_offsets.back() + partials_of(local));
+      marked_offsets.push_back(marked_offsets.back() + partials_of(computed));
     }
     const Floats x = random_values(random, n * hidden, pair.dtype),
                  weights = random_values(random, n * k, DType::float32),
@@ -263,11 +279,14 @@ TEST_CASE("gpu: expert_ffn leaves a partial sum for each subtree that is local, 
              .partial_offsets = offsets.empty() ? Ints{} : side.put_ints(offsets)});
         results[which].push_back(side.get(out));
       };
-      run(named_ids, partial_offsets.back(), partial_offsets);
+      run(named_ids, named_offsets.back(), named_offsets);
       run(ids, n, {});
+      run(marked_ids, marked_offsets.back(), marked_offsets);
     }
-    CHECK(normalised_error(results[1][0], results[0][0]) < kTolerance16);
-    CHECK(normalised_error(results[1][1], results[0][1]) < kTolerance16);
+    for (size_t i = 0; i < results[0].size(); ++i) {
+      CAPTURE(i);
+      CHECK(normalised_error(results[1][i], results[0][i]) < kTolerance16);
+    }
   });
 }
 

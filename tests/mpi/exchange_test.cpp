@@ -1,6 +1,7 @@
 #include <algorithm>
 #include <numeric>
 
+#include "comm/expert_copies.h"
 #include "comm/mpi_exchange.h"
 #include "tests/mpi/harness.h"
 
@@ -15,6 +16,7 @@ struct Case {
   bool in_place;
   enum class Routing { even, skewed, one_rank, alternating } routing;
   enum class Load { even, uneven, one_rank, none } load;
+  int redundant = 0;  // copies of experts
 };
 
 float rounded(float value, DType dtype) {
@@ -94,27 +96,61 @@ float node(const Token& token, int32_t begin, int level, int64_t i, DType dtype,
 
 constexpr int kLevels = 7;
 
-/// The largest subtrees whose experts (of this token) all live on `rank`, as (begin, level).
-void subtrees_of(const Token& token, const ExpertMap& map, int rank, int32_t begin, int level,
-                 std::vector<std::pair<int32_t, int>>& found) {
+/// Where experts live, and who computes them.
+struct Experts {
+  Experts(const Case& c, int ranks)
+      : map(c.num_experts, ranks, c.redundant), slots{.host_rank_of_turn = ranks_of_turns(map, copies(map))} {
+    if (c.redundant == 0) slots.host_rank_of_turn.clear();
+  }
+
+  /// Copies of experts all over the place, each with some of its expert's turns.
+  static std::vector<ExpertCopy> copies(const ExpertMap& map) {
+    std::vector<ExpertCopy> out;
+    std::vector<int32_t> left(static_cast<size_t>(map.num_experts()), kExpertTurns);
+    for (int rank = 0; rank < map.ep_size(); ++rank) {
+      auto slot = static_cast<int32_t>(map.experts_of(rank).size());
+      int expert = 5 * rank;
+      for (int i = 0; i < map.num_redundant_slots(rank); ++i) {
+        expert = (expert + 3) % map.num_experts();
+        if (map.rank_of(expert) == rank) continue;
+        int32_t& turns = left[static_cast<size_t>(expert)];
+        out.push_back({.expert = expert, .rank = rank, .slot = slot++, .turns = (turns + i % 2) / 2});
+        turns -= out.back().turns;
+      }
+    }
+    return out;
+  }
+
+  int rank_of(int source, int token, int32_t expert) const {
+    const std::vector<int32_t>& turns = slots.host_rank_of_turn;
+    return turns.empty() ? map.rank_of(expert)
+                         : turns[static_cast<size_t>(expert * kExpertTurns + turn_of(source, token))];
+  }
+
+  ExpertMap map;
+  ExpertSlots slots;
+};
+
+/// The largest subtrees whose experts (of this token) are all computed here, as (begin, level).
+void subtrees_here(const Token& token, const std::vector<int32_t>& here, int32_t begin, int level,
+                   std::vector<std::pair<int32_t, int>>& found) {
   bool any = false, all = true;
   for (const int32_t e : token.ids) {
     if (e < begin || e >= begin + (1 << level)) continue;
     any = true;
-    all = all && map.rank_of(e) == rank;
+    all = all && std::count(here.begin(), here.end(), e) > 0;
   }
   if (!any) return;
   if (all) {
     found.emplace_back(begin, level);
   } else if (level > 0) {
-    subtrees_of(token, map, rank, begin, level - 1, found);
-    subtrees_of(token, map, rank, begin + (1 << (level - 1)), level - 1, found);
+    subtrees_here(token, here, begin, level - 1, found);
+    subtrees_here(token, here, begin + (1 << (level - 1)), level - 1, found);
   }
 }
 
 /// The model's part: fills the partial sums of what arrived, checking that it arrived once and in full.
-std::string compute_partials(const Case& c, const ExpertMap& map, int rank, const Routed& arrived,
-                             MpiExchange& exchange) {
+std::string compute_partials(const Case& c, const Routed& arrived, MpiExchange& exchange) {
   const Ints offsets = exchange.partial_offsets();
   const Tensor partials = exchange.partials({});
   int64_t row = 0;
@@ -123,11 +159,14 @@ std::string compute_partials(const Case& c, const ExpertMap& map, int rank, cons
     for (int64_t i = 0; i < c.hidden; ++i)
       token.x.push_back(load_float(arrived.x.data, c.dtype, t * c.hidden + i));
     const int32_t* ids = arrived.topk_ids.data + t * c.k;
-    token.ids.assign(ids, ids + c.k);
-    for (int i = 0; i < c.k; ++i)
+    std::vector<int32_t> here;
+    for (int i = 0; i < c.k; ++i) {
+      token.ids.push_back(tree_position(ids[i]));
+      if (ids[i] >= 0) here.push_back(ids[i]);
       token.weights.push_back(load_float(arrived.topk_weights.data, DType::float32, t * c.k + i));
+    }
     std::vector<std::pair<int32_t, int>> found;
-    subtrees_of(token, map, rank, 0, kLevels, found);
+    subtrees_here(token, here, 0, kLevels, found);
     if (found.empty()) return "a token arrived that has no expert here";
     if (offsets.size > 0 && offsets.data[t] != row) return "partial_offsets";
     if (offsets.size == 0 && found.size() != 1) return "several partial sums and no partial_offsets";
@@ -144,10 +183,10 @@ std::string compute_partials(const Case& c, const ExpertMap& map, int rank, cons
 }
 
 std::string check(const MpiEnv& env, const Case& c) {
-  const ExpertMap map(c.num_experts, env.size());
+  const Experts experts(c, env.size());
   MemoryDevice device(c.dtype, c.in_place);
   MpiExchange exchange(
-      env.world(), map, device,
+      env.world(), experts.map, device,
       {.max_tokens = kMaxTokens, .hidden = static_cast<int32_t>(c.hidden), .num_experts_per_tok = c.k});
   const Tensor x = device.tensor(kMaxTokens, c.hidden, c.dtype, "x");
   const Tensor out = device.tensor(kMaxTokens, c.hidden, c.dtype, "out");
@@ -173,24 +212,31 @@ std::string check(const MpiEnv& env, const Case& c) {
       }
     }
     exchange.begin_step(tokens_of_rank);
-    const Routed arrived = exchange.dispatch(
-        {.x = x.first(n), .topk_ids = {ids.data, n * c.k}, .topk_weights = weights.first(n)});
-    // Every token of every rank that has an expert here, once, in rank order.
+    const Routed arrived = exchange.dispatch({.x = x.first(n),
+                                              .topk_ids = {ids.data, n * c.k},
+                                              .topk_weights = weights.first(n),
+                                              .slots = &experts.slots});
+    // Every token of every rank that has an expert to be computed here, once, in rank order; and of its
+    // experts, those.
     int64_t expected = 0;
     for (int r = 0; r < env.size(); ++r) {
       for (int t = 0; t < tokens_of_rank[static_cast<size_t>(r)]; ++t) {
         const Token token = make_token(c, r, step, t);
-        if (std::none_of(token.ids.begin(), token.ids.end(),
-                         [&](int32_t e) { return map.rank_of(e) == env.rank(); }))
-          continue;
-        if (expected < arrived.x.rows &&
-            load_float(arrived.x.data, c.dtype, expected * c.hidden) != token.x[0])
-          note("another token arrived");
+        std::vector<int32_t> wanted;
+        for (const int32_t e : token.ids)
+          wanted.push_back(experts.rank_of(r, t, e) == env.rank() ? e : elsewhere(e));
+        if (std::all_of(wanted.begin(), wanted.end(), [](int32_t id) { return id < 0; })) continue;
+        if (expected < arrived.x.rows) {
+          if (load_float(arrived.x.data, c.dtype, expected * c.hidden) != token.x[0])
+            note("another token arrived");
+          if (!std::equal(wanted.begin(), wanted.end(), arrived.topk_ids.data + expected * c.k))
+            note("another rank's experts are to be computed here");
+        }
         ++expected;
       }
     }
     if (arrived.x.rows != expected) note(fmt::format("{} tokens arrived, not {}", arrived.x.rows, expected));
-    note(compute_partials(c, map, env.rank(), arrived, exchange));
+    note(compute_partials(c, arrived, exchange));
     exchange.combine(out.first(n));
     for (int t = 0; t < n; ++t) {
       for (int64_t i = 0; i < c.hidden; ++i) {
@@ -218,12 +264,15 @@ void test_exchange(const MpiEnv& env, Suite& suite) {
                                           {Routing::alternating, Load::one_rank},
                                           {Routing::even, Load::none}}) {
         for (const bool in_place : {true, false}) {
-          suite.run(fmt::format("exchange: {} experts, {} a token, {}, routing {}, load {}{}", experts, k,
-                                name_of(dtype), static_cast<int>(routing), static_cast<int>(load),
-                                in_place ? "" : ", through the host"),
-                    [&] {
-                      return check(env, {experts, k, 37, dtype, in_place, routing, load});
-                    });
+          for (const int redundant : {0, 3, 16}) {
+            if (redundant > experts * (env.size() - 1)) continue;  // nowhere to put them
+            suite.run(fmt::format("exchange: {} experts, {} copies, {} a token, {}, routing {}, load {}{}",
+                                  experts, redundant, k, name_of(dtype), static_cast<int>(routing),
+                                  static_cast<int>(load), in_place ? "" : ", through the host"),
+                      [&] {
+                        return check(env, {experts, k, 37, dtype, in_place, routing, load, redundant});
+                      });
+          }
         }
       }
     }

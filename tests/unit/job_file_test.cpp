@@ -44,7 +44,7 @@ TEST_CASE("a job of the required keys alone has every default", "[job]") {
 TEST_CASE("every key of a job is read, and the written job reads back to the same one", "[job]") {
   const Job job = parse_job(R"(
 model: {path: "123", dtype: half, load_format: dummy, max_model_len: 2048}
-parallel: {tensor: 4, data: 2, replicas: 3, all_to_all: mpi, allow_shared_gpu: true}
+parallel: {tensor: 4, data: 2, replicas: 3, all_to_all: mpi, redundant_experts: 16, allow_shared_gpu: true}
 device: null
 null_step_ms: 0.25
 memory: {gpu_memory_utilization: 0.85, block_size: 16, num_blocks: 99, cpu_kv_gib: 0.5, swap_space_gib: 2}
@@ -79,7 +79,7 @@ limits: {time: "3:55:00", grace: 90}
   CHECK(job.model.dtype == DType::float16);
   CHECK(job.model.load_format == Job::Model::LoadFormat::dummy);
   CHECK(job.model.max_model_len == 2048);
-  CHECK(job.parallel == Job::Parallel{4, 2, 3, Job::Parallel::AllToAll::mpi, true});
+  CHECK(job.parallel == Job::Parallel{4, 2, 3, Job::Parallel::AllToAll::mpi, 16, true});
   CHECK(job.device == Job::DeviceKind::null);
   CHECK(job.null_step_ms == 0.25);
   CHECK(job.memory == Job::Memory{0.85, 16, 99, 0.5, 2});
