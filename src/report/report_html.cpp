@@ -155,7 +155,7 @@ std::string times_section(const JobReport& report) {
 }
 
 std::string experts_section(const JobReport& report) {
-  const ExpertLoad load = expert_load(report);
+  const ExpertLoad load = expert_load(report, LoadPeriod::all);
   if (load.max_over_mean == 0) return "";
   std::string out = fmt::format(
       "<h2>Expert load</h2>\n<p>Tokens given to the experts of each rank; the busiest has {:.2f} × the "
