@@ -81,7 +81,7 @@ TEST_CASE("a job's time is warm-up, steady and tail, which together are the time
 
 TEST_CASE("expert load is compared within an engine, over all layers and by layer") {
   const Job job;
-  const ExpertLoad load = expert_load(sample(job));
+  const ExpertLoad load = expert_load(sample(job), LoadPeriod::all);
   CHECK(load.of_rank == std::vector<uint64_t>{40, 120, 4, 4});
   CHECK(load.of_expert == std::vector<uint64_t>{17, 27, 112, 12});
   CHECK(load.max_over_mean == Approx(120 / 80.0));
