@@ -32,10 +32,10 @@ __device__ int32_t id_of(uint64_t key) { return static_cast<int32_t>(~static_cas
 struct Shared {
   unsigned long long bins[kBins];
   unsigned long long of_warp[kWarps];
-  double sums[kWarps];
-  unsigned long long above, in_bin, total;
+  unsigned long long above, in_bin;
   uint64_t listed[kMaxListed];  ///< what is left to choose from, once that is little
   int32_t bin, num_listed;
+  uint32_t best_seen;  ///< upper half of the rank key of the best draw so far
 };
 
 /// The largest of the block's values, the same in each thread.
@@ -50,28 +50,49 @@ __device__ uint64_t block_max(Shared& shared, uint64_t value) {
   return value;
 }
 
-__device__ double block_sum(Shared& shared, double value) {
+template <class V>
+__device__ V block_sum(Shared& shared, V value) {
+  static_assert(sizeof(V) == sizeof(shared.of_warp[0]));
+  V* const of_warp = reinterpret_cast<V*>(shared.of_warp);
   for (int d = kWarpSize / 2; d > 0; d /= 2) value += __shfl_xor_sync(kFullMask, value, d);
   __syncthreads();
-  if (threadIdx.x % kWarpSize == 0) shared.sums[threadIdx.x / kWarpSize] = value;
+  if (threadIdx.x % kWarpSize == 0) of_warp[threadIdx.x / kWarpSize] = value;
   __syncthreads();
-  value = shared.sums[threadIdx.x % kWarpSize];
+  value = of_warp[threadIdx.x % kWarpSize];
   for (int d = kWarpSize / 2; d > 0; d /= 2) value += __shfl_xor_sync(kFullMask, value, d);
   return value;
 }
 
-/// Calls f(id, logit) for this thread's share of the row: quads of ids, as the noise comes in quads.
+/// Calls f(first id, four logits) for this thread's share of the row (the noise comes in quads of ids), the
+/// next four on their way meanwhile. Ids past the end have NaN.
+template <class F>
+__device__ void for_each_quad(const float* row, int32_t vocab, F f) {
+  const bool aligned = vocab % 4 == 0;  // then each row is
+  const auto load = [&](int32_t first) {
+    if (aligned && first < vocab) return *reinterpret_cast<const float4*>(row + first);
+    float4 v = make_float4(NAN, NAN, NAN, NAN);
+    if (first < vocab) v.x = row[first];
+    if (first + 1 < vocab) v.y = row[first + 1];
+    if (first + 2 < vocab) v.z = row[first + 2];
+    if (first + 3 < vocab) v.w = row[first + 3];
+    return v;
+  };
+  float4 next = load(threadIdx.x * 4);
+  for (int32_t first = threadIdx.x * 4; first < vocab; first += kThreads * 4) {
+    const float4 v = next;
+    next = load(first + kThreads * 4);
+    f(first, v);
+  }
+}
+
 template <class F>
 __device__ void for_each_logit(const float* row, int32_t vocab, F f) {
-  const bool whole = vocab % 4 == 0;
-  for (int32_t first = threadIdx.x * 4; first < vocab; first += kThreads * 4) {
-    if (whole) {
-      const float4 v = *reinterpret_cast<const float4*>(row + first);
-      f(first, v.x), f(first + 1, v.y), f(first + 2, v.z), f(first + 3, v.w);
-    } else {
-      for (int32_t id = first; id < min(first + 4, vocab); ++id) f(id, row[id]);
-    }
-  }
+  for_each_quad(row, vocab, [&](int32_t first, float4 v) {
+    f(first, v.x);
+    if (first + 1 < vocab) f(first + 1, v.y);
+    if (first + 2 < vocab) f(first + 2, v.z);
+    if (first + 3 < vocab) f(first + 3, v.w);
+  });
 }
 
 __device__ uint64_t largest(Shared& shared, const float* row, int32_t vocab, float temperature) {
@@ -83,7 +104,7 @@ __device__ uint64_t largest(Shared& shared, const float* row, int32_t vocab, flo
   return block_max(shared, best);
 }
 
-/// The bin, from the highest down, in which the running sum reaches `target`; the sum above it; the total.
+/// The bin, from the highest down, in which the running sum reaches `target`, and the sum above it.
 __device__ void find_bin(Shared& shared, unsigned long long target) {
   constexpr int kEach = kBins / kThreads;
   const int lane = threadIdx.x % kWarpSize, warp = threadIdx.x / kWarpSize;
@@ -99,7 +120,6 @@ __device__ void find_bin(Shared& shared, unsigned long long target) {
   __syncthreads();
   unsigned long long before = 0;
   for (int w = 0; w < warp; ++w) before += shared.of_warp[w];
-  if (threadIdx.x == kThreads - 1) shared.total = before + inclusive;
   unsigned long long above = before + inclusive - own;
   for (int i = 0; i < kEach; ++i) {
     const unsigned long long in_bin = shared.bins[first - i];
@@ -124,10 +144,10 @@ __device__ void add_to_bin(unsigned long long& bin, unsigned long long value) {
 
 /// The key of the last one that is needed, best first, for the weights to sum up to `target`: digit by digit,
 /// three for the value, two for the id. weigh(key, value) is an integer, so the sums are the same in any
-/// order. `fraction` > 0 makes the target that part of all weights.
+/// order.
 template <class Weigh>
 __device__ uint64_t select(Shared& shared, const float* row, int32_t vocab, float temperature,
-                           unsigned long long target, double fraction, Weigh weigh) {
+                           unsigned long long target, Weigh weigh) {
   constexpr int kShift[] = {53, 42, 32, kDigitBits, 0};
   constexpr int kWidth[] = {11, 11, 10, kDigitBits, kDigitBits};
   uint64_t prefix = 0, known = 0;
@@ -161,11 +181,6 @@ __device__ uint64_t select(Shared& shared, const float* row, int32_t vocab, floa
       });
     }
     __syncthreads();
-    if (digit == 0 && fraction > 0) {
-      find_bin(shared, 1);  // for the total
-      target = max(1ull, static_cast<unsigned long long>(ceil(fraction * static_cast<double>(shared.total))));
-      __syncthreads();
-    }
     find_bin(shared, target);
     target -= shared.above;
     prefix |= static_cast<uint64_t>(shared.bin) << shift;
@@ -179,54 +194,91 @@ __device__ uint64_t select(Shared& shared, const float* row, int32_t vocab, floa
   return prefix;
 }
 
-/// The lowest key that top_k and top_p allow.
-__device__ uint64_t lowest_allowed(Shared& shared, const LogitRow& row, const float* logits, int32_t vocab,
-                                   float highest) {
-  uint64_t cut = 0;
-  if (row.top_k > 0 && row.top_k < vocab)
-    cut = select(shared, logits, vocab, row.temperature, static_cast<unsigned long long>(row.top_k), 0,
-                 [](uint64_t, float) { return 1ull; });
-  if (row.top_p < 1) {
-    const uint64_t of_top_p =
-        select(shared, logits, vocab, row.temperature, 0, static_cast<double>(row.top_p),
-               [&](uint64_t key, float value) {
-                 return key < cut ? 0ull : static_cast<unsigned long long>(expf(value - highest) * kUnit);
-               });
-    cut = max(cut, of_top_p);
-  }
-  return cut;
+/// Probabilities in fixed point, whose sums have no order: of all keys from `cut` on, and of those above
+/// `key`.
+struct Mass {
+  unsigned long long total, above;
+};
+__device__ Mass mass_above(Shared& shared, const LogitRow& row, const float* logits, int32_t vocab,
+                           float highest, uint64_t cut, uint64_t key) {
+  Mass mass{};
+  for_each_quad(logits, vocab, [&](int32_t first, float4 quad) {
+    const float logit[4] = {quad.x, quad.y, quad.z, quad.w};
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+      const float value = logit[i] / row.temperature;
+      const uint64_t own = rank_key(value, first + i);
+      if (own < cut || first + i >= vocab) continue;
+      const auto weight = static_cast<unsigned long long>(expf(value - highest) * kUnit);
+      mass.total += weight;
+      if (own > key) mass.above += weight;
+    }
+  });
+  return {block_sum(shared, mass.total), block_sum(shared, mass.above)};
 }
 
-__device__ int32_t draw(Shared& shared, const LogitRow& row, const float* logits, int32_t vocab) {
-  if (row.temperature <= 0) return id_of(largest(shared, logits, vocab, 1));
-  uint64_t cut = 0;
-  float highest = 0;
-  if (row.top_k > 0 || row.top_p < 1 || row.min_p > 0) {
-    const int32_t best = id_of(largest(shared, logits, vocab, row.temperature));
-    highest = logits[best] / row.temperature;
-    cut = lowest_allowed(shared, row, logits, vocab, highest);
-  }
+/// The id of the largest value with noise among the keys from `cut` on that min_p allows.
+///
+/// Few ids can become the best: their noise would have to reach what the best one so far leaves open. Noise
+/// of g or more needs a uniform number u with 1 − u ≤ 1 − exp(−e^−g) ≤ e^−g. `reach` is lower than the best
+/// by more than all rounding here, the reciprocal of the temperature included; a NaN never excludes.
+__device__ int32_t noisiest(Shared& shared, const LogitRow& row, const float* logits, int32_t vocab,
+                            float highest, uint64_t cut) {
+  __syncthreads();
+  if (threadIdx.x == 0) shared.best_seen = static_cast<uint32_t>(rank_key(-INFINITY, 0) >> 32);
+  __syncthreads();
   const DrawKey key = draw_key(row.seed, row.row, row.position);
+  const float inverse = 1.0f / row.temperature, scale = isinf(inverse) ? NAN : inverse;
   uint64_t best = 0;
-  float best_value = -INFINITY;
-  int32_t group = -1;
-  Philox4x32 words{};
-  for_each_logit(logits, vocab, [&](int32_t id, float logit) {
-    const float value = logit / row.temperature;
-    if (value + kMostNoise < best_value) return;  // no noise can make up for it
-    if (cut > 0 && rank_key(value, id) < cut) return;
-    if (row.min_p > 0 && expf(value - highest) < row.min_p) return;
-    if (group != id / 4) {
-      group = id / 4;
-      words = draw_words(key, static_cast<uint32_t>(group));
+  for_each_quad(logits, vocab, [&](int32_t first, float4 quad) {
+    const float seen = value_of(uint64_t{*static_cast<volatile uint32_t*>(&shared.best_seen)} << 32);
+    const float reach = seen - (1e-3f + 1e-6f * fabsf(seen));
+    const float logit[4] = {quad.x, quad.y, quad.z, quad.w};
+    float open[4];
+    bool all_too_low = true;
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+      open[i] = logit[i] * scale - reach;
+      all_too_low &= open[i] < -kMostNoise;
     }
-    const int word = id % 4;
-    const float noisy = value + gumbel(word < 2 ? (word == 0 ? words.word[0] : words.word[1])
-                                                : (word == 2 ? words.word[2] : words.word[3]));
-    const uint64_t candidate = rank_key(noisy, id);
-    if (candidate > best) best = candidate, best_value = noisy;
+    if (all_too_low) return;
+    const Philox4x32 words = draw_words(key, static_cast<uint32_t>(first / 4));
+    bool better = false;
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+      const int32_t id = first + i;
+      if (open_unit(~words.word[i]) > __expf(open[i]) || id >= vocab) continue;
+      const float value = logit[i] / row.temperature;
+      if (cut > 0 && rank_key(value, id) < cut) continue;
+      if (row.min_p > 0 && expf(value - highest) < row.min_p) continue;
+      const uint64_t candidate = rank_key(value + gumbel(words.word[i]), id);
+      if (candidate > best) best = candidate, better = true;
+    }
+    if (better) atomicMax(&shared.best_seen, static_cast<uint32_t>(best >> 32));
   });
   return id_of(block_max(shared, best));
+}
+
+/// top_p by rejection: whoever has too much probability above it is not allowed, nor is anyone below it, so
+/// the next try is among those above. That takes about 1 − log(top_p) tries.
+__device__ int32_t draw(Shared& shared, const LogitRow& row, const float* logits, int32_t vocab) {
+  if (row.temperature <= 0) return id_of(largest(shared, logits, vocab, 1));
+  float highest = 0;
+  if (row.top_p < 1 || row.min_p > 0)
+    highest = logits[id_of(largest(shared, logits, vocab, row.temperature))] / row.temperature;
+  uint64_t lowest = 0;  // that top_k allows
+  if (row.top_k > 0 && row.top_k < vocab)
+    lowest = select(shared, logits, vocab, row.temperature, static_cast<unsigned long long>(row.top_k),
+                    [](uint64_t, float) { return 1ull; });
+  for (uint64_t cut = lowest;;) {
+    const int32_t id = noisiest(shared, row, logits, vocab, highest, cut);
+    if (row.top_p >= 1) return id;
+    const uint64_t key = rank_key(logits[id] / row.temperature, id);
+    const Mass mass = mass_above(shared, row, logits, vocab, highest, lowest, key);
+    const double allowed = ceil(static_cast<double>(row.top_p) * static_cast<double>(mass.total));
+    if (mass.above < max(1ull, static_cast<unsigned long long>(allowed))) return id;
+    cut = key + 1;
+  }
 }
 
 /// Repetition, frequency and presence penalties, then bans, in place; what was there goes to `saved`.
@@ -265,7 +317,7 @@ __device__ void restore(const SampleArgs& args, const LogitRow& row, float* logi
 __device__ void list_best(Shared& shared, const float* logits, int32_t vocab, int32_t n, double normaliser,
                           SampledRow& result) {
   n = min(n, vocab);
-  const uint64_t cut = n < vocab ? select(shared, logits, vocab, 1, static_cast<unsigned long long>(n), 0,
+  const uint64_t cut = n < vocab ? select(shared, logits, vocab, 1, static_cast<unsigned long long>(n),
                                           [](uint64_t, float) { return 1ull; })
                                  : 0;
   if (threadIdx.x == 0) shared.num_listed = 0;
