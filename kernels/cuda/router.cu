@@ -7,10 +7,20 @@ namespace {
 using namespace cuda;
 
 constexpr int kWarps = 8, kThreads = kWarps * kWarpSize;
-constexpr int kExpertsAPass = 128, kExpertTiles = kExpertsAPass / 8;
 constexpr int kMaxExperts = 512, kMaxK = 32;
 constexpr int kPad =
     4;  // floats after each row of partial logits: rows of a fragment fall on different banks
+
+/// How the work is cut. The bits are the same for all.
+struct Few {  // tokens: a cluster of blocks takes 16 of them, each block an eighth of the experts
+  static constexpr int kTokenTiles = 1, kBlocks = 8, kExpertTiles = 2, kAhead = 4, kBlocksAnSm = 2;
+};
+struct Many {  // a block takes 16 and all experts
+  static constexpr int kTokenTiles = 1, kBlocks = 1, kExpertTiles = 16, kAhead = 1, kBlocksAnSm = 1;
+};
+struct VeryMany {  // each pass over the gate serves 32
+  static constexpr int kTokenTiles = 2, kBlocks = 1, kExpertTiles = 16, kAhead = 1, kBlocksAnSm = 1;
+};
 
 // ---------------------------------------------------------------- kernels
 
@@ -21,79 +31,106 @@ __device__ uint4 load_columns(const void* row, int32_t col, int32_t cols, bool v
                              : make_uint4(0, 0, 0, 0);
 }
 
-/// partial[warp][token][expert] over this warp's eighth of the hidden columns, ascending.
-template <class T, int kTokenTiles>
-__device__ void partial_logits(const MoeRouterArgs& args, int32_t token0, int32_t expert0, float* partial) {
+/// partial[warp][token][expert] over this warp's eighth of the hidden columns, ascending. Loads of kAhead
+/// steps are in flight at once.
+template <class T, class Cut>
+__device__ void partial_logits(const MoeRouterArgs& args, int32_t token0, int32_t expert0, int32_t expert_end,
+                               float* partial) {
+  constexpr int kTokenTiles = Cut::kTokenTiles, kExpertTiles = Cut::kExpertTiles, kAhead = Cut::kAhead;
+  constexpr int kRow = kExpertTiles * 8 + kPad;
   const int lane = threadIdx.x % kWarpSize, warp = threadIdx.x / kWarpSize, row = lane / 4, quad = lane % 4;
   const int32_t part = round_up(ceil_div(args.hidden, kWarps), 32);
   const int32_t begin = min(warp * part, args.hidden), end = min(begin + part, args.hidden);
   const T* const x = static_cast<const T*>(args.x);
   const T* const gate = static_cast<const T*>(args.gate);
   float d[kTokenTiles][kExpertTiles][4] = {};
-  for (int32_t col0 = begin; col0 < end; col0 += 32) {
-    const int32_t col = col0 + quad * 8;
-    uint4 a[kTokenTiles][2];
+  for (int32_t col0 = begin; col0 < end; col0 += 32 * kAhead) {
+    uint4 a[kAhead][kTokenTiles][2], b[kAhead][kExpertTiles];
 #pragma unroll
-    for (int t = 0; t < kTokenTiles; ++t) {
+    for (int s = 0; s < kAhead; ++s) {
+      const int32_t col = col0 + s * 32 + quad * 8;
 #pragma unroll
-      for (int half = 0; half < 2; ++half) {
-        const int32_t token = token0 + t * 16 + half * 8 + row;
-        a[t][half] =
+      for (int i = 0; i < 2 * kTokenTiles; ++i) {
+        const int32_t token = token0 + i * 8 + row;
+        a[s][i / 2][i % 2] =
             load_columns(x + static_cast<int64_t>(token) * args.hidden, col, end, token < args.num_tokens);
+      }
+#pragma unroll
+      for (int tile = 0; tile < kExpertTiles; ++tile) {
+        const int32_t expert = expert0 + tile * 8 + row;
+        b[s][tile] =
+            load_columns(gate + static_cast<int64_t>(expert) * args.hidden, col, end, expert < expert_end);
       }
     }
 #pragma unroll
-    for (int tile = 0; tile < kExpertTiles; ++tile) {
-      const int32_t expert = expert0 + tile * 8 + row;
-      const uint4 b = load_columns(gate + static_cast<int64_t>(expert) * args.hidden, col, end,
-                                   expert < args.num_experts);
+    for (int s = 0; s < kAhead; ++s) {
 #pragma unroll
-      for (int t = 0; t < kTokenTiles; ++t) {
-        mma_16x8x16<T>(d[t][tile], a[t][0].x, a[t][1].x, a[t][0].y, a[t][1].y, b.x, b.y);
-        mma_16x8x16<T>(d[t][tile], a[t][0].z, a[t][1].z, a[t][0].w, a[t][1].w, b.z, b.w);
+      for (int tile = 0; tile < kExpertTiles; ++tile) {
+        const uint4 w = b[s][tile];
+#pragma unroll
+        for (int t = 0; t < kTokenTiles; ++t) {
+          const uint4 low = a[s][t][0], high = a[s][t][1];
+          mma_16x8x16<T>(d[t][tile], low.x, high.x, low.y, high.y, w.x, w.y);
+          mma_16x8x16<T>(d[t][tile], low.z, high.z, low.w, high.w, w.z, w.w);
+        }
       }
     }
   }
-  float* const mine = partial + warp * (kTokenTiles * 16) * (kExpertsAPass + kPad);
+  float* const mine = partial + warp * (kTokenTiles * 16) * kRow;
 #pragma unroll
   for (int t = 0; t < kTokenTiles; ++t) {
 #pragma unroll
     for (int tile = 0; tile < kExpertTiles; ++tile) {
-      float* const at = mine + (t * 16 + row) * (kExpertsAPass + kPad) + tile * 8 + quad * 2;
+      float* const at = mine + (t * 16 + row) * kRow + tile * 8 + quad * 2;
       *reinterpret_cast<float2*>(at) = make_float2(d[t][tile][0], d[t][tile][1]);
-      *reinterpret_cast<float2*>(at + 8 * (kExpertsAPass + kPad)) = make_float2(d[t][tile][2], d[t][tile][3]);
+      *reinterpret_cast<float2*>(at + 8 * kRow) = make_float2(d[t][tile][2], d[t][tile][3]);
     }
   }
 }
 
-/// Softmax and top-k of one token by one warp. `logits` [num_experts] in shared memory is consumed.
-__device__ void choose(const MoeRouterArgs& args, int32_t token, float* logits) {
+/// Softmax and top-k of one token by one warp, up to 32·kEach experts, whose logits are in shared memory.
+template <int kEach>
+__device__ void choose(const MoeRouterArgs& args, int32_t token, const float* logits) {
   const int lane = threadIdx.x % kWarpSize;
+  float own[kEach];  // of experts lane, lane + 32, …
   float highest = -INFINITY;
-  for (int e = lane; e < args.num_experts; e += kWarpSize) highest = fmaxf(highest, logits[e]);
+#pragma unroll
+  for (int i = 0; i < kEach; ++i) {
+    const int e = lane + i * kWarpSize;
+    if (e < args.num_experts) highest = fmaxf(highest, own[i] = logits[e]);
+  }
   for (int d = kWarpSize / 2; d > 0; d /= 2) highest = fmaxf(highest, __shfl_xor_sync(kFullMask, highest, d));
   float sum = 0;
-  for (int e = lane; e < args.num_experts; e += kWarpSize) sum += expf(logits[e] - highest);
+  uint32_t keys[kEach];  // ordered as the logits are
+#pragma unroll
+  for (int i = 0; i < kEach; ++i) {
+    if (lane + i * kWarpSize < args.num_experts) {
+      sum += expf(own[i] - highest);
+      const uint32_t bits = __float_as_uint(own[i] + 0.0f);  // −0 counts as 0
+      keys[i] = bits & 0x80000000u ? ~bits : bits | 0x80000000u;
+    }
+  }
   for (int d = kWarpSize / 2; d > 0; d /= 2) sum += __shfl_xor_sync(kFullMask, sum, d);
 
   float weight = 0, chosen_sum = 0;  // lane i keeps the i-th choice
   int id = 0;
+  uint32_t taken = 0;  // of this lane's experts
   for (int i = 0; i < args.k; ++i) {
-    float best = -INFINITY;
-    int best_id = args.num_experts;
-    for (int e = lane; e < args.num_experts; e += kWarpSize) {
-      if (logits[e] > best || best_id == args.num_experts) best = logits[e], best_id = e;
+    uint32_t key = 0;
+    int expert = kMaxExperts;
+#pragma unroll
+    for (int j = 0; j < kEach; ++j) {
+      const int e = lane + j * kWarpSize;
+      if (e < args.num_experts && !(taken >> j & 1) && (expert == kMaxExperts || keys[j] > key))
+        key = keys[j], expert = e;
     }
-    for (int d = kWarpSize / 2; d > 0; d /= 2) {
-      const float other = __shfl_xor_sync(kFullMask, best, d);
-      const int other_id = __shfl_xor_sync(kFullMask, best_id, d);
-      if (other > best || (other == best && other_id < best_id)) best = other, best_id = other_id;
-    }
-    const float probability = expf(best - highest) / sum;
+    const uint32_t best = __reduce_max_sync(kFullMask, key);
+    const int best_id = __reduce_min_sync(kFullMask, key == best ? expert : kMaxExperts);
+    if (expert == best_id) taken |= 1u << best_id / kWarpSize;
+    const float logit = __uint_as_float(best & 0x80000000u ? best & 0x7fffffffu : ~best);
+    const float probability = expf(logit - highest) / sum;
     chosen_sum += probability;
     if (lane == i) weight = probability, id = best_id;
-    if (best_id % kWarpSize == lane) logits[best_id] = -INFINITY;
-    __syncwarp();
   }
   if (lane < args.k) {
     args.topk_ids[token * args.k + lane] = id;
@@ -101,46 +138,76 @@ __device__ void choose(const MoeRouterArgs& args, int32_t token, float* logits) 
   }
 }
 
-template <class T, int kTokenTiles>
-__global__ void __launch_bounds__(kThreads, 1) router_kernel(const __grid_constant__ MoeRouterArgs args) {
-  constexpr int kTokens = kTokenTiles * 16, kRow = kExpertsAPass + kPad;
+template <class T, class Cut>
+__global__ void __launch_bounds__(kThreads, Cut::kBlocksAnSm) __cluster_dims__(Cut::kBlocks)
+    router_kernel(const __grid_constant__ MoeRouterArgs args) {
+  constexpr int kTokens = Cut::kTokenTiles * 16, kExpertsAPass = Cut::kExpertTiles * 8,
+                kRow = kExpertsAPass + kPad;
+  constexpr int kOwnTokens = kTokens / Cut::kBlocks;  // that this block of the cluster chooses for
   extern __shared__ float shared[];
   float* const partial = shared;                           // [warps, tokens, kRow]
-  float* const logits = shared + kWarps * kTokens * kRow;  // [tokens, num_experts]
-  const int32_t token0 = blockIdx.x * kTokens;
+  float* const logits = shared + kWarps * kTokens * kRow;  // [own tokens, num_experts]
+  const int32_t token0 = static_cast<int32_t>(blockIdx.x) / Cut::kBlocks * kTokens;
+  const int32_t rank = Cut::kBlocks == 1 ? 0 : static_cast<int32_t>(cluster_rank());
+  const int32_t share = round_up(ceil_div(args.num_experts, Cut::kBlocks), 8);
+  const int32_t expert_begin = min(rank * share, args.num_experts),
+                expert_end = min(expert_begin + share, args.num_experts);
+  if constexpr (Cut::kBlocks > 1) {
+    cluster_arrive();  // all blocks must run before one writes into another
+    // The gate depends on no other kernel.
+    const char* const gate = static_cast<const char*>(args.gate) + int64_t{expert_begin} * args.hidden * 2;
+    const int32_t bytes = (expert_end - expert_begin) * args.hidden * 2;
+    for (int32_t at = static_cast<int32_t>(threadIdx.x) * 128; at < bytes; at += kThreads * 128)
+      prefetch_l2(gate + at);
+  }
   dependency_wait();
   dependents_launch();
-  for (int32_t expert0 = 0; expert0 < args.num_experts; expert0 += kExpertsAPass) {
-    partial_logits<T, kTokenTiles>(args, token0, expert0, partial);
+  if constexpr (Cut::kBlocks > 1) cluster_wait();
+  for (int32_t expert0 = expert_begin; expert0 < expert_end; expert0 += kExpertsAPass) {
+    partial_logits<T, Cut>(args, token0, expert0, expert_end, partial);
     __syncthreads();
-    const int32_t width = min(kExpertsAPass, args.num_experts - expert0);
+    const int32_t width = min(kExpertsAPass, expert_end - expert0);
     for (int i = threadIdx.x; i < kTokens * width; i += kThreads) {
       const int token = i / width, expert = i % width;
       float part[kWarps];
 #pragma unroll
       for (int w = 0; w < kWarps; ++w) part[w] = partial[(w * kTokens + token) * kRow + expert];
-      logits[token * args.num_experts + expert0 + expert] =
+      const float logit =
           ((part[0] + part[1]) + (part[2] + part[3])) + ((part[4] + part[5]) + (part[6] + part[7]));
+      float* const at = logits + token % kOwnTokens * args.num_experts + expert0 + expert;
+      if constexpr (Cut::kBlocks > 1) {
+        store_in_cluster(at, token / kOwnTokens, logit);
+      } else {
+        *at = logit;
+      }
     }
     __syncthreads();
   }
-  for (int t = threadIdx.x / kWarpSize; t < kTokens; t += kWarps) {
-    if (token0 + t < args.num_tokens) choose(args, token0 + t, logits + t * args.num_experts);
+  if constexpr (Cut::kBlocks > 1) cluster_arrive(), cluster_wait();
+  const int32_t first = token0 + rank * kOwnTokens;
+  for (int t = threadIdx.x / kWarpSize; t < kOwnTokens; t += kWarps) {
+    if (first + t >= args.num_tokens) break;
+    if (args.num_experts <= 4 * kWarpSize) {
+      choose<4>(args, first + t, logits + t * args.num_experts);
+    } else {
+      choose<kMaxExperts / kWarpSize>(args, first + t, logits + t * args.num_experts);
+    }
   }
 }
 
 // ---------------------------------------------------------------- launchers
 
-template <class T, int kTokenTiles>
-void launch_tiles(const MoeRouterArgs& args, cudaStream_t stream) {
-  constexpr int kTokens = kTokenTiles * 16;
+template <class T, class Cut>
+void launch_cut(const MoeRouterArgs& args, cudaStream_t stream) {
+  constexpr int kTokens = Cut::kTokenTiles * 16;
   const size_t shared_bytes =
-      sizeof(float) * kTokens * (kWarps * (kExpertsAPass + kPad) + static_cast<size_t>(args.num_experts));
-  constexpr auto* kernel = router_kernel<T, kTokenTiles>;
+      sizeof(float) * (kWarps * kTokens * (Cut::kExpertTiles * 8 + kPad) +
+                       static_cast<size_t>(kTokens / Cut::kBlocks) * static_cast<size_t>(args.num_experts));
+  constexpr auto* kernel = router_kernel<T, Cut>;
   CUDA_CHECK(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
                                   static_cast<int>(shared_bytes)));
-  launch_dependent(kernel, static_cast<unsigned>(ceil_div(args.num_tokens, kTokens)), kThreads, shared_bytes,
-                   stream, args);
+  launch_dependent(kernel, static_cast<unsigned>(ceil_div(args.num_tokens, kTokens) * Cut::kBlocks), kThreads,
+                   shared_bytes, stream, args);
 }
 
 }  // namespace
@@ -155,13 +222,14 @@ void launch_moe_router(const MoeRouterArgs& args, cudaStream_t stream) {
         std::to_string(args.k));
   }
   if (args.num_tokens == 0) return;
-  // Few tokens: more blocks. Many: each pass over the gate serves more tokens. The bits are the same.
-  constexpr int32_t kManyTokens = 2048;
+  constexpr int32_t kFewTokens = 1024, kManyTokens = 2048;
   with_element(args.dtype, [&]<class T>(T) {
-    if (args.num_tokens <= kManyTokens) {
-      launch_tiles<T, 1>(args, stream);
+    if (args.num_tokens <= kFewTokens) {
+      launch_cut<T, Few>(args, stream);
+    } else if (args.num_tokens <= kManyTokens) {
+      launch_cut<T, Many>(args, stream);
     } else {
-      launch_tiles<T, 2>(args, stream);
+      launch_cut<T, VeryMany>(args, stream);
     }
   });
 }

@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <cstring>
 #include <numeric>
+#include <span>
 
 #include "device/cuda/cuda_linear.h"
 #include "device/cuda_device.h"
@@ -15,8 +16,8 @@ namespace {
 
 constexpr int64_t kRows = 700, kHidden = 2048, kVocab = 4099;
 /// Where a smaller step begins and ends.
-constexpr std::pair<int64_t, int64_t> kParts[] = {{0, 1},     {699, 700}, {13, 15},
-                                                  {100, 137}, {256, 512}, {1, 700}};
+using Part = std::pair<int64_t, int64_t>;
+constexpr Part kParts[] = {{0, 1}, {699, 700}, {13, 15}, {100, 137}, {256, 512}, {1, 700}};
 
 StepLimits limits() {
   return {.max_num_batched_tokens = 1024,
@@ -53,12 +54,13 @@ class Bits {
 
   /// `op(begin, end, out)` computes rows [begin, end) into `out`: all at once, then in parts.
   template <typename Op>
-  void check(const char* what, int64_t cols, DType dtype, Op op) {
+  void check(const char* what, int64_t cols, DType dtype, Op op, int64_t rows = kRows,
+             std::span<const Part> parts = kParts) {
     INFO(what);
-    const Tensor whole = side_.poisoned(kRows, cols, dtype);
-    op(0, kRows, whole);
+    const Tensor whole = side_.poisoned(rows, cols, dtype);
+    op(0, rows, whole);
     const std::vector<char> expected = bytes_of(*device_, whole);
-    for (const auto& [begin, end] : kParts) {
+    for (const auto& [begin, end] : parts) {
       CAPTURE(begin, end);
       const Tensor part = side_.poisoned(end - begin, cols, dtype);
       op(begin, end, part);
@@ -116,8 +118,11 @@ TEST_CASE("gpu bits: linear, linear_tree, norms", "[gpu]") {
 TEST_CASE("gpu bits: router and expert_ffn", "[gpu]") {
   for_each_dtype([](Bits& bits, std::mt19937_64& random, DType dtype) {
     Device& device = bits.device();
-    constexpr int64_t kExperts = 64, kWidth = 256, k = 8;
-    const Tensor x = bits.side().put(random_values(random, kRows * kHidden, dtype), kRows, kHidden);
+    // All rows take the wide grouped GEMM, parts the other one; the router has three ways to cut its rows.
+    constexpr int64_t kExperts = 48, kWidth = 256, k = 8, kRouterRows = 2500;
+    constexpr Part kRouterParts[] = {{0, 1}, {2499, 2500}, {100, 137}, {3, 1027}, {700, 2300}};
+    const Tensor x =
+        bits.side().put(random_values(random, kRouterRows * kHidden, dtype), kRouterRows, kHidden);
     const Tensor gate =
         bits.side().put(random_values(random, kExperts * kHidden, dtype, 0.05F), kExperts, kHidden);
     ExpertSlots slots;
@@ -130,7 +135,7 @@ TEST_CASE("gpu bits: router and expert_ffn", "[gpu]") {
                            random_values(random, kExperts * 2 * kWidth * kHidden, dtype, 0.05F));
     const Matrix down = bits.side().matrix(Matrix::Kind::expert_down, kExperts, kHidden, kWidth,
                                            random_values(random, kExperts * kHidden * kWidth, dtype, 0.05F));
-    const Ints ids = device.ints(kRows * k, "test");
+    const Ints ids = device.ints(kRouterRows * k, "test");
     const auto route = [&](int64_t b, int64_t e, Tensor weights) {
       device.router({.x = x.slice(b, e),
                      .gate = gate,
@@ -139,7 +144,7 @@ TEST_CASE("gpu bits: router and expert_ffn", "[gpu]") {
                      .topk_ids = {ids.data, (e - b) * k},
                      .topk_weights = weights});
     };
-    bits.check("router", k, DType::float32, route);
+    bits.check("router", k, DType::float32, route, kRouterRows, kRouterParts);
     bits.check("experts", kHidden, dtype, [&](int64_t b, int64_t e, Tensor out) {
       const Tensor weights = bits.side().poisoned(e - b, k, DType::float32);
       route(b, e, weights);

@@ -36,9 +36,9 @@ struct Pair {
                       .head_dim = 128,
                       .hidden_size = 2048,
                       .vocab_size = 8192,
-                      .num_experts = 128,
+                      .num_experts = 256,
                       .num_experts_per_tok = 8,
-                      .num_local_experts = 128,
+                      .num_local_experts = 256,
                       .moe_intermediate_size = 768};
     cpu_device->reserve(limits);
     cuda_device->reserve(limits);
@@ -159,8 +159,10 @@ TEST_CASE("gpu: router and expert_ffn", "[gpu]") {
     for (const Case& c :
          {Case{"one token", 1, 256, 64, 32, 8, 0}, Case{"odd", 37, 256, 64, 32, 8, 0},
           Case{"one place", 130, 256, 64, 32, 8, 1}, Case{"half local", 77, 256, 64, 32, 8, 2},
-          Case{"wide", 600, 2048, 768, 16, 4, 0}, Case{"many", 900, 512, 256, 128, 8, 0},
-          Case{"few experts", 19, 128, 96, 4, 2, 0}}) {
+          Case{"wide", 600, 2048, 768, 16, 4, 0},
+          Case{"wide, odd, an expert without tokens", 401, 328, 72, 4, 3, 1},
+          Case{"wide, half local", 710, 200, 104, 8, 2, 2}, Case{"many", 900, 512, 256, 128, 8, 0},
+          Case{"more than 128 experts", 33, 256, 64, 200, 8, 0}, Case{"few experts", 19, 128, 96, 4, 2, 0}}) {
       INFO(c.name);
       const Floats x = random_values(random, c.n * c.hidden, pair.dtype),
                    gate = random_values(random, c.experts * c.hidden, pair.dtype, 0.05F);
