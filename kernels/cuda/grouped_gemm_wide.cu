@@ -369,6 +369,8 @@ __device__ __forceinline__ void consume(const GroupedGemmArgs& args, Shared& sha
       tile.template operator()<136>();
     } else if (width <= 144) {
       tile.template operator()<144>();
+    } else if (width <= 152) {
+      tile.template operator()<152>();
     } else {
       tile.template operator()<160>();
     }

@@ -223,6 +223,7 @@ __device__ __forceinline__ uint64_t wgmma_descriptor_alternate(uint32_t shared) 
 #define MOERUN_L60 MOERUN_L56 ",%56,%57,%58,%59"
 #define MOERUN_L68 MOERUN_D3 ",%64,%65,%66,%67"
 #define MOERUN_L72 MOERUN_L68 ",%68,%69,%70,%71"
+#define MOERUN_L76 MOERUN_L72 ",%72,%73,%74,%75"
 #define MOERUN_O20 MOERUN_F0, MOERUN_F4(16)
 #define MOERUN_O28 MOERUN_O20, MOERUN_F4(20), MOERUN_F4(24)
 #define MOERUN_O36 MOERUN_O28, MOERUN_F4(28), MOERUN_F4(32)
@@ -232,6 +233,7 @@ __device__ __forceinline__ uint64_t wgmma_descriptor_alternate(uint32_t shared) 
 #define MOERUN_O60 MOERUN_O56, MOERUN_F4(56)
 #define MOERUN_O68 MOERUN_F3, MOERUN_F4(64)
 #define MOERUN_O72 MOERUN_O68, MOERUN_F4(68)
+#define MOERUN_O76 MOERUN_O72, MOERUN_F4(72)
 #define MOERUN_WGMMA_TYPED(N, TYPE, LIST, A, B, ...)                                                        \
   asm volatile("wgmma.mma_async.sync.aligned.m64n" #N "k16.f32." TYPE "." TYPE " {" LIST "}, %" #A ", %" #B \
                ", 1, 1, 1, 0, 0;"                                                                           \
@@ -267,9 +269,10 @@ __device__ __forceinline__ void wgmma_64xNx16(float (&d)[kColumns / 2], uint64_t
   MOERUN_WGMMA(120, MOERUN_L60, 60, 61, MOERUN_O60)
   MOERUN_WGMMA(136, MOERUN_L68, 68, 69, MOERUN_O68)
   MOERUN_WGMMA(144, MOERUN_L72, 72, 73, MOERUN_O72)
+  MOERUN_WGMMA(152, MOERUN_L76, 76, 77, MOERUN_O76)
   constexpr bool kKnown = kColumns % 32 == 0 || kColumns == 40 || kColumns == 56 || kColumns == 72 ||
                           kColumns == 88 || kColumns == 104 || kColumns == 112 || kColumns == 120 ||
-                          kColumns == 136 || kColumns == 144;
+                          kColumns == 136 || kColumns == 144 || kColumns == 152;
   static_assert(kKnown && kColumns <= 256);
 }
 
@@ -343,6 +346,7 @@ __device__ __forceinline__ void wgmma_settled(float (&d)[kCount]) {
 #undef MOERUN_L60
 #undef MOERUN_L68
 #undef MOERUN_L72
+#undef MOERUN_L76
 #undef MOERUN_O20
 #undef MOERUN_O28
 #undef MOERUN_O36
@@ -352,6 +356,7 @@ __device__ __forceinline__ void wgmma_settled(float (&d)[kCount]) {
 #undef MOERUN_O60
 #undef MOERUN_O68
 #undef MOERUN_O72
+#undef MOERUN_O76
 
 /// Launches with the programmatic-dependency attribute, so that the kernel's prologue may overlap the end of
 /// the previous kernel of the stream. The kernel must call dependency_wait() before it reads or writes
