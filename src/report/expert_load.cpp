@@ -1,8 +1,12 @@
 #include "report/expert_load.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <map>
 #include <numeric>
+
+#include "report/progress_line.h"
 
 namespace moerun {
 
@@ -59,6 +63,26 @@ ExpertLoad expert_load(const JobReport& report, LoadPeriod period) {
   load.max_over_mean = max_over_mean(whole);
   for (const auto& layer : layers) load.max_over_mean_of_layer.push_back(max_over_mean(layer));
   return load;
+}
+
+const PlacementReport& least_placed(const JobReport& report) {
+  return std::min_element(report.ranks.begin(), report.ranks.end(),
+                          [](const RankReport& a, const RankReport& b) {
+                            return a.placement.placements < b.placement.placements;
+                          })
+      ->placement;
+}
+
+std::string placement_sentence(const JobReport& report) {
+  const PlacementReport& least = least_placed(report);
+  if (least.placements == 0) return "no copies were placed: too few tokens were routed";
+  const ExpertLoad before = expert_load(report, LoadPeriod::before_placement),
+                   after = expert_load(report, LoadPeriod::after_placement);
+  return fmt::format(
+      "busiest rank {:.2f} × the mean in the first {} tokens, {:.2f} × once copies were placed; "
+      "in the worst layer {:.2f} × and {:.2f} ×",
+      before.max_over_mean, with_commas(static_cast<uint64_t>(least.counted_tokens)), after.max_over_mean,
+      before.worst_layer(), after.worst_layer());
 }
 
 }  // namespace moerun

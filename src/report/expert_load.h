@@ -1,5 +1,6 @@
 #pragma once
 #include <cstdint>
+#include <string>
 #include <vector>
 
 #include "report/report.h"
@@ -21,5 +22,11 @@ struct ExpertLoad {
 enum class LoadPeriod { all, before_placement, after_placement };
 
 ExpertLoad expert_load(const JobReport& report, LoadPeriod period);
+
+/// What the engine reports that placed its redundant experts least often.
+const PlacementReport& least_placed(const JobReport& report);
+
+/// What redundant experts made of the load.
+std::string placement_sentence(const JobReport& report);
 
 }  // namespace moerun

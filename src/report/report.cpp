@@ -23,7 +23,8 @@ void rank_fields(Io&& io, Report& r) {
   io(r.all_to_all), io(r.all_to_all_why), io(r.pid), io(r.peak_host_bytes), io(r.expert_tokens), io(r.load_s),
       io(r.all_to_all_s), io(r.tensor_s);
   auto& e = r.engine;
-  io(e.steps), io(e.prompt_tokens), io(e.output_tokens), io(e.preemptions), io(e.swaps), io(e.max_blocks_used);
+  io(e.steps), io(e.prompt_tokens), io(e.output_tokens), io(e.preemptions), io(e.swaps),
+      io(e.max_blocks_used);
   io(e.num_blocks), io(e.forward_s), io(e.agree_s), io(e.idle_s), io(e.plan_s), io(e.answer_s);
   io(e.talk_s), io(e.first_step_s);
   auto& p = r.placement;
@@ -66,15 +67,6 @@ Json rank_json(const RankReport& rank) {
   return out;
 }
 
-/// What the engine said that placed its redundant experts least often.
-const PlacementReport& least_placed(const JobReport& report) {
-  return std::min_element(report.ranks.begin(), report.ranks.end(),
-                          [](const RankReport& a, const RankReport& b) {
-                            return a.placement.placements < b.placement.placements;
-                          })
-      ->placement;
-}
-
 Json placement_json(const JobReport& report) {
   const PlacementReport& least = least_placed(report);
   Json out{{"slots_a_layer", report.job->parallel.redundant_experts}, {"placements", least.placements}};
@@ -99,18 +91,6 @@ Json placement_json(const JobReport& report) {
   }
   out["copies"] = std::move(copies);
   return out;
-}
-
-std::string placement_text(const JobReport& report) {
-  const PlacementReport& least = least_placed(report);
-  if (least.placements == 0) return "  redundant   no copies were placed: too few tokens were routed\n";
-  const ExpertLoad before = expert_load(report, LoadPeriod::before_placement),
-                   after = expert_load(report, LoadPeriod::after_placement);
-  return fmt::format(
-      "  redundant   busiest rank {:.2f} × the mean in the first {} tokens, {:.2f} × once copies "
-      "were placed; in the worst layer {:.2f} × and {:.2f} ×\n",
-      before.max_over_mean, with_commas(static_cast<uint64_t>(least.counted_tokens)), after.max_over_mean,
-      before.worst_layer(), after.worst_layer());
 }
 
 }  // namespace
@@ -248,13 +228,15 @@ std::string report_text(const JobReport& report) {
   if (load.max_over_mean > 0)
     text += fmt::format("  experts     busiest rank {:.2f} × the mean, in the worst layer {:.2f} ×\n",
                         load.max_over_mean, load.worst_layer());
-  if (report.job->parallel.redundant_experts > 0) text += placement_text(report);
+  if (report.job->parallel.redundant_experts > 0)
+    text += "  redundant   " + placement_sentence(report) + "\n";
   for (const RankReport& rank : report.ranks) {
     if (rank.engine.num_blocks > 0)
-      text +=
-          fmt::format("  rank {:<6} {} of {} key/value blocks used at most, {} preemptions ({} to the host)\n", rank.rank,
-                      with_commas(static_cast<uint64_t>(rank.engine.max_blocks_used)),
-                      with_commas(static_cast<uint64_t>(rank.engine.num_blocks)), rank.engine.preemptions, rank.engine.swaps);
+      text += fmt::format(
+          "  rank {:<6} {} of {} key/value blocks used at most, {} preemptions ({} to the host)\n", rank.rank,
+          with_commas(static_cast<uint64_t>(rank.engine.max_blocks_used)),
+          with_commas(static_cast<uint64_t>(rank.engine.num_blocks)), rank.engine.preemptions,
+          rank.engine.swaps);
     for (const DeviceProcess& process : rank.processes)
       text +=
           fmt::format("  rank {:<6} {} {}: pid {}{}, {}\n", rank.rank, rank.device, rank.device_uuid,

@@ -161,6 +161,8 @@ std::string experts_section(const JobReport& report) {
       "<h2>Expert load</h2>\n<p>Tokens given to the experts of each rank; the busiest has {:.2f} × the "
       "mean.</p>\n",
       load.max_over_mean);
+  if (report.job->parallel.redundant_experts > 0)
+    out += "<p>Redundant experts: " + placement_sentence(report) + ".</p>\n";
   std::vector<Bar> ranks;
   for (size_t i = 0; i < load.of_rank.size(); ++i)
     ranks.push_back({fmt::format("rank {}", report.ranks[i].rank),

@@ -91,6 +91,46 @@ TEST_CASE("expert load is compared within an engine, over all layers and by laye
   CHECK(load.worst_layer() == Approx(1.8));
 }
 
+TEST_CASE("redundant experts: the load before and after they were placed, and where copies went") {
+  Job job;
+  job.parallel.redundant_experts = 2;
+  JobReport report = sample(job);
+  CHECK(nlohmann::json::parse(report_json(report))["redundant_experts"].dump() ==
+        R"({"placements":0,"slots_a_layer":2})");
+  CHECK(report_text(report).find("no copies were placed: too few tokens were routed") != std::string::npos);
+
+  const std::vector<std::vector<uint64_t>> before{{5, 5, 0, 0, 5, 5, 0, 0},
+                                                  {0, 0, 30, 0, 0, 0, 0, 0},
+                                                  {1, 0, 0, 0, 1, 0, 0, 0},
+                                                  {0, 0, 1, 0, 0, 0, 1, 0}};
+  for (size_t i = 0; i < 4; ++i)
+    report.ranks[i].placement = {.placements = i < 2 ? 3 : 2,
+                                 .loads = 1,
+                                 .counted_tokens = i < 2 ? 5000 : 4100,
+                                 .expert_tokens = before[i],
+                                 .seconds = 0.25 * static_cast<double>(i)};
+  report.ranks[3].placement.copies = {{.layer = 1, .expert = 0, .share = 0.25}};
+  for (RankReport& rank : report.ranks) rank = unpack_rank_report(pack(rank));
+  const auto json = nlohmann::json::parse(report_json(report))["redundant_experts"];
+  CHECK(json["placements"] == 2);
+  CHECK(json["tokens_before"] == 4100);
+  CHECK(json["experts_loaded"] == 4);
+  CHECK(json["seconds"] == 0.75);
+  CHECK(json["before"]["tokens_of_rank"] == nlohmann::json{20, 30, 2, 2});
+  CHECK(json["after"]["tokens_of_rank"] == nlohmann::json{20, 90, 2, 2});
+  CHECK(json["before"]["max_over_mean_of_ranks"] == Approx(30 / 25.0));
+  CHECK(json["before"]["max_over_mean_of_ranks_by_layer"][1] == Approx(2));
+  CHECK(json["after"]["max_over_mean_of_ranks"] == Approx(90 / 55.0));
+  CHECK(json["after"]["max_over_mean_of_ranks_by_layer"][0] == Approx(20 / 10.0));
+  REQUIRE(json["copies"].size() == 1);
+  CHECK(json["copies"][0].dump() == R"({"expert":0,"layer":1,"rank":3,"share":0.25})");
+  const std::string sentence =
+      "busiest rank 1.20 × the mean in the first 4,100 tokens, 1.64 × once copies were placed; in the worst "
+      "layer 2.00 × and 2.00 ×";
+  CHECK(report_text(report).find(sentence) != std::string::npos);
+  CHECK(report_html(report).find(sentence) != std::string::npos);
+}
+
 TEST_CASE("what a rank measured travels whole") {
   const Job job;
   const JobReport report = sample(job);
