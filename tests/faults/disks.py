@@ -69,19 +69,19 @@ class Disks:
     def torn_ledger(self):
         job = self.job("torn-ledger", segments=2)
         os.truncate(job.ledger, job.ledger.stat().st_size - 7)
-        self.goes_on(job, job.sealed()[0])
+        self.goes_on(job, sum(job.sealed()))
 
     def torn_segment(self):
         job = self.job("torn-segment", segments=2)
         segment = job.directory / "segment-000001"
         os.truncate(segment, segment.stat().st_size // 2)
-        self.goes_on(job, job.sealed()[1], f"moerun: Damaged: {segment} has ")
+        self.goes_on(job, sum(job.sealed()[1:]), f"moerun: Damaged: {segment} has ")
 
     def missing_segment(self):
         job = self.job("missing-segment", segments=2)
-        segment = job.directory / "segment-000002"
+        segment = job.directory / "segment-000001"
         segment.unlink()
-        self.goes_on(job, job.sealed()[0], f"moerun: Damaged: cannot open {segment}: No such file or directory")
+        self.goes_on(job, sum(job.sealed()[1:]), f"moerun: Damaged: cannot open {segment}: No such file or directory")
 
     def missing_ledger(self):
         job = self.job("missing-ledger", segments=1)
@@ -134,11 +134,11 @@ class Disks:
         folder = self.folder / "filling"
         with Mount(folder, "-t", "tmpfs", "-o", "size=2m", "none"):
             job = self.job("out", segments=1, folder=folder)
-            before = sum(job.sealed())
             running = job.start(options=SLOW)
             try:
                 running.wait_answering()
                 self.leave_room(folder, 0)
+                before = sum(job.sealed())
                 running.wait_gone(60)
                 said = running.said()
             finally:
@@ -172,20 +172,23 @@ class Disks:
         """Fills the file system, but for so many bytes."""
         ballast = folder / "ballast"
         ballast.unlink(missing_ok=True)
-        free = os.statvfs(folder).f_bavail * os.statvfs(folder).f_frsize
         with open(ballast, "wb") as out:
-            os.posix_fallocate(out.fileno(), 0, max(free - size, 1))
+            while (more := os.statvfs(folder).f_bavail * os.statvfs(folder).f_frsize - size) > 0:
+                try:
+                    os.posix_fallocate(out.fileno(), os.fstat(out.fileno()).st_size, more)
+                except OSError:
+                    continue  # a running job has taken some of it meanwhile
 
     def read_only_disk(self):
         """The run directory becomes read-only while the job runs; and is so when it starts."""
         folder = self.folder / "read-only"
         job = self.job("out", segments=1, folder=folder)
-        before = sum(job.sealed())
         running = job.start(options=SLOW)
         try:
             running.wait_answering()
             with Mount(job.directory, "--bind", str(job.directory)):
                 Mount.mount("-o", "remount,bind,ro", str(job.directory))
+                before = sum(job.sealed())
                 running.wait_gone(60)
                 said = running.said()
                 expect(running.code == STOPPED, f"exit code {running.code}:\n{said}")
