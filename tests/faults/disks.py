@@ -48,10 +48,8 @@ class Disks:
         return self.undisturbed
 
     def job(self, name, segments=0, folder=None):
-        job = Job(self.program, folder or self.folder, name, [*OPTIONS, *SLOW] if segments else OPTIONS)
-        if segments:
-            job.partly(segments)
-            job.options = OPTIONS
+        job = Job(self.program, folder or self.folder, name, OPTIONS)
+        job.partly(segments, SLOW)
         return job
 
     def goes_on(self, job, rows, words=None):
@@ -155,11 +153,10 @@ class Disks:
         long_answers = ["device=null", "sampling.max_tokens=400", "sampling.ignore_eos=true", "sampling.logprobs=0"]
         least = 2 * 64 * (64 + 400 * 12) + 64 * (64 + 400 * 26)  # estimate_output's: segments and HDF5, JSONL
         with Mount(folder, "-t", "tmpfs", "-o", "size=8m", "none"):
-            job = Job(self.program, folder, "out", [*long_answers, "null_step_ms=2", "scheduler.max_num_seqs=4"])
-            job.partly()
+            job = Job(self.program, folder, "out", long_answers)
+            job.partly(options=["null_step_ms=2", "scheduler.max_num_seqs=4"])
             sealed = sum(path.stat().st_size for path in job.directory.iterdir())
             expect(sealed > 30_000, f"too little is sealed for this test: {sealed} bytes")
-            job.options = long_answers
             self.leave_room(folder, least - sealed // 2)
             code, said = Job(self.program, folder, "other", long_answers).run()
             expect(code == BAD_INPUT and "the 64 answers take at least 1.2 MiB" in said, said)

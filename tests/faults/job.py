@@ -111,10 +111,10 @@ class Job:
     def is_finished(self):
         return self.hdf5.exists() and not self.directory.exists()
 
-    def partly(self, segments=1):
+    def partly(self, segments=1, options=()):
         """Leaves this many sealed segments or more: a rank is killed after the first answers, and rank 0 seals them."""
         for already in range(segments):
-            running = self.start()
+            running = self.start(options=options)
             try:
                 running.wait_answering()
                 send(running.ranks()[3], signal.SIGKILL)
