@@ -43,10 +43,9 @@ std::string_view sample_of(const StoredTensor& tensor) {
 /// Asks for the pages under `bytes`, without waiting for them.
 void read_ahead(std::string_view bytes) {
   const auto page = static_cast<uintptr_t>(sysconf(_SC_PAGESIZE));
-  const uintptr_t begin = reinterpret_cast<uintptr_t>(bytes.data()) / page * page;
-  const uintptr_t end = reinterpret_cast<uintptr_t>(bytes.data()) + bytes.size();
+  const size_t before = reinterpret_cast<uintptr_t>(bytes.data()) % page;
   // Advice alone: what fails here is read when it is touched.
-  static_cast<void>(madvise(reinterpret_cast<void*>(begin), end - begin, MADV_WILLNEED));
+  static_cast<void>(madvise(const_cast<char*>(bytes.data() - before), bytes.size() + before, MADV_WILLNEED));
 }
 
 }  // namespace

@@ -48,10 +48,8 @@ class Disks:
         return self.undisturbed
 
     def job(self, name, segments=0, folder=None):
-        job = Job(self.program, folder or self.folder, name, [*OPTIONS, *SLOW] if segments else OPTIONS)
-        if segments:
-            job.partly(segments)
-            job.options = OPTIONS
+        job = Job(self.program, folder or self.folder, name, OPTIONS)
+        job.partly(segments, SLOW)
         return job
 
     def goes_on(self, job, rows, words=None):
@@ -69,19 +67,19 @@ class Disks:
     def torn_ledger(self):
         job = self.job("torn-ledger", segments=2)
         os.truncate(job.ledger, job.ledger.stat().st_size - 7)
-        self.goes_on(job, job.sealed()[0])
+        self.goes_on(job, sum(job.sealed()))
 
     def torn_segment(self):
         job = self.job("torn-segment", segments=2)
         segment = job.directory / "segment-000001"
         os.truncate(segment, segment.stat().st_size // 2)
-        self.goes_on(job, job.sealed()[1], f"moerun: Damaged: {segment} has ")
+        self.goes_on(job, sum(job.sealed()[1:]), f"moerun: Damaged: {segment} has ")
 
     def missing_segment(self):
         job = self.job("missing-segment", segments=2)
-        segment = job.directory / "segment-000002"
+        segment = job.directory / "segment-000001"
         segment.unlink()
-        self.goes_on(job, job.sealed()[0], f"moerun: Damaged: cannot open {segment}: No such file or directory")
+        self.goes_on(job, sum(job.sealed()[1:]), f"moerun: Damaged: cannot open {segment}: No such file or directory")
 
     def missing_ledger(self):
         job = self.job("missing-ledger", segments=1)
@@ -134,11 +132,11 @@ class Disks:
         folder = self.folder / "filling"
         with Mount(folder, "-t", "tmpfs", "-o", "size=2m", "none"):
             job = self.job("out", segments=1, folder=folder)
-            before = sum(job.sealed())
             running = job.start(options=SLOW)
             try:
                 running.wait_answering()
                 self.leave_room(folder, 0)
+                before = sum(job.sealed())
                 running.wait_gone(60)
                 said = running.said()
             finally:
@@ -155,11 +153,10 @@ class Disks:
         long_answers = ["device=null", "sampling.max_tokens=400", "sampling.ignore_eos=true", "sampling.logprobs=0"]
         least = 2 * 64 * (64 + 400 * 12) + 64 * (64 + 400 * 26)  # estimate_output's: segments and HDF5, JSONL
         with Mount(folder, "-t", "tmpfs", "-o", "size=8m", "none"):
-            job = Job(self.program, folder, "out", [*long_answers, "null_step_ms=2", "scheduler.max_num_seqs=4"])
-            job.partly()
+            job = Job(self.program, folder, "out", long_answers)
+            job.partly(options=["null_step_ms=2", "scheduler.max_num_seqs=4"])
             sealed = sum(path.stat().st_size for path in job.directory.iterdir())
             expect(sealed > 30_000, f"too little is sealed for this test: {sealed} bytes")
-            job.options = long_answers
             self.leave_room(folder, least - sealed // 2)
             code, said = Job(self.program, folder, "other", long_answers).run()
             expect(code == BAD_INPUT and "the 64 answers take at least 1.2 MiB" in said, said)
@@ -172,20 +169,23 @@ class Disks:
         """Fills the file system, but for so many bytes."""
         ballast = folder / "ballast"
         ballast.unlink(missing_ok=True)
-        free = os.statvfs(folder).f_bavail * os.statvfs(folder).f_frsize
         with open(ballast, "wb") as out:
-            os.posix_fallocate(out.fileno(), 0, max(free - size, 1))
+            while (more := os.statvfs(folder).f_bavail * os.statvfs(folder).f_frsize - size) > 0:
+                try:
+                    os.posix_fallocate(out.fileno(), os.fstat(out.fileno()).st_size, more)
+                except OSError:
+                    continue  # a running job has taken some of it meanwhile
 
     def read_only_disk(self):
         """The run directory becomes read-only while the job runs; and is so when it starts."""
         folder = self.folder / "read-only"
         job = self.job("out", segments=1, folder=folder)
-        before = sum(job.sealed())
         running = job.start(options=SLOW)
         try:
             running.wait_answering()
             with Mount(job.directory, "--bind", str(job.directory)):
                 Mount.mount("-o", "remount,bind,ro", str(job.directory))
+                before = sum(job.sealed())
                 running.wait_gone(60)
                 said = running.said()
                 expect(running.code == STOPPED, f"exit code {running.code}:\n{said}")

@@ -1,5 +1,6 @@
 # The real program is killed, stopped and robbed of its disk, again and again, until it has finished.
-SUITES += faults-short
+SUITES   += faults-short
+PACKAGES += packages-golden
 FAULTS := tests/faults/run $(BUILD)/moerun $(if $(SEED),--seed $(SEED))
 
 test-faults: all ## KILLS=200 kills at random moments (SEED=), each followed by the same command; STOP and KILL of each rank; bad disks

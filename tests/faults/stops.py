@@ -89,9 +89,8 @@ class Stops:
         return f"limit 4 s + grace 2 s: gone {took:.1f} s after its start"
 
     def fresh(self):
-        job = Job(self.program, self.folder, "fresh", [*OPTIONS, *SLOW])
-        job.partly()
-        job.options = OPTIONS
+        job = Job(self.program, self.folder, "fresh", OPTIONS)
+        job.partly(options=SLOW)
         rows = sum(job.sealed())
         said = job.finish(options=[*ONE_RANK, "--fresh"])
         expect(f"moerun: Discarded {rows} sealed answers in {job.directory}." in said and "Resuming" not in said, said)
@@ -107,8 +106,8 @@ class Stops:
         text = (REPOSITORY / "data/prompts.jsonl").read_text()
         rows.write_text(text)
         job = Job(self.program, self.folder, "changed", ["device=cpu", f"model.path={model}", f"input.path={rows}",
-                                                         "sampling.max_tokens=40", "sampling.logprobs=0"])
-        job.partly()
+                                                         "sampling.max_tokens=160", "sampling.ignore_eos=true"])
+        job.partly(options=["scheduler.max_num_seqs=2"])  # it must not be over when its first rows are answered
         before = job.sealed()
 
         def refused(what, options=()):
@@ -119,7 +118,7 @@ class Stops:
             expect(job.sealed() == before, f"{what}: the sealed results are gone")
 
         for option, value in [("temperature", 0.5), ("top_k", 3), ("max_tokens", 41), ("seed", 1), ("logprobs", 1),
-                              ("stop", '["a"]'), ("repetition_penalty", 1.1), ("ignore_eos", "true")]:
+                              ("stop", '["a"]'), ("repetition_penalty", 1.1), ("ignore_eos", "false")]:
             refused(f"sampling.{option}", [f"sampling.{option}={value}"])
         refused("model.max_model_len", ["model.max_model_len=1024"])
         refused("device", ["device=null"])
