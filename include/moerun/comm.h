@@ -44,13 +44,14 @@ class ExpertExchange {
   /// until combine.
   virtual Routed dispatch(const Routed& tokens) = 0;
   /// Where expert_ffn puts the partial sums of what arrived (rows and, when several a token,
-  /// partial_offsets). `out` is what combine will be given: where nothing moves, they are the sums themselves.
+  /// partial_offsets). `out` is what combine will be given: where nothing moves, they are the sums
+  /// themselves.
   virtual Tensor partials(Tensor out) = 0;
   virtual Ints partial_offsets() = 0;
   /// Returns the partial sums and adds them along the expert tree into out [tokens, hidden].
   virtual void combine(Tensor out) = 0;
-  /// Whether it asks the layer's ExpertSlots which copy of an expert computes a token; without that, tokens go
-  /// to their experts' homes.
+  /// Whether it asks the layer's ExpertSlots which copy of an expert computes a token; without that, tokens
+  /// go to their experts' homes.
   virtual bool takes_copies() const { return false; }
   virtual std::string name() const = 0;
   /// Whether expert_ffn leaves a row for each (token, choice) pair in partials() instead of sums: the token's

@@ -211,7 +211,7 @@ class Device {
   virtual void synchronize() = 0;
   /// `check` is called now and then while the host waits for the device, and may throw: for faults that the
   /// device itself would wait out for ever.
-  virtual void set_wait_check(std::function<void()> check) { (void)check; }
+  virtual void set_wait_check(const std::function<void()>& check) { (void)check; }
 
   /// What `allocate` and `matrix` took so far, by name, in the order of first use.
   virtual std::vector<MemoryUse> memory_table() const = 0;
@@ -234,8 +234,8 @@ class Device {
     (void)shape;
     body();
   }
-  /// Forgets what `run` recorded. An exchange calls it before it goes: NCCL waits for graphs that hold its
-  /// operations.
+  /// Forgets what `run` recorded. An exchange calls it before it goes: graphs hold its memory, and NCCL waits
+  /// for those that hold its operations.
   virtual void forget_recorded() {}
   virtual DevicePlan upload(const StepPlan& plan) = 0;
   virtual void embed(const Tensor& table, Ints tokens, Tensor out) = 0;

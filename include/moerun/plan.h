@@ -26,8 +26,8 @@ struct LogitRow {
 /// decode.
 ///
 /// A sequence's prompt positions are always computed by the prefill path (in chunks of any size) and later
-/// positions by the decode path, one a step, also when a preempted sequence is computed again because the host
-/// has no room for its keys and values: the path a token takes never depends on load.
+/// positions by the decode path, one a step, also when a preempted sequence is computed again because the
+/// host has no room for its keys and values: the path a token takes never depends on load.
 struct StepPlan {
   std::vector<int32_t> tokens;        ///< [n]
   std::vector<int32_t> positions;     ///< [n]

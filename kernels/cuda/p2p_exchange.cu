@@ -118,7 +118,8 @@ __global__ void __launch_bounds__(kThreads)
     const int32_t* const ids = arrived + static_cast<size_t>(row) * layout.k;
     auto* const back = reinterpret_cast<Vector*>(args.windows[source] + layout.partials());
     const auto push = [&](size_t from, size_t to) {
-      for (int v = threadIdx.x; v < vectors; v += kThreads) back[to * vectors + v] = partial[from * vectors + v];
+      for (int v = threadIdx.x; v < vectors; v += kThreads)
+        back[to * vectors + v] = partial[from * vectors + v];
     };
     bool any = false;
     for (int i = 0; i < layout.k; ++i) {

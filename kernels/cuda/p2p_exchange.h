@@ -47,7 +47,8 @@ struct P2pLayout {
   // `pairs`.
   constexpr size_t partials() const { return weights() + aligned(rows() * static_cast<size_t>(k) * 4); }
   constexpr size_t bytes() const {
-    return partials() + aligned(static_cast<size_t>(rows_back()) * static_cast<size_t>(max_tokens) * row_bytes());
+    return partials() +
+           aligned(static_cast<size_t>(rows_back()) * static_cast<size_t>(max_tokens) * row_bytes());
   }
 };
 
@@ -67,7 +68,7 @@ struct P2pArgs {
   uint64_t* epoch = nullptr;         ///< this rank's own counter; all ranks run the same number of exchanges
   uint32_t* blocks_done = nullptr;   ///< [2] zeroed once
   P2pFault* fault = nullptr;         ///< host-visible
-  Stopwatch* clock = nullptr;  ///< optional: time between the kernels' starts and ends, waits included
+  Stopwatch* clock = nullptr;        ///< optional: time between the kernels' starts and ends, waits included
   uint64_t deadline_ns = 0;          ///< a wait that lasts longer traps
   DType dtype = DType::bfloat16;
 };

@@ -63,11 +63,12 @@ Pick pick(const BackendRequest& request, const GpuLinks& links) {
       break;
     case AllToAll::p2p:
       if (!p2p)
-        throw BadInput(links.one_node
-                           ? "parallel.all_to_all: p2p: a rank's GPU cannot address every other one (is each "
-                             "rank shown one GPU alone?): use nccl or mpi"
-                           : "parallel.all_to_all: p2p: the ranks of an engine are on several nodes: use nccl "
-                             "or mpi, or one replica a node");
+        throw BadInput(
+            links.one_node
+                ? "parallel.all_to_all: p2p: a rank's GPU cannot address every other one (is each "
+                  "rank shown one GPU alone?): use nccl or mpi"
+                : "parallel.all_to_all: p2p: the ranks of an engine are on several nodes: use nccl "
+                  "or mpi, or one replica a node");
       break;
     case AllToAll::mpi:
       break;
@@ -78,8 +79,9 @@ Pick pick(const BackendRequest& request, const GpuLinks& links) {
       if (one_subtree_a_rank(request.experts->ranks(), size_of_comm(request.ep)))
         return {AllToAll::nccl, links.one_node ? "a GPU cannot address every other one of the engine"
                                                : "the ranks of an engine are on several nodes"};
-      return {AllToAll::mpi,
-              "GPUs cannot address each other, and nccl needs a power of two of ranks that divides the experts"};
+      return {
+          AllToAll::mpi,
+          "GPUs cannot address each other, and nccl needs a power of two of ranks that divides the experts"};
   }
   return {request.all_to_all, "asked for"};
 }
@@ -88,7 +90,8 @@ Backends gpu_backends(const BackendRequest& request) {
   Device& device = *request.device;
   const int ranks = size_of_comm(request.ep);
   const GpuLinks links = ranks > 1 ? gpu_links(request.ep, device) : GpuLinks();
-  const Pick picked = ranks > 1 ? pick(request, links) : Pick{AllToAll::automatic, "one rank holds all experts"};
+  const Pick picked =
+      ranks > 1 ? pick(request, links) : Pick{AllToAll::automatic, "one rank holds all experts"};
   Backends out{.why = picked.why};
   if (size_of_comm(request.tp) == 1)
     out.tp = std::make_unique<LocalCollective>(device);

@@ -17,7 +17,6 @@ namespace moerun {
 
 namespace {
 
-
 /// Whether this process's GPU can address the GPU of that name. Asking makes no context there.
 bool reaches(const cudaUUID_t& uuid, int own) {
   int count = 0;
@@ -49,8 +48,8 @@ GpuLinks gpu_links(MPI_Comm engine, Device& device) {
   cudaDeviceProp properties{};
   CUDA_CHECK(cudaGetDeviceProperties(&properties, own));
   std::vector<cudaUUID_t> uuids(static_cast<size_t>(ranks));
-  MPI_CHECK(MPI_Allgather(&properties.uuid, sizeof properties.uuid, MPI_BYTE, uuids.data(), sizeof properties.uuid,
-                          MPI_BYTE, engine));
+  MPI_CHECK(MPI_Allgather(&properties.uuid, sizeof properties.uuid, MPI_BYTE, uuids.data(),
+                          sizeof properties.uuid, MPI_BYTE, engine));
   int flags[2] = {on_this_node == ranks, 1};  // one node; every GPU can be addressed
   std::set<std::string_view> distinct;
   for (const cudaUUID_t& uuid : uuids) {

@@ -16,8 +16,8 @@ namespace moerun {
 
 /// What the GPUs of an engine offer to its exchanges; the same at every rank.
 struct GpuLinks {
-  bool shared = false;    ///< two ranks share a GPU
-  bool one_node = true;   ///< all ranks are on one
+  bool shared = false;      ///< two ranks share a GPU
+  bool one_node = true;     ///< all ranks are on one
   bool peer_access = true;  ///< each GPU can address every other's memory (or is the same one)
 };
 

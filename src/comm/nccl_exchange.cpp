@@ -13,8 +13,8 @@
 
 namespace moerun {
 
-NcclExchange::NcclExchange(MPI_Comm engine, Device& device, const ExchangeOptions& options, Progress* progress,
-                           Choice choice)
+NcclExchange::NcclExchange(MPI_Comm engine, Device& device, const ExchangeOptions& options,
+                           Progress* progress, Choice choice)
     : engine_(engine),
       comm_(engine, "ep"),
       device_(device),

@@ -22,9 +22,9 @@ namespace moerun {
 /// recorded in graphs; it moves ranks / (ranks that hold an expert of a token) times more than needed, which
 /// is little for 4 ranks or fewer.
 ///
-/// counts: the host reads the routing, the ranks tell each other their counts over MPI, and each token travels
-/// once to each rank that holds one of its experts, by grouped send and receive. For large steps of many
-/// ranks; waits on the host.
+/// counts: the host reads the routing, the ranks tell each other their counts over MPI, and each token
+/// travels once to each rank that holds one of its experts, by grouped send and receive. For large steps of
+/// many ranks; waits on the host.
 ///
 /// Thread contract: the engine thread.
 class NcclExchange : public ExpertExchange {
@@ -35,7 +35,8 @@ class NcclExchange : public ExpertExchange {
   };
   /// `device` and `progress` (may be null) must outlive it. Collective over `engine`. Throws Error unless
   /// each rank holds one aligned subtree of experts (one_subtree_a_rank).
-  NcclExchange(MPI_Comm engine, Device& device, const ExchangeOptions& options, Progress* progress, Choice choice);
+  NcclExchange(MPI_Comm engine, Device& device, const ExchangeOptions& options, Progress* progress,
+               Choice choice);
 
   ~NcclExchange() override { device_.forget_recorded(); }
 
@@ -76,7 +77,7 @@ class NcclExchange : public ExpertExchange {
   bool by_counts_ = false;
 
   // By counts alone; without them, empty.
-  Tensor sent_;                       ///< [most rows that leave, hidden]; ids and weights leave from here too
+  Tensor sent_;  ///< [most rows that leave, hidden]; ids and weights leave from here too
   int32_t *token_index_ = nullptr, *row_of_ = nullptr;  ///< [most rows that leave], [ranks · max_tokens]
   TokenLists lists_;
   std::vector<int32_t> host_ids_, in_count_;

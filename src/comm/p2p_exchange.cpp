@@ -73,15 +73,15 @@ P2pExchange::P2pExchange(MPI_Comm engine, Device& device, const ExchangeOptions&
   peers_ = std::make_unique<PeerMemory>(engine, device, window_);
   const std::vector<char*>& windows = peers_->addresses();
   args_.windows = static_cast<char* const*>(to_device(windows.data(), windows.size() * sizeof(char*)));
-  args_.rank_of =
-      static_cast<const int32_t*>(to_device(options.rank_of.data(), options.rank_of.size() * 4));
+  args_.rank_of = static_cast<const int32_t*>(to_device(options.rank_of.data(), options.rank_of.size() * 4));
   args_.epoch = static_cast<uint64_t*>(cleared(sizeof(uint64_t)));
   args_.blocks_done = static_cast<uint32_t*>(cleared(2 * sizeof(uint32_t)));
   args_.clock = static_cast<Stopwatch*>(cleared(sizeof(Stopwatch)));
   args_.fault = new (fault_.data()) P2pFault;
   if (args_.layout.pairs) every_slot_ = static_cast<int32_t*>(cleared(options.rank_of.size() * 4));
   const auto rows = static_cast<int64_t>(args_.layout.rows());
-  partials_ = device.tensor(args_.layout.pairs ? rows * args_.layout.k : rows, options.hidden, args_.dtype, what);
+  partials_ =
+      device.tensor(args_.layout.pairs ? rows * args_.layout.k : rows, options.hidden, args_.dtype, what);
   device.synchronize();
   MPI_CHECK(MPI_Barrier(engine));  // no peer may push before every window is cleared and open
 }
@@ -132,8 +132,8 @@ double P2pExchange::seconds() const {
 std::string P2pExchange::fault() const {
   const auto* const fault = reinterpret_cast<const volatile P2pFault*>(fault_.data());
   if (fault->phase == 0) return {};
-  return fmt::format("expert exchange: rank {} of the engine waited {:.0f} s for rank {} in {} and gave up", rank_,
-                     static_cast<double>(args_.deadline_ns) * 1e-9, int{fault->peer},
+  return fmt::format("expert exchange: rank {} of the engine waited {:.0f} s for rank {} in {} and gave up",
+                     rank_, static_cast<double>(args_.deadline_ns) * 1e-9, int{fault->peer},
                      fault->phase == 1 ? "dispatch" : "combine");
 }
 

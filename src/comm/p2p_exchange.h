@@ -44,6 +44,8 @@ class P2pExchange : public ExpertExchange {
   /// or a peer's memory cannot be opened.
   P2pExchange(MPI_Comm engine, Device& device, const ExchangeOptions& options,
               std::chrono::nanoseconds deadline = kDeadline);
+  /// Graphs that were recorded with it hold addresses of its peers' memory.
+  ~P2pExchange() override { device_.forget_recorded(); }
 
   void begin_step(const std::vector<int32_t>& tokens_of_rank) override;
   Routed dispatch(const Routed& tokens) override;

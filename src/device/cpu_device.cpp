@@ -269,8 +269,8 @@ class CpuDevice : public Device {
   std::vector<std::unique_ptr<void, decltype(&std::free)>> blocks_;
   MemoryUses uses_;
   std::vector<std::vector<char>> host_blocks_;  // keys and values of preempted sequences
-  StepPlan plan_;             // the step's, which DevicePlan points into
-  std::vector<float> parts_;  // linear_tree's chunks [chunks, rows, out_features]
+  StepPlan plan_;                               // the step's, which DevicePlan points into
+  std::vector<float> parts_;                    // linear_tree's chunks [chunks, rows, out_features]
   cpu::ExpertFfnScratch expert_scratch_;
 };
 

@@ -6,10 +6,9 @@ namespace moerun {
 
 inline std::string pack(const StepPlan& plan) {
   WireWriter out;
-  for (const auto* ints :
-       {&plan.tokens, &plan.positions, &plan.slot_mapping, &plan.cu_seqlens_q, &plan.context_lens,
-        &plan.block_table, &plan.swap_out, &plan.swap_in, &plan.history_tokens, &plan.history_counts,
-        &plan.banned_tokens})
+  for (const auto* ints : {&plan.tokens, &plan.positions, &plan.slot_mapping, &plan.cu_seqlens_q,
+                           &plan.context_lens, &plan.block_table, &plan.swap_out, &plan.swap_in,
+                           &plan.history_tokens, &plan.history_counts, &plan.banned_tokens})
     out.put(*ints);
   out.put(plan.max_blocks);
   out.put(plan.num_prefill_seqs);
@@ -20,10 +19,9 @@ inline std::string pack(const StepPlan& plan) {
 inline StepPlan unpack_plan(const std::string& bytes) {
   WireReader in(bytes);
   StepPlan plan;
-  for (auto* ints :
-       {&plan.tokens, &plan.positions, &plan.slot_mapping, &plan.cu_seqlens_q, &plan.context_lens,
-        &plan.block_table, &plan.swap_out, &plan.swap_in, &plan.history_tokens, &plan.history_counts,
-        &plan.banned_tokens})
+  for (auto* ints : {&plan.tokens, &plan.positions, &plan.slot_mapping, &plan.cu_seqlens_q,
+                     &plan.context_lens, &plan.block_table, &plan.swap_out, &plan.swap_in,
+                     &plan.history_tokens, &plan.history_counts, &plan.banned_tokens})
     in.get(*ints);
   in.get(plan.max_blocks);
   in.get(plan.num_prefill_seqs);

@@ -57,8 +57,7 @@ void Scheduler::admit() {
     const int64_t growth = num_running() * kSteps / options_.block_size + 1;
     if (blocks_for(next.num_tokens() + 1) + growth > blocks_.num_free() && !running_.empty()) return;
     if (!bring_back(next)) return;
-    const int32_t tokens =
-        next.in_prompt() ? std::min(next.prompt_length() - next.num_computed, budget_) : 1;
+    const int32_t tokens = next.in_prompt() ? std::min(next.prompt_length() - next.num_computed, budget_) : 1;
     if (!add_blocks(next, next.num_computed + tokens)) return;
     running_.push_back({.sequence = std::move(next), .num_scheduled = tokens});
     waiting_.pop_front();

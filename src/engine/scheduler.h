@@ -77,8 +77,8 @@ class Scheduler {
   SchedulerOptions options_;
   BlockPool blocks_, host_blocks_;
   std::deque<Sequence> waiting_;
-  std::list<Running> running_;  // in the order of admission
-  int32_t budget_ = 0;          // tokens left in the step at hand
+  std::list<Running> running_;               // in the order of admission
+  int32_t budget_ = 0;                       // tokens left in the step at hand
   std::vector<int32_t> swap_out_, swap_in_;  // of the step at hand
   int64_t num_preemptions_ = 0, num_swaps_ = 0, max_blocks_used_ = 0;
 };

@@ -167,10 +167,9 @@ TEST_CASE("gpu: the one-sided exchange moves exact data and sums in the fixed tr
   };
   // One rank alone first for each width of access: a kernel that is loaded at its first launch waits for the
   // GPU, and with several ranks in one process that would be for a peer whose launch has not come yet.
-  for (const Shape& shape :
-       {Shape{1, 256, 8, 32}, Shape{1, 37, 2, 8}, Shape{2, 2048, 8, 128}, Shape{4, 2048, 8, 128},
-        Shape{8, 2048, 8, 128}, Shape{4, 37, 2, 8}, Shape{8, 72, 3, 16}, Shape{3, 2048, 8, 128},
-        Shape{6, 72, 3, 16}}) {
+  for (const Shape& shape : {Shape{1, 256, 8, 32}, Shape{1, 37, 2, 8}, Shape{2, 2048, 8, 128},
+                             Shape{4, 2048, 8, 128}, Shape{8, 2048, 8, 128}, Shape{4, 37, 2, 8},
+                             Shape{8, 72, 3, 16}, Shape{3, 2048, 8, 128}, Shape{6, 72, 3, 16}}) {
     if (!pairs && !std::has_single_bit(static_cast<unsigned>(shape.ranks))) continue;
     constexpr int kMaxTokens = 70;
     if (pairs && shape.hidden % 8 != 0) continue;  // moe_combine takes eight elements at a time

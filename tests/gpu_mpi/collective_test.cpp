@@ -1,5 +1,5 @@
-// The collectives of the tensor-parallel ranks over NCCL: what arrives is derived here from (rank, place), sums
-// follow the fixed tree, and a recorded graph gives the same as plain launches.
+// The collectives of the tensor-parallel ranks over NCCL: what arrives is derived here from (rank, place),
+// sums follow the fixed tree, and a recorded graph gives the same as plain launches.
 #include "comm/nccl_collective.h"
 #include "tests/gpu/side.h"
 #include "tests/gpu_mpi/suite.h"
@@ -28,7 +28,8 @@ std::string check(const Place& place, int64_t rows, int64_t cols) {
   NcclCollective collective(place.env->world(), *device, static_cast<size_t>(size * block) * size_of(dtype));
   const Tensor whole = device->tensor(size * rows, cols, dtype, "whole"),
                other = device->tensor(size * rows, cols, dtype, "other"),
-               part = device->tensor(rows, cols, dtype, "part"), sum = device->tensor(rows, cols, dtype, "sum");
+               part = device->tensor(rows, cols, dtype, "part"),
+               sum = device->tensor(rows, cols, dtype, "sum");
   std::string fault;  // the first; this rank goes on, since its peers do
   const auto compare = [&](const char* what, const Tensor& tensor, auto&& expected) {
     std::vector<uint16_t> got(static_cast<size_t>(tensor.rows * cols));
@@ -39,7 +40,8 @@ std::string check(const Place& place, int64_t rows, int64_t cols) {
   };
   for (int step = 0; step < 4; ++step) {  // run, recorded, replayed, replayed
     std::vector<uint16_t> values(static_cast<size_t>(size * block));
-    for (size_t i = 0; i < values.size(); ++i) values[i] = element(dtype, rank, step, static_cast<int64_t>(i));
+    for (size_t i = 0; i < values.size(); ++i)
+      values[i] = element(dtype, rank, step, static_cast<int64_t>(i));
     device->copy_to_device(whole.data, values.data(), values.size() * 2);
     device->copy_to_device(part.data, values.data(), static_cast<size_t>(block) * 2);
     device->synchronize();

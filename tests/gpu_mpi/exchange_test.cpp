@@ -1,5 +1,5 @@
-// The GPU exchanges between real ranks: each rank's tokens through dispatch, its experts and combine must come
-// out as the same bits that this rank computes when it holds every expert by itself.
+// The GPU exchanges between real ranks: each rank's tokens through dispatch, its experts and combine must
+// come out as the same bits that this rank computes when it holds every expert by itself.
 #include <cuda_runtime_api.h>
 
 #include <algorithm>
@@ -112,8 +112,8 @@ class Layer {
     device_.copy_to_host(want.data(), expected_.data, bytes);
     for (size_t i = 0; i < bytes; ++i)
       if (got[i] != want[i])
-        return fmt::format("token {}, byte {}: other bits than with every expert on one rank", i / out_.row_bytes(),
-                           i % out_.row_bytes());
+        return fmt::format("token {}, byte {}: other bits than with every expert on one rank",
+                           i / out_.row_bytes(), i % out_.row_bytes());
     return "";
   }
 
@@ -124,7 +124,8 @@ class Layer {
     return ids;
   }
   Routed tokens(int32_t n) const {
-    return {.x = x_.first(n), .topk_ids = {ids_.data, int64_t{n} * shape_.k}, .topk_weights = weights_.first(n)};
+    return {
+        .x = x_.first(n), .topk_ids = {ids_.data, int64_t{n} * shape_.k}, .topk_weights = weights_.first(n)};
   }
 
   void layer(ExpertExchange& exchange, int32_t n) {
@@ -146,8 +147,8 @@ class Layer {
     std::vector<uint16_t> x;
     std::vector<int32_t> order = every(shape_.num_experts);
     for (int32_t t = 0; t < n; ++t) {
-      const uint64_t key = static_cast<uint64_t>(seed) * 1000003 + static_cast<uint64_t>(env_.rank()) * 10007 +
-                           static_cast<uint64_t>(t);
+      const uint64_t key = static_cast<uint64_t>(seed) * 1000003 +
+                           static_cast<uint64_t>(env_.rank()) * 10007 + static_cast<uint64_t>(t);
       const auto score = [&](int32_t e) {
         const float random = mpi_test::value_of(key, static_cast<uint64_t>(e));
         switch (routing) {
@@ -196,13 +197,13 @@ std::unique_ptr<ExpertExchange> make(const std::string& kind, const MpiEnv& env,
                                 .num_experts_per_tok = shape.k};
   if (kind == "p2p") return std::make_unique<P2pExchange>(env.world(), device, options);
   if (kind == "mpi")
-    return std::make_unique<MpiExchange>(
-        env.world(), map, device,
-        MpiExchange::Options{.max_tokens = kMaxTokens,
-                             .hidden = static_cast<int32_t>(shape.hidden),
-                             .num_experts_per_tok = shape.k});
-  const NcclExchange::Choice choice =
-      kind == "nccl by counts" ? NcclExchange::Choice{.min_ranks = 1, .min_tokens = 1} : NcclExchange::Choice{};
+    return std::make_unique<MpiExchange>(env.world(), map, device,
+                                         MpiExchange::Options{.max_tokens = kMaxTokens,
+                                                              .hidden = static_cast<int32_t>(shape.hidden),
+                                                              .num_experts_per_tok = shape.k});
+  const NcclExchange::Choice choice = kind == "nccl by counts"
+                                          ? NcclExchange::Choice{.min_ranks = 1, .min_tokens = 1}
+                                          : NcclExchange::Choice{};
   return std::make_unique<NcclExchange>(env.world(), device, options, nullptr, choice);
 }
 
@@ -243,7 +244,8 @@ void test_exchanges(const Place& place, mpi_test::Suite& suite) {
           for (int step = 0; step < 12; ++step) {
             const auto load = static_cast<Load>(step % 4);
             std::vector<int32_t> tokens_of_rank;
-            for (int r = 0; r < place.env->size(); ++r) tokens_of_rank.push_back(tokens_at(load, r, step % 4));
+            for (int r = 0; r < place.env->size(); ++r)
+              tokens_of_rank.push_back(tokens_at(load, r, step % 4));
             const std::string here = layer.step(*exchange, routing, tokens_of_rank, ++seed, true);
             if (fault.empty()) fault = here;  // this rank goes on, since its peers do
           }

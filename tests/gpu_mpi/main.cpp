@@ -17,10 +17,10 @@ std::unique_ptr<Device> make_test_device(const Place& place, size_t bytes) {
   size_t free = 0, total = 0;
   CUDA_CHECK(cudaMemGetInfo(&free, &total));
   constexpr size_t kBeside = size_t{640} << 20;  // what the device leaves for the driver
-  return make_cuda_device({.index = place.gpu,
-                           .dtype = DType::bfloat16,
-                           .gpu_memory_utilization =
-                               static_cast<double>(bytes + kBeside) / static_cast<double>(total)});
+  return make_cuda_device(
+      {.index = place.gpu,
+       .dtype = DType::bfloat16,
+       .gpu_memory_utilization = static_cast<double>(bytes + kBeside) / static_cast<double>(total)});
 }
 
 }  // namespace moerun::gpu_mpi_test

@@ -39,7 +39,7 @@ class CudaDevice : public Device {
   void copy_to_device(void* device, const void* host, size_t bytes) override;
   void copy_to_host(void* host, const void* device, size_t bytes) override;
   void synchronize() override;
-  void set_wait_check(std::function<void()> check) override { wait_.set_check(std::move(check)); }
+  void set_wait_check(const std::function<void()>& check) override { wait_.set_check(check); }
 
   void swap_blocks(std::span<const KvLayer> cache, std::span<const int32_t> pairs, Swap way) override;
   void run(const StepShape& shape, const std::function<void()>& body) override;

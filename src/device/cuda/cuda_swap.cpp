@@ -21,9 +21,10 @@ char* SwapSpace::host_block(int64_t block, size_t bytes) {
   if (!chunk) try {
       chunk = std::make_unique<PinnedBuffer>(static_cast<size_t>(kChunkBlocks) * bytes);
     } catch (const Error& error) {
-      throw Error(fmt::format("the host has no memory left for preempted sequences: lower "
-                              "memory.swap_space_gib ({})",
-                              error.what()));
+      throw Error(
+          fmt::format("the host has no memory left for preempted sequences: lower "
+                      "memory.swap_space_gib ({})",
+                      error.what()));
     }
   return chunk->data() + static_cast<size_t>(block % kChunkBlocks) * bytes;
 }

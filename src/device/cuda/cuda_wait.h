@@ -12,7 +12,7 @@ class StreamWait {
  public:
   explicit StreamWait(cudaStream_t stream) : stream_(stream) {}
   /// `check` may throw; it must not wait.
-  void set_check(std::function<void()> check) { check_ = std::move(check); }
+  void set_check(const std::function<void()>& check) { check_ = check; }
   /// Until all that was enqueued is done. Throws Error on a device fault, and what the check throws.
   void wait() const;
 
