@@ -3,6 +3,8 @@
 // all blocks are ordered before the flag by a system-scope fence in each block, the count of finished blocks,
 // and a release store; the waiter's acquire load orders its reads behind it (PTX ISA, "Memory Consistency
 // Model").
+#include <algorithm>
+
 #include "kernels/cuda/common.cuh"
 #include "kernels/cuda/moe_combine.h"
 #include "kernels/cuda/p2p_exchange.h"
@@ -14,8 +16,9 @@ namespace {
 
 using namespace moerun::cuda;
 
-constexpr int kThreads = 128;
-constexpr int kMaxBlocks = 256;
+constexpr int kWarps = 4, kThreads = kWarps * kWarpSize;
+constexpr int kMaxBlocks = 528;  // four a multiprocessor
+constexpr int kUnroll = 8;       // vectors of a row that a lane has in flight
 
 __device__ void store_release_system(uint64_t* p, uint64_t v) {
   asm volatile("st.release.sys.global.u64 [%0], %1;" ::"l"(p), "l"(v) : "memory");
@@ -26,11 +29,28 @@ __device__ uint64_t load_acquire_system(const uint64_t* p) {
   return v;
 }
 
-/// The ranks that hold an expert of a token, as a bit mask.
-__device__ uint64_t ranks_of_token(const P2pArgs& args, const int32_t* ids) {
-  uint64_t mask = 0;
-  for (int i = 0; i < args.layout.k; ++i) mask |= uint64_t{1} << args.rank_of[ids[i]];
-  return mask;
+/// The rank that computes an expert for one of this rank's tokens.
+__device__ int32_t computing_rank(const P2pArgs& args, const P2pTokens& tokens, int32_t id, int32_t token) {
+  return tokens.rank_of_turn ? tokens.rank_of_turn[id * kExpertTurns + turn_of(args.rank, token)]
+                             : args.rank_of[id];
+}
+
+/// A warp copies a row to each of `count` places; place(i) says where.
+template <class Vector, class Place>
+__device__ void copy_row(const Vector* from, int vectors, int count, const Place& place) {
+  const int lane = threadIdx.x % kWarpSize;
+  for (int begin = lane; begin < vectors; begin += kWarpSize * kUnroll) {
+    Vector value[kUnroll];
+#pragma unroll
+    for (int u = 0; u < kUnroll; ++u)
+      if (begin + u * kWarpSize < vectors) value[u] = from[begin + u * kWarpSize];
+    for (int i = 0; i < count; ++i) {
+      Vector* const to = place(i);
+#pragma unroll
+      for (int u = 0; u < kUnroll; ++u)
+        if (begin + u * kWarpSize < vectors) to[begin + u * kWarpSize] = value[u];
+    }
+  }
 }
 
 __device__ void start_clock(const P2pArgs& args) {
@@ -72,82 +92,87 @@ __device__ void meet_peers(const P2pArgs& args, int phase, size_t flags) {
   }
 }
 
-/// Vector: uint4 when rows are multiples of 16 bytes, else single 16-bit elements.
+/// A warp a token. Vector: uint4 when rows are multiples of 16 bytes, else single 16-bit elements.
 template <class Vector>
 __global__ void __launch_bounds__(kThreads)
-    dispatch_kernel(const __grid_constant__ P2pArgs args, const Vector* x, const int32_t* ids,
-                    const float* weights, int32_t num_tokens, int32_t step_tokens) {
+    dispatch_kernel(const __grid_constant__ P2pArgs args, const __grid_constant__ P2pTokens tokens) {
   start_clock(args);
   const P2pLayout& layout = args.layout;
+  const int k = layout.k, lane = threadIdx.x % kWarpSize;
   const auto vectors = static_cast<int>(layout.row_bytes() / sizeof(Vector));
-  for (int token = blockIdx.x; token < step_tokens; token += gridDim.x) {
-    const bool real = token < num_tokens;
-    const size_t row = static_cast<size_t>(args.rank) * step_tokens + token;
-    const int32_t* const token_ids = ids + static_cast<size_t>(token) * layout.k;
-    for (int i = threadIdx.x; i < layout.ranks * layout.k; i += kThreads) {
-      const int peer = i / layout.k, choice = i % layout.k;
-      const bool there = real && args.rank_of[token_ids[choice]] == peer;
+  for (int token = blockIdx.x * kWarps + threadIdx.x / kWarpSize; token < tokens.step_tokens;
+       token += gridDim.x * kWarps) {
+    const bool real = token < tokens.num_tokens;
+    const size_t row = static_cast<size_t>(args.rank) * tokens.step_tokens + token;
+    uint64_t destinations = 0;
+    for (int i = lane; i < layout.ranks * k; i += kWarpSize) {
+      const int peer = i / k, choice = i % k;
+      const int32_t id = real ? tokens.ids[static_cast<size_t>(token) * k + choice] : -1;
+      const bool there = real && computing_rank(args, tokens, id, token) == peer;
+      if (there) destinations |= uint64_t{1} << peer;
       char* const window = args.windows[peer];
-      reinterpret_cast<int32_t*>(window + layout.ids())[row * layout.k + choice] =
-          there ? token_ids[choice] : -1;
-      reinterpret_cast<float*>(window + layout.weights())[row * layout.k + choice] =
-          there ? weights[static_cast<size_t>(token) * layout.k + choice] : 0.0f;
+      reinterpret_cast<int32_t*>(window + layout.ids())[row * k + choice] = there ? id : -1;
+      reinterpret_cast<float*>(window + layout.weights())[row * k + choice] =
+          there ? tokens.weights[static_cast<size_t>(token) * k + choice] : 0.0f;
     }
     if (!real) continue;
-    const uint64_t destinations = ranks_of_token(args, token_ids);
-    for (int v = threadIdx.x; v < vectors; v += kThreads) {
-      const Vector value = x[static_cast<size_t>(token) * vectors + v];
-      for (uint64_t left = destinations; left != 0; left &= left - 1) {
-        const int peer = __ffsll(static_cast<long long>(left)) - 1;
-        reinterpret_cast<Vector*>(args.windows[peer] + layout.tokens())[row * vectors + v] = value;
-      }
-    }
+    const uint32_t low = __reduce_or_sync(kFullMask, static_cast<uint32_t>(destinations)),
+                   high = __reduce_or_sync(kFullMask, static_cast<uint32_t>(destinations >> 32));
+    destinations = uint64_t{high} << 32 | low;
+    copy_row(static_cast<const Vector*>(tokens.x) + static_cast<size_t>(token) * vectors, vectors,
+             __popcll(destinations), [&](int i) {
+               uint64_t left = destinations;
+               for (; i > 0; --i) left &= left - 1;
+               const int peer = __ffsll(static_cast<long long>(left)) - 1;
+               return reinterpret_cast<Vector*>(args.windows[peer] + layout.tokens()) + row * vectors;
+             });
   }
   meet_peers(args, 1, layout.dispatched());
 }
 
+/// A warp a row that arrived.
 template <class Vector>
 __global__ void __launch_bounds__(kThreads)
     return_kernel(const __grid_constant__ P2pArgs args, const Vector* partial, int32_t step_tokens) {
   start_clock(args);
   const P2pLayout& layout = args.layout;
+  const int k = layout.k, lane = threadIdx.x % kWarpSize;
   const auto vectors = static_cast<int>(layout.row_bytes() / sizeof(Vector));
   const auto* const arrived = reinterpret_cast<const int32_t*>(args.windows[args.rank] + layout.ids());
-  for (int row = blockIdx.x; row < layout.ranks * step_tokens; row += gridDim.x) {
+  for (int row = blockIdx.x * kWarps + threadIdx.x / kWarpSize; row < layout.ranks * step_tokens;
+       row += gridDim.x * kWarps) {
     const int source = row / step_tokens, token = row % step_tokens;
-    const int32_t* const ids = arrived + static_cast<size_t>(row) * layout.k;
+    const bool mine = lane < k && arrived[static_cast<size_t>(row) * k + lane] >= 0;
+    uint32_t choices = __ballot_sync(kFullMask, mine);
+    if (choices == 0) continue;
     auto* const back = reinterpret_cast<Vector*>(args.windows[source] + layout.partials());
     const auto push = [&](size_t from, size_t to) {
-      for (int v = threadIdx.x; v < vectors; v += kThreads)
-        back[to * vectors + v] = partial[from * vectors + v];
+      copy_row(partial + from * vectors, vectors, 1, [&](int) { return back + to * vectors; });
     };
-    bool any = false;
-    for (int i = 0; i < layout.k; ++i) {
-      if (ids[i] < 0) continue;
-      any = true;
-      if (layout.pairs)
-        push(static_cast<size_t>(row) * layout.k + i, static_cast<size_t>(token) * layout.k + i);
+    if (!layout.pairs) push(row, static_cast<size_t>(args.rank) * step_tokens + token);
+    for (; layout.pairs && choices != 0; choices &= choices - 1) {
+      const int choice = __ffs(static_cast<int>(choices)) - 1;
+      push(static_cast<size_t>(row) * k + choice, static_cast<size_t>(token) * k + choice);
     }
-    if (any && !layout.pairs) push(row, static_cast<size_t>(args.rank) * step_tokens + token);
   }
   meet_peers(args, 2, layout.combined());
 }
 
-int grid_for(int rows) { return rows < 1 ? 1 : rows < kMaxBlocks ? rows : kMaxBlocks; }
+int grid_for(int rows) { return std::clamp(ceil_div(rows, kWarps), 1, kMaxBlocks); }
 
 bool wide(const P2pArgs& args) { return args.layout.row_bytes() % sizeof(uint4) == 0; }
 
 }  // namespace
 
-void launch_p2p_dispatch(const P2pArgs& args, const void* x, const int32_t* ids, const float* weights,
-                         int32_t num_tokens, int32_t step_tokens, cudaStream_t stream) {
-  const int grid = grid_for(step_tokens);
+void launch_p2p_dispatch(const P2pArgs& args, const P2pTokens& tokens, cudaStream_t stream) {
+  if (args.layout.k > kWarpSize)
+    throw Error("the one-sided exchange takes at most 32 experts a token, not " +
+                std::to_string(args.layout.k));
+  const int grid = grid_for(tokens.step_tokens);
   if (wide(args))
-    dispatch_kernel<uint4><<<grid, kThreads, 0, stream>>>(args, static_cast<const uint4*>(x), ids, weights,
-                                                          num_tokens, step_tokens);
+    dispatch_kernel<uint4><<<grid, kThreads, 0, stream>>>(args, tokens);
   else
-    dispatch_kernel<uint16_t><<<grid, kThreads, 0, stream>>>(args, static_cast<const uint16_t*>(x), ids,
-                                                             weights, num_tokens, step_tokens);
+    dispatch_kernel<uint16_t><<<grid, kThreads, 0, stream>>>(args, tokens);
   CUDA_CHECK(cudaGetLastError());
 }
 

@@ -6,6 +6,7 @@
 
 #include "kernels/cuda/stopwatch.h"
 #include "moerun/dtype.h"
+#include "moerun/expert_turn.h"
 
 namespace moerun {
 
@@ -73,12 +74,22 @@ struct P2pArgs {
   DType dtype = DType::bfloat16;
 };
 
-/// Pushes each token x [num_tokens, hidden] once to every rank that holds one of its experts, with its ids
-/// and weights [num_tokens, k] (ids of experts that live elsewhere become −1 there; rows from num_tokens to
-/// step_tokens too), raises this rank's flag at every peer, and waits for every peer's. Then this rank's
-/// window holds tokens [ranks · step_tokens, hidden], ids and weights.
-void launch_p2p_dispatch(const P2pArgs& args, const void* x, const int32_t* ids, const float* weights,
-                         int32_t num_tokens, int32_t step_tokens, cudaStream_t stream);
+/// This rank's tokens of one layer.
+struct P2pTokens {
+  const void* x = nullptr;         ///< [num_tokens, hidden]
+  const int32_t* ids = nullptr;    ///< [num_tokens, k] global expert ids
+  const float* weights = nullptr;  ///< [num_tokens, k]
+  /// Optional [num_experts, kExpertTurns], instead of P2pArgs::rank_of: which rank computes an expert on
+  /// which turn (moerun/expert_turn.h). Takes layout.pairs.
+  const int32_t* rank_of_turn = nullptr;
+  int32_t num_tokens = 0, step_tokens = 0;
+};
+
+/// Pushes each token once to every rank that computes one of its experts, with its ids and weights (ids of
+/// experts that are computed elsewhere become −1 there; rows from num_tokens to step_tokens too), raises this
+/// rank's flag at every peer, and waits for every peer's. Then this rank's window holds tokens [ranks ·
+/// step_tokens, hidden], ids and weights.
+void launch_p2p_dispatch(const P2pArgs& args, const P2pTokens& tokens, cudaStream_t stream);
 
 /// Pushes partial [ranks · step_tokens, hidden] (this rank's sums for the tokens that arrived, where it has
 /// an expert of theirs; with layout.pairs [ranks · step_tokens · k, hidden], its experts' rows) back to their

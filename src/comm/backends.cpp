@@ -81,7 +81,8 @@ Pick pick(const BackendRequest& request, const GpuLinks& links) {
                                                : "the ranks of an engine are on several nodes"};
       return {
           AllToAll::mpi,
-          "GPUs cannot address each other, and nccl needs a power of two of ranks that divides the experts"};
+          "GPUs cannot address each other, and nccl takes no redundant experts and needs a power of two of "
+              "ranks that divides the experts"};
   }
   return {request.all_to_all, "asked for"};
 }

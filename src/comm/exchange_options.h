@@ -7,6 +7,7 @@ namespace moerun {
 /// What the GPU exchanges are made for.
 struct ExchangeOptions {
   std::vector<int32_t> rank_of;  ///< [num_experts] the rank that computes an expert
+  bool copies = false;           ///< experts may have some, of which ExpertSlots::rank_of_turn tells
   int32_t max_tokens = 0;        ///< a rank may bring in one step
   int32_t hidden = 0, num_experts_per_tok = 0;
 };

@@ -53,7 +53,7 @@ P2pExchange::P2pExchange(MPI_Comm engine, Device& device, const ExchangeOptions&
                   .hidden = options.hidden,
                   .k = options.num_experts_per_tok,
                   .element_bytes = static_cast<int32_t>(size_of(device.dtype())),
-                  .pairs = !one_subtree_a_rank(options.rank_of, ranks_)};
+                  .pairs = options.copies || !one_subtree_a_rank(options.rank_of, ranks_)};
   args_.rank = rank_;
   args_.dtype = device.dtype();
   args_.deadline_ns = static_cast<uint64_t>(deadline.count());
@@ -95,9 +95,14 @@ void P2pExchange::begin_step(const std::vector<int32_t>& tokens_of_rank) {
 
 Routed P2pExchange::dispatch(const Routed& tokens) {
   own_ = tokens;
-  launch_p2p_dispatch(args_, tokens.x.data, tokens.topk_ids.data,
-                      static_cast<const float*>(tokens.topk_weights.data),
-                      static_cast<int32_t>(tokens.x.rows), step_tokens_, stream_);
+  launch_p2p_dispatch(args_,
+                      {.x = tokens.x.data,
+                       .ids = tokens.topk_ids.data,
+                       .weights = static_cast<const float*>(tokens.topk_weights.data),
+                       .rank_of_turn = tokens.slots ? tokens.slots->rank_of_turn.data : nullptr,
+                       .num_tokens = static_cast<int32_t>(tokens.x.rows),
+                       .step_tokens = step_tokens_},
+                      stream_);
   const int64_t rows = int64_t{ranks_} * step_tokens_;
   const P2pLayout& layout = args_.layout;
   return {.x = {window_ + layout.tokens(), args_.dtype, rows, layout.hidden},

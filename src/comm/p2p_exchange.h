@@ -32,7 +32,7 @@ class PeerMemory {
 };
 
 /// ExpertExchange by one-sided kernels between GPUs that can address each other: the ranks of one node,
-/// through CUDA IPC (also of one GPU, for testing). Takes every expert map. No host wait; can be recorded in
+/// through CUDA IPC (also of one GPU, for testing). Takes every expert map, and copies. No host wait; can be recorded in
 /// graphs. Thread contract: the engine thread.
 class P2pExchange : public ExpertExchange {
  public:
@@ -53,6 +53,7 @@ class P2pExchange : public ExpertExchange {
   Ints partial_offsets() override { return {}; }
   void combine(Tensor out) override;
   std::string name() const override { return "p2p"; }
+  bool takes_copies() const override { return args_.layout.pairs; }
   bool wants_pairs() const override { return args_.layout.pairs; }
   bool capturable() const override { return true; }
   double seconds() const override;

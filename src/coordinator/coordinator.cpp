@@ -90,7 +90,7 @@ void Coordinator::keep(RowResult result) {
     const bool failed = result.finish_reason == FinishReason::error;
     parts_.store->append(std::move(result));
     outcome_.progress.row_errors += failed;
-    ++outcome_.progress.answered_now;
+    if (++outcome_.progress.answered_now == 1) outcome_.progress.first_answer_s = since_began();
     ++outcome_.progress.num_answered;
   } catch (const Error& fault) {
     store_fault_ = std::current_exception();
@@ -123,8 +123,10 @@ void Coordinator::hand_out() {
     send_to(i, handout);
   }
   if (!exhausted_) return;
-  if (progress.handed_out_s == 0)
-    progress.handed_out_s = std::chrono::duration<double>(Clock::now() - began_).count();
+  if (progress.handed_out_s == 0) {
+    progress.handed_out_s = since_began();
+    progress.answered_handed_out = progress.answered_now;
+  }
   for (size_t i = 0; i < groups_.size(); ++i)
     if (!groups_[i].told_no_more) {
       groups_[i].told_no_more = true;
@@ -153,7 +155,7 @@ void Coordinator::send_to(size_t group, const Handout& handout) {
 
 void Coordinator::update_progress() {
   JobProgress& progress = outcome_.progress;
-  progress.seconds = std::chrono::duration<double>(Clock::now() - began_).count();
+  progress.seconds = since_began();
   progress.running = progress.waiting = 0;
   for (const Group& group : groups_) {
     progress.running += group.running;

@@ -25,6 +25,15 @@ struct JobProgress {
   int64_t running = 0, waiting = 0;               ///< sequences at the leaders
   double seconds = 0;                             ///< since the first row was handed out
   double handed_out_s = 0;                        ///< of them until the last row was; 0: not yet
+  double first_answer_s = 0;                      ///< of them until the first answer came; 0: not yet
+  uint64_t answered_handed_out = 0;               ///< answered_now when the last row was handed out
+
+  /// Answers a second between the first answer and the last hand-out, while leaders lack nothing; 0 where
+  /// there was no such time.
+  double steady_requests_per_s() const {
+    const double span = handed_out_s - first_answer_s;
+    return first_answer_s > 0 && span > 0 ? static_cast<double>(answered_handed_out) / span : 0;
+  }
 };
 
 /// How the coordinator's work ended.
@@ -84,6 +93,10 @@ class Coordinator {
   void keep(RowResult result);
   void finish();
   void update_progress();
+  /// Seconds since the coordinator began.
+  double since_began() const {
+    return std::chrono::duration<double>(std::chrono::steady_clock::now() - began_).count();
+  }
 
   Parts parts_;
   Mailbox mailbox_;

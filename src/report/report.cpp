@@ -158,6 +158,7 @@ std::string report_json(const JobReport& report) {
            {"tokens", {{"prompt", progress.prompt_tokens}, {"output", progress.output_tokens}}},
            {"throughput",
             {{"requests_per_s", per_second(progress.answered_now, seconds)},
+             {"steady_requests_per_s", progress.steady_requests_per_s()},
              {"prompt_tokens_per_s", per_second(progress.prompt_tokens, seconds)},
              {"output_tokens_per_s", per_second(progress.output_tokens, seconds)},
              {"total_tokens_per_s", per_second(progress.prompt_tokens + progress.output_tokens, seconds)},

@@ -180,7 +180,7 @@ void Rank::load() {
   if (experts_.num_redundant() > 0 && !backends_.exchange->takes_copies())
     throw BadInput(
         fmt::format("parallel.redundant_experts: the all-to-all by {} knows no copies of experts: "
-                    "set parallel.all_to_all: mpi",
+                    "set parallel.all_to_all: p2p or mpi",
                     backends_.all_to_all));
   model_ = std::make_unique<Qwen3Moe>(
       config, shard, limits,

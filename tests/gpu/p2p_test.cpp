@@ -109,6 +109,16 @@ struct World {
   std::vector<Rank> ranks;
 };
 
+void dispatch(Rank& rank, int tokens, int step) {
+  launch_p2p_dispatch(rank.args,
+                      {.x = rank.x,
+                       .ids = rank.ids,
+                       .weights = rank.weights,
+                       .num_tokens = tokens,
+                       .step_tokens = step},
+                      rank.stream);
+}
+
 void combine(Rank& rank, int tokens, int step) {
   launch_p2p_return(rank.args, rank.partial, step, rank.stream);
   launch_p2p_sum({.exchange = &rank.args,
@@ -195,7 +205,7 @@ TEST_CASE("gpu: the one-sided exchange moves exact data and sums in the fixed tr
         }
         for (size_t r = 0; r < world.ranks.size(); ++r) {
           Rank& rank = world.ranks[r];
-          launch_p2p_dispatch(rank.args, rank.x, rank.ids, rank.weights, counts[r], step, rank.stream);
+          dispatch(rank, counts[r], step);
         }
         CUDA_CHECK(cudaDeviceSynchronize());
 
@@ -275,7 +285,7 @@ TEST_CASE("gpu: 1,000 replays of the recorded exchange with changing routing", "
     put(rank.x, raw);
     put(rank.weights, Floats(kTokens * kChoices, 0.125F));
     CUDA_CHECK(cudaStreamBeginCapture(rank.stream, cudaStreamCaptureModeThreadLocal));
-    launch_p2p_dispatch(rank.args, rank.x, rank.ids, rank.weights, kTokens, kTokens, rank.stream);
+    dispatch(rank, kTokens, kTokens);
     // The experts' place is taken by the identity: what comes back is the token once for each rank that has
     // an expert of it.
     CUDA_CHECK(cudaMemcpyAsync(rank.partial, rank.window + world.layout.tokens(),
@@ -317,7 +327,7 @@ TEST_CASE("gpu: a wait for a rank that never comes names it and ends", "[gpu][p2
   Rank& rank = world.ranks[0];
   rank.args.deadline_ns = 200'000'000;
   put(rank.ids, std::vector<int32_t>(16, 5));
-  launch_p2p_dispatch(rank.args, rank.x, rank.ids, rank.weights, 8, 8, rank.stream);
+  dispatch(rank, 8, 8);
   CHECK(cudaDeviceSynchronize() !=
         cudaSuccess);  // the context is gone: this case runs in a process of its own
   CHECK(rank.args.fault->phase == 1);
