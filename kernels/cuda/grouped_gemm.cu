@@ -1,25 +1,41 @@
 // The experts' products as one persistent kernel.
 //
 // Weights are the M operand of wgmma (128 rows a tile, 64 for each of two consumer warpgroups) and tokens are
-// the N operand (32 to 128 columns, as many as the expert has): few tokens waste no tensor-core rows. Steps
-// with many have grouped_gemm_wide.cu. A producer warpgroup feeds both through a ring of shared-memory
-// stages: weights by bulk copies of the packed blocks (packed_weight.h), tokens row by row with 16-byte
-// copies, so that the gather costs no pass of its own. Both products run in one launch: tiles are taken in
-// order from a ticket counter, all of the first product before the second, and a tile of the second waits (as
-// good as never) for its rows of h; weights keep streaming across the seam.
-#include "kernels/cuda/grouped_gemm.cuh"
+// the N operand (32 to 256 columns, as many as the expert has): few tokens waste no tensor-core rows, many
+// fill the widest instruction. A producer warpgroup feeds both through a ring of shared-memory stages:
+// weights by bulk copies of the packed blocks (packed_weight.h), tokens row by row with 16-byte copies, so
+// that the gather costs no pass of its own. Both products run in one launch: tiles are taken in order from a
+// ticket counter, all of the first product before the second, and a tile of the second waits (as good as
+// never) for its rows of h; weights keep streaming across the seam.
+#include "kernels/cuda/grouped_gemm.h"
+#include "kernels/cuda/hopper.cuh"
 
 namespace moerun {
 namespace {
 
 using namespace cuda;
 
+constexpr int kGroupThreads = 128;           // a warpgroup
+constexpr int kThreads = 3 * kGroupThreads;  // producer, two consumers
+constexpr int kConsumerWarps = 8;
+constexpr int kBlockRows = PackedWeight::kBlockRows, kBlockK = PackedWeight::kBlockCols;
+constexpr int kWeightBytes = kBlockRows * kBlockK * 2, kRowBytes = kBlockK * 2;
+constexpr int kWorkSlots = 4;
 constexpr int kProducerRegisters = 72, kConsumerRegisters = 216;
+
+/// One tile of one of the two products.
+struct Work {
+  int32_t product = 0;  ///< 0: gate/up, 1: down, −1: no more
+  int32_t slot = 0;     ///< local expert
+  int32_t row_block = 0;
+  int32_t row_begin = 0, rows = 0;  ///< sorted rows
+  int32_t tile = 0;                 ///< index in the plan
+};
 
 template <int kColumns>
 struct Shared {
-  static constexpr int kStages = 192 * 1024 / (kBlockBytes + kColumns * kRowBytes);
-  alignas(1024) uint8_t weights[kStages][kBlockBytes];
+  static constexpr int kStages = 192 * 1024 / (kWeightBytes + kColumns * kRowBytes);
+  alignas(1024) uint8_t weights[kStages][kWeightBytes];
   alignas(1024) uint8_t tokens[kStages][kColumns * kRowBytes];
   alignas(16) uint8_t staging[kConsumerWarps][2][512];  // where a warp turns its results around
   alignas(16) RoutedRow routes[2][2][kColumns];         // [parity of the work, consumer]
@@ -28,7 +44,48 @@ struct Shared {
   Work work[kWorkSlots];
 };
 
+/// A position in the ring of stages.
+template <int kStages>
+struct Ring {
+  uint32_t stage = 0, parity = 0;
+  __device__ void advance() {
+    if (++stage == kStages) stage = 0, parity ^= 1;
+  }
+};
+
+struct Sizes {
+  int32_t k_blocks, row_blocks;
+};
+__device__ Sizes sizes_of(const GroupedGemmArgs& args, int product) {
+  return product == 0 ? Sizes{ceil_div(args.hidden, kBlockK), ceil_div(2 * args.intermediate, kBlockRows)}
+                      : Sizes{ceil_div(args.intermediate, kBlockK), ceil_div(args.hidden, kBlockRows)};
+}
+
 // ---------------------------------------------------------------- kernels: the producer
+
+/// The tiles of a group share a pass over the weights: for each block of weight rows, all tiles of the group
+/// in turn.
+__device__ Work work_of_ticket(const GroupedGemmArgs& args, int32_t ticket) {
+  const int32_t num_tiles = args.plan.counters->num_tiles;
+  Work work{.product = 0};
+  int32_t row_blocks = sizes_of(args, 0).row_blocks;
+  if (ticket >= num_tiles * row_blocks) {
+    ticket -= num_tiles * row_blocks;
+    work.product = 1;
+    row_blocks = sizes_of(args, 1).row_blocks;
+    if (ticket >= num_tiles * row_blocks) return {.product = -1};
+  }
+  const int32_t group = args.plan.tiles[ticket / row_blocks].group;
+  const int32_t first = group / 16, size = group % 16;
+  const int32_t in_group = ticket - first * row_blocks;
+  work.row_block = in_group / size;
+  work.tile = first + in_group % size;
+  const MoeTile tile = args.plan.tiles[work.tile];
+  work.slot = tile.slot;
+  work.row_begin = tile.row_begin;
+  work.rows = tile.rows;
+  return work;
+}
 
 template <class T, int kColumns>
 __device__ void produce(const GroupedGemmArgs& args, Shared<kColumns>& shared) {
@@ -40,23 +97,13 @@ __device__ void produce(const GroupedGemmArgs& args, Shared<kColumns>& shared) {
   const uint64_t once = policy_evict_first(), often = policy_evict_normal();
   const PackedWeight packed[2] = {{2 * args.intermediate, args.hidden}, {args.hidden, args.intermediate}};
 
-  const int32_t num_tiles = args.plan.counters->num_tiles;
   Ring<Shared<kColumns>::kStages> ring;
   int32_t ticket = leader ? atomicAdd(&args.plan.counters->next_ticket, 1) : 0;
   for (uint32_t turn = 0;; ++turn) {
     const uint32_t slot = turn % kWorkSlots, parity = turn / kWorkSlots % 2;
     if (leader) {
       mbarrier_wait(&shared.work_empty[slot], parity ^ 1);
-      const Place place = place_of<kBlockRows>(args, num_tiles, ticket);
-      Work next{.product = -1};
-      if (place.product >= 0) {
-        next = work_in_group(place, args.plan.tiles[place.number / place.row_blocks].group);
-        const MoeTile tile = args.plan.tiles[next.tile];
-        next.slot = tile.slot;
-        next.row_begin = tile.row_begin;
-        next.rows = tile.rows;
-      }
-      shared.work[slot] = next;
+      shared.work[slot] = work_of_ticket(args, ticket);
       mbarrier_arrive(&shared.work_full[slot]);
     }
     __syncwarp();
@@ -66,7 +113,7 @@ __device__ void produce(const GroupedGemmArgs& args, Shared<kColumns>& shared) {
     if (work.product < 0) return;
     if (leader) ticket = atomicAdd(&args.plan.counters->next_ticket, 1);
 
-    const int32_t k_blocks = sizes_of<kBlockRows>(args, work.product).k_blocks;
+    const int32_t k_blocks = sizes_of(args, work.product).k_blocks;
     const int32_t cols = work.product == 0 ? args.hidden : args.intermediate;
     const T* const source = static_cast<const T*>(work.product == 0 ? args.x : args.h) + chunk * 8;
     const T* const weights = work.product == 0
@@ -74,10 +121,10 @@ __device__ void produce(const GroupedGemmArgs& args, Shared<kColumns>& shared) {
                                  : static_cast<const T*>(args.down) + work.slot * packed[1].elements();
     const T* const block0 =
         weights + static_cast<int64_t>(work.row_block) * k_blocks * PackedWeight::kBlockElements;
-    const uint64_t policy = work.sharers == 1 ? once : often;
+    const uint64_t policy = args.plan.tiles[work.tile].group % 16 == 1 ? once : often;
 
     if (work.product == 1) {  // all pieces of these rows of h must be there
-      const int32_t pieces = 2 * sizes_of<kBlockRows>(args, 0).row_blocks;
+      const int32_t pieces = 2 * sizes_of(args, 0).row_blocks;
       while (load_acquire(args.plan.tile_arrivals + work.tile) < pieces) {
       }
     }
@@ -91,8 +138,8 @@ __device__ void produce(const GroupedGemmArgs& args, Shared<kColumns>& shared) {
     for (int32_t block = 0; block < k_blocks; ++block) {
       mbarrier_wait(&shared.empty[ring.stage], ring.parity ^ 1);
       if (leader) {
-        mbarrier_arrive_expect(&shared.full[ring.stage], kBlockBytes);
-        bulk_copy(shared.weights[ring.stage], block0 + block * PackedWeight::kBlockElements, kBlockBytes,
+        mbarrier_arrive_expect(&shared.full[ring.stage], kWeightBytes);
+        bulk_copy(shared.weights[ring.stage], block0 + block * PackedWeight::kBlockElements, kWeightBytes,
                   &shared.full[ring.stage], policy);
       }
       const uint32_t to = tokens0 + ring.stage * (kColumns * kRowBytes);
@@ -128,7 +175,7 @@ __device__ void multiply(Shared<kColumns>& shared, Ring<Shared<kColumns>::kStage
   for (int32_t block = 0; block < k_blocks; ++block) {
     mbarrier_wait(&shared.full[ring.stage], ring.parity);
     fence_async_proxy();  // the tokens came by ordinary copies
-    const uint64_t weights = weights0 + ring.stage * (kBlockBytes >> 4);
+    const uint64_t weights = weights0 + ring.stage * (kWeightBytes >> 4);
     const uint64_t tokens = tokens0 + ring.stage * (kColumns * kRowBytes >> 4);
     wgmma_fence();
 #pragma unroll
@@ -145,6 +192,8 @@ __device__ void multiply(Shared<kColumns>& shared, Ring<Shared<kColumns>::kStage
   wgmma_wait<0>();
   if (elected) mbarrier_arrive(&shared.empty[previous]);
 }
+
+__device__ __forceinline__ float silu(float v) { return __fdividef(v, 1.0f + __expf(-v)); }
 
 /// Rows 0–7 of a warp's 16 are gate rows, 8–15 their up rows: eight columns of h a warp, 16 bytes a token.
 template <class T, int kWidth>
@@ -216,7 +265,7 @@ __device__ void compute_tile(const GroupedGemmArgs& args, Shared<kColumns>& shar
   const int thread = threadIdx.x % kGroupThreads, warp = thread / kWarpSize;
   float d[kWidth / 2];
   if (work.product == 0) {
-    multiply<T, kWidth, kColumns>(shared, ring, consumer, sizes_of<kBlockRows>(args, 0).k_blocks, d);
+    multiply<T, kWidth, kColumns>(shared, ring, consumer, sizes_of(args, 0).k_blocks, d);
     store_h<T, kWidth>(args, work, consumer, warp, shared.staging[consumer * 4 + warp], d);
     named_barrier_sync(1 + consumer, kGroupThreads);
     if (thread == 0) {
@@ -233,7 +282,7 @@ __device__ void compute_tile(const GroupedGemmArgs& args, Shared<kColumns>& shar
       const int32_t row = thread + i * kGroupThreads;
       if (row < work.rows) mine[i] = args.plan.rows[work.row_begin + row];
     }
-    multiply<T, kWidth, kColumns>(shared, ring, consumer, sizes_of<kBlockRows>(args, 1).k_blocks, d);
+    multiply<T, kWidth, kColumns>(shared, ring, consumer, sizes_of(args, 1).k_blocks, d);
     RoutedRow* const routes = shared.routes[turn % 2][consumer];
 #pragma unroll
     for (int i = 0; i < kEach; ++i) {
@@ -267,15 +316,27 @@ __device__ void consume(const GroupedGemmArgs& args, Shared<kColumns>& shared, i
       case 3:
         tile.template operator()<96>();
         break;
-      default:
+      case 4:
         tile.template operator()<128>();
+        break;
+      case 5:
+        tile.template operator()<160>();
+        break;
+      case 6:
+        tile.template operator()<192>();
+        break;
+      case 7:
+        tile.template operator()<224>();
+        break;
+      default:
+        tile.template operator()<256>();
         break;
     }
   }
 }
 
 template <class T, int kColumns>
-__global__ void __launch_bounds__(kGemmThreads, 1)
+__global__ void __launch_bounds__(kThreads, 1)
     grouped_gemm_kernel(const __grid_constant__ GroupedGemmArgs args) {
   extern __shared__ __align__(1024) uint8_t shared_bytes[];
   Shared<kColumns>& shared = *reinterpret_cast<Shared<kColumns>*>(shared_bytes);
@@ -286,7 +347,7 @@ __global__ void __launch_bounds__(kGemmThreads, 1)
     }
     for (int i = 0; i < kWorkSlots; ++i) {
       mbarrier_init(&shared.work_full[i], 1);
-      mbarrier_init(&shared.work_empty[i], kGemmThreads);
+      mbarrier_init(&shared.work_empty[i], kThreads);
     }
     mbarrier_init_fence();
   }
@@ -310,33 +371,32 @@ void launch_columns(const GroupedGemmArgs& args, cudaStream_t stream) {
   constexpr auto* kernel = grouped_gemm_kernel<T, kColumns>;
   CUDA_CHECK(
       cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, sizeof(Shared<kColumns>)));
-  launch_dependent(kernel, static_cast<unsigned>(args.num_sms), kGemmThreads, sizeof(Shared<kColumns>),
-                   stream, args);
+  launch_dependent(kernel, static_cast<unsigned>(args.num_sms), kThreads, sizeof(Shared<kColumns>), stream,
+                   args);
 }
 
 }  // namespace
 
 int32_t grouped_gemm_tile_rows(int64_t num_tokens, int32_t k, int32_t num_experts) {
   const int64_t rows_an_expert = num_tokens * k / num_experts;
-  return rows_an_expert <= 40 ? 64 : rows_an_expert <= 100 ? 128 : kWideTileRows;
+  return rows_an_expert <= 40 ? 64 : rows_an_expert <= 100 ? 128 : 256;
 }
-
-int32_t grouped_gemm_row_step(int32_t tile_rows) { return tile_rows == kWideTileRows ? 8 : 32; }
 
 void launch_grouped_gemm(const GroupedGemmArgs& args, cudaStream_t stream) {
   if (args.hidden % 8 != 0 || args.intermediate % 8 != 0) {
     throw Error("grouped_gemm: hidden and intermediate sizes must be multiples of 8, not " +
                 std::to_string(args.hidden) + " and " + std::to_string(args.intermediate));
   }
-  if (args.tile_rows == kWideTileRows) return launch_grouped_gemm_wide(args, stream);
   with_element(args.dtype, [&]<class T>(T) {
     switch (args.tile_rows) {
       case 64:
         return launch_columns<T, 64>(args, stream);
       case 128:
         return launch_columns<T, 128>(args, stream);
+      case 256:
+        return launch_columns<T, 256>(args, stream);
       default:
-        throw Error("grouped_gemm: tile_rows is 64, 128 or 160, not " + std::to_string(args.tile_rows));
+        throw Error("grouped_gemm: tile_rows is 64, 128 or 256, not " + std::to_string(args.tile_rows));
     }
   });
 }

@@ -9,11 +9,8 @@
 
 namespace moerun {
 
-/// Rows of the largest column tile that suits a step: 64, 128, or 160 for many, which is a kernel of its own
-/// with tiles of twice as many weight rows. The choice moves time, not bits.
+/// Rows of the largest column tile that suits a step: 64, 128 or 256. The choice moves time, not bits.
 int32_t grouped_gemm_tile_rows(int64_t num_tokens, int32_t k, int32_t num_experts);
-/// What the rows of such tiles are a multiple of, the last tile of an expert aside.
-int32_t grouped_gemm_row_step(int32_t tile_rows);
 
 /// The experts' two matrix products of a step in one launch:
 ///   h[r] = silu(x[t]·Wgᵀ) · (x[t]·Wuᵀ)       for every sorted row r = (expert, token t)

@@ -37,8 +37,7 @@ struct MoePlan {
   MoeTile* tiles = nullptr;          ///< [max_tiles]
   int32_t* tile_arrivals = nullptr;  ///< [max_tiles] finished pieces of h, counted by the grouped GEMM
   MoeCounters* counters = nullptr;
-  int32_t* chunk_counts = nullptr;  ///< [chunks, num_experts] scratch of moe_permute, as is
-  uint32_t* ranked = nullptr;       ///< [max_tokens · k]: a pair's expert and its place among the chunk's
+  int32_t* chunk_counts = nullptr;  ///< [chunks, num_experts] scratch of moe_permute
 };
 
 /// Bytes of workspace for steps of up to `max_tokens` tokens, and the plan laid out in such a workspace
@@ -54,15 +53,14 @@ struct MoePermuteArgs {
   const int32_t* device_num_tokens = nullptr;  ///< optional: the true n ≤ num_tokens, read on the device
   int32_t k = 0;
   int32_t num_experts = 0;  ///< at most 512
-  int32_t tile_rows = 0;    ///< of the largest tile: grouped_gemm_tile_rows(…)
-  int32_t row_step = 0;  ///< grouped_gemm_row_step(tile_rows): a tile's rows, but for an expert's last tile
-  MoePlan plan;          ///< out
+  int32_t tile_rows = 0;    ///< grouped_gemm_tile_rows(…)
+  MoePlan plan;             ///< out
   unsigned long long* expert_tokens =
       nullptr;  ///< optional [num_experts]: += the tokens of each local expert
 };
 
 /// Sorts the pairs whose expert is local by (expert id, token), cuts them into tiles and resets the counters.
-/// One launch up to 4,096 pairs, two above.
+/// One launch up to 8,192 pairs, two above.
 void launch_moe_permute(const MoePermuteArgs& args, cudaStream_t stream);
 
 }  // namespace moerun

@@ -222,7 +222,7 @@ void launch_moe_router(const MoeRouterArgs& args, cudaStream_t stream) {
         std::to_string(args.k));
   }
   if (args.num_tokens == 0) return;
-  constexpr int32_t kFewTokens = 1024, kManyTokens = 2048;
+  constexpr int32_t kFewTokens = 512, kManyTokens = 2048;
   with_element(args.dtype, [&]<class T>(T) {
     if (args.num_tokens <= kFewTokens) {
       launch_cut<T, Few>(args, stream);

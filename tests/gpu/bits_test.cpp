@@ -118,7 +118,7 @@ TEST_CASE("gpu bits: linear, linear_tree, norms", "[gpu]") {
 TEST_CASE("gpu bits: router and expert_ffn", "[gpu]") {
   for_each_dtype([](Bits& bits, std::mt19937_64& random, DType dtype) {
     Device& device = bits.device();
-    // All rows take the wide grouped GEMM, parts the other one; the router has three ways to cut its rows.
+    // Rows and parts take tiles of other sizes; the router has three ways to cut its rows.
     constexpr int64_t kExperts = 48, kWidth = 256, k = 8, kRouterRows = 2500;
     constexpr Part kRouterParts[] = {{0, 1}, {2499, 2500}, {100, 137}, {3, 1027}, {700, 2300}};
     const Tensor x =

@@ -110,13 +110,10 @@ struct World {
 };
 
 void dispatch(Rank& rank, int tokens, int step) {
-  launch_p2p_dispatch(rank.args,
-                      {.x = rank.x,
-                       .ids = rank.ids,
-                       .weights = rank.weights,
-                       .num_tokens = tokens,
-                       .step_tokens = step},
-                      rank.stream);
+  launch_p2p_dispatch(
+      rank.args,
+      {.x = rank.x, .ids = rank.ids, .weights = rank.weights, .num_tokens = tokens, .step_tokens = step},
+      rank.stream);
 }
 
 void combine(Rank& rank, int tokens, int step) {

@@ -211,7 +211,7 @@ std::unique_ptr<ExpertExchange> make(const std::string& kind, const MpiEnv& env,
 
 void test_exchanges(const Place& place, mpi_test::Suite& suite) {
   for (const Shape& shape : {Shape{32, 8, 256, 128}, Shape{128, 8, 2048, 768}, Shape{30, 4, 72, 40}}) {
-    const std::unique_ptr<Device> device = make_test_device(place, size_t{2} << 30);
+    const std::unique_ptr<Device> device = make_test_device(place, size_t{4} << 30);
     const ExpertMap map(shape.num_experts, place.env->size());
     device->reserve({.max_num_batched_tokens = kMaxTokens,
                      .max_num_seqs = 1,

@@ -173,7 +173,6 @@ void CudaDevice::expert_ffn(const ExpertFfnArgs& args) {
                         .k = k,
                         .num_experts = num_experts,
                         .tile_rows = tile_rows,
-                        .row_step = grouped_gemm_row_step(tile_rows),
                         .plan = room.experts,
                         .expert_tokens = reinterpret_cast<unsigned long long*>(args.expert_tokens)},
                        stream_);
