@@ -90,7 +90,7 @@ Pick pick(const BackendRequest& request, const GpuLinks& links) {
 Backends gpu_backends(const BackendRequest& request) {
   Device& device = *request.device;
   const int ranks = size_of_comm(request.ep);
-  const GpuLinks links = ranks > 1 ? gpu_links(request.ep, device) : GpuLinks();
+  const GpuLinks links = ranks > 1 ? gpu_links(request.ep) : GpuLinks();
   const Pick picked =
       ranks > 1 ? pick(request, links) : Pick{AllToAll::automatic, "one rank holds all experts"};
   Backends out{.why = picked.why};

@@ -35,8 +35,7 @@ bool reaches(const cudaUUID_t& uuid, int own) {
 
 }  // namespace
 
-GpuLinks gpu_links(MPI_Comm engine, Device& device) {
-  (void)device;  // chosen: the current one is its GPU
+GpuLinks gpu_links(MPI_Comm engine) {
   int own = 0, ranks = 1, rank = 0, on_this_node = 0;
   CUDA_CHECK(cudaGetDevice(&own));
   MPI_CHECK(MPI_Comm_size(engine, &ranks));

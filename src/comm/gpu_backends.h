@@ -22,7 +22,7 @@ struct GpuLinks {
 };
 
 /// Collective over `engine`. Throws Error.
-GpuLinks gpu_links(MPI_Comm engine, Device& device);
+GpuLinks gpu_links(MPI_Comm engine);
 
 /// Whether NCCL takes two ranks on one GPU: from 2.30.3 on, when NCCL_MULTI_RANK_GPU_ENABLE=1.
 bool nccl_takes_shared_gpus();
