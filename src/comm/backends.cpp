@@ -82,7 +82,7 @@ Pick pick(const BackendRequest& request, const GpuLinks& links) {
       return {
           AllToAll::mpi,
           "GPUs cannot address each other, and nccl takes no redundant experts and needs a power of two of "
-              "ranks that divides the experts"};
+          "ranks that divides the experts"};
   }
   return {request.all_to_all, "asked for"};
 }

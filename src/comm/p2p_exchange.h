@@ -32,8 +32,8 @@ class PeerMemory {
 };
 
 /// ExpertExchange by one-sided kernels between GPUs that can address each other: the ranks of one node,
-/// through CUDA IPC (also of one GPU, for testing). Takes every expert map, and copies. No host wait; can be recorded in
-/// graphs. Thread contract: the engine thread.
+/// through CUDA IPC (also of one GPU, for testing). Takes every expert map, and copies. No host wait; can be
+/// recorded in graphs. Thread contract: the engine thread.
 class P2pExchange : public ExpertExchange {
  public:
   /// A wait for a peer that lasts longer ends the job. The watchdog notices sooner when a process is gone or
