@@ -21,7 +21,7 @@ void list_tokens(std::span<const int32_t> ids, int32_t k, std::span<const int32_
   each([&](size_t, size_t rank) { ++lists.count[rank]; });
   std::vector<int32_t> next(width);
   std::exclusive_scan(lists.count.begin(), lists.count.end(), next.begin(), 0);
-  lists.tokens.resize(static_cast<size_t>(next.back() + lists.count.back()));
+  lists.tokens.resize(static_cast<size_t>(next.back()) + static_cast<size_t>(lists.count.back()));
   lists.row_of.assign(width * n, 0);
   each([&](size_t token, size_t rank) {
     const int32_t row = next[rank]++;
