@@ -76,7 +76,8 @@ Pick pick(const BackendRequest& request, const GpuLinks& links) {
       if (links.shared)
         return {AllToAll::mpi, "ranks share a GPU: through the host's memory, for tests alone"};
       if (p2p) return {AllToAll::p2p, "every rank's GPU can address every other one of the engine"};
-      if (one_subtree_a_rank(request.experts->ranks(), size_of_comm(request.ep)))
+      if (request.experts->num_redundant() == 0 &&
+          one_subtree_a_rank(request.experts->ranks(), size_of_comm(request.ep)))
         return {AllToAll::nccl, links.one_node ? "a GPU cannot address every other one of the engine"
                                                : "the ranks of an engine are on several nodes"};
       return {
@@ -101,6 +102,7 @@ Backends gpu_backends(const BackendRequest& request) {
   else
     out.tp = mpi_collective(request);
   const ExchangeOptions options{.rank_of = request.experts->ranks(),
+                                .copies = request.experts->num_redundant() > 0,
                                 .max_tokens = static_cast<int32_t>(request.part_tokens),
                                 .hidden = static_cast<int32_t>(request.hidden_size),
                                 .num_experts_per_tok = static_cast<int32_t>(request.num_experts_per_tok)};

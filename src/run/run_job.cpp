@@ -107,25 +107,30 @@ int run_job(const MpiEnv& env, const RunOptions& options, StopSignals& signals,
     const Communicators comms(env, start.layout);
     Rank rank(env, start, comms, *watchdog);
     std::optional<Lead> lead;
-    if (env.rank() == 0) lead.emplace(start, files, comms, signals, *watchdog);
-    rank.run();
-    watchdog->set_phase(Phase::merge);
-    if (lead) report.outcome = lead->join();
-    const Waiting waiting(&watchdog->progress());
-    for (const std::string& bytes : env.all_gather(pack(rank.report())))
-      report.ranks.push_back(unpack_rank_report(bytes));
-    int code = 0;
-    if (lead) {
-      report.job = &start.job;
-      report.layout = layout_text(start.layout);
-      report.num_experts = start.config.num_experts;
-      report.total_s = std::chrono::duration<double>(Clock::now() - began).count();
-      report.ended = time_text();
-      code = conclude(report);
+    try {
+      if (env.rank() == 0) lead.emplace(start, files, comms, signals, *watchdog);
+      rank.run();
+      watchdog->set_phase(Phase::merge);
+      if (lead) report.outcome = lead->join();
+      const Waiting waiting(&watchdog->progress());
+      for (const std::string& bytes : env.all_gather(pack(rank.report())))
+        report.ranks.push_back(unpack_rank_report(bytes));
+      int code = 0;
+      if (lead) {
+        report.job = &start.job;
+        report.layout = layout_text(start.layout);
+        report.num_experts = start.config.num_experts;
+        report.total_s = std::chrono::duration<double>(Clock::now() - began).count();
+        report.ended = time_text();
+        code = conclude(report);
+      }
+      code = std::stoi(env.broadcast(std::to_string(code)));
+      watchdog->set_phase(Phase::end);
+      return code;
+    } catch (...) {
+      // Here, before anything goes: coordinator, graphs and communicators would wait for peers on their way.
+      fail(*watchdog, std::current_exception());
     }
-    code = std::stoi(env.broadcast(std::to_string(code)));
-    watchdog->set_phase(Phase::end);
-    return code;
   } catch (...) {
     fail(*watchdog, std::current_exception());
   }

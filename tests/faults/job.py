@@ -83,8 +83,8 @@ class Job:
         return [*MPIRUN, "-n", str(ranks), self.program, "jobs/demo.yaml", f"output.path={self.hdf5}",
                 f"output.jsonl={self.jsonl}", "report.path=null", *self.options, *options]
 
-    def start(self, ranks=4, options=()):
-        return Running(self, ranks, options)
+    def start(self, ranks=4, options=(), environment=None):
+        return Running(self, ranks, options, environment or {})
 
     def run(self, ranks=1, options=ONE_RANK, seconds=300):
         """Runs to the end, undisturbed. Returns the exit code and what was said."""
@@ -170,14 +170,14 @@ class Running:
 
     PHASES = ("start-up", "load", "run", "sealing", "merge", "end")
 
-    def __init__(self, job, ranks, options):
+    def __init__(self, job, ranks, options, environment):
         self.job, self.num_ranks, self.tag = job, ranks, uuid.uuid4().hex
         self.log = pathlib.Path(tempfile.gettempdir()) / f"moerun-{self.tag}.log"  # not on the job's disk, which may be full
         self.began = time.time_ns()
         self.was_sealed = len(job.sealed())
         with open(self.log, "wb") as log:
             self.mpirun = subprocess.Popen(job.command(ranks, options), cwd=REPOSITORY, stdout=log, stderr=log,
-                                           env={**os.environ, TAG: self.tag, "OMP_NUM_THREADS": "1"})
+                                           env={**os.environ, TAG: self.tag, "OMP_NUM_THREADS": "1", **environment})
 
     def said(self):
         return self.log.read_text(errors="replace")

@@ -4,11 +4,13 @@ import pathlib
 import re
 import signal
 import socket
+import subprocess
 import time
 
 from job import FAULT, GONE_WITHIN, Job, expect, send, wait_until
 from kills import SAMPLING
 
+HERE = pathlib.Path(__file__).parent
 RANKS = 4
 OPTIONS = ["device=cpu", *SAMPLING, "sampling.max_tokens=160", "sampling.ignore_eos=true"]
 SLOW = ["scheduler.max_num_seqs=2"]  # it must not be over when its first rows are answered
@@ -73,6 +75,26 @@ def strike(program, folder, reference, rank, number):
     return f"all gone after {gone:.1f} s"
 
 
+def throws(program, folder, reference, rank):
+    """The engine thread of a rank throws while the others wait for it: its message, once, and everyone is gone."""
+    library = pathlib.Path(folder) / "faulty_allgather.so"
+    subprocess.run(["mpicxx", "-shared", "-fPIC", "-DOMPI_SKIP_MPICXX", str(HERE / "faulty_allgather.cpp"), "-o", str(library)], check=True)
+    job = Job(program, folder, f"throws-{rank}", OPTIONS)
+    running = job.start(RANKS, SLOW, environment={"LD_PRELOAD": str(library), "FAULTY_RANK": str(rank)})
+    try:
+        running.wait_for("run")
+        running.wait_gone(GONE_WITHIN)
+        expect(running.code == FAULT, f"exit code {running.code}\n{running.said()}")
+        said = [line for line in running.lines() if line.startswith("moerun: rank ")]
+        want = rf"moerun: rank {rank} \(host {re.escape(socket.gethostname())}, pid \d+\), phase run, step \d+: MPI: .*MPI_Allgather.*"
+        expect(len(said) == 1 and re.fullmatch(want, said[0]), running.said())
+    finally:
+        running.end()
+    job.finish(ranks=RANKS, options=())
+    job.expect_same_output(reference())
+    return f"all gone after {running.gone_after:.1f} s"
+
+
 def rank_tests(program, folder):
     references = []
 
@@ -87,4 +109,6 @@ def rank_tests(program, folder):
         for rank in range(RANKS):
             yield (f"kill -{number.name[3:]} of rank {rank} of {RANKS}, computing",
                    lambda rank=rank, number=number: strike(program, folder, reference, rank, number), True)
+    for rank in (0, 2):
+        yield f"the engine thread of rank {rank} of {RANKS} throws", lambda rank=rank: throws(program, folder, reference, rank), rank != 0
     yield "kill -STOP of rank 3 while rank 0 reads the input", lambda: stopped_in_start_up(program, folder), True
