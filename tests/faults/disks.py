@@ -4,7 +4,7 @@ import pathlib
 import shutil
 import subprocess
 
-from job import STOPPED, Job, expect
+from job import STOPPED, Job, Undisturbed, expect
 
 OPTIONS = ["device=null", "sampling.max_tokens=40", "sampling.logprobs=0"]
 SLOW = ["null_step_ms=25", "scheduler.max_num_seqs=4"]  # about 8 s
@@ -39,13 +39,7 @@ class Mount:
 class Disks:
     def __init__(self, program, folder):
         self.program, self.folder = program, folder
-        self.undisturbed = None
-
-    def reference(self):
-        if not self.undisturbed:
-            self.undisturbed = Job(self.program, self.folder, "undisturbed-disks", OPTIONS)
-            self.undisturbed.finish()
-        return self.undisturbed
+        self.reference = Undisturbed(program, folder, "undisturbed-disks", OPTIONS)
 
     def job(self, name, segments=0, folder=None):
         job = Job(self.program, folder or self.folder, name, OPTIONS)

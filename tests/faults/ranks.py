@@ -7,7 +7,7 @@ import socket
 import subprocess
 import time
 
-from job import FAULT, GONE_WITHIN, Job, expect, send, wait_until
+from job import FAULT, GONE_WITHIN, Job, Undisturbed, expect, send, wait_until
 from kills import SAMPLING
 
 HERE = pathlib.Path(__file__).parent
@@ -96,15 +96,7 @@ def throws(program, folder, reference, rank):
 
 
 def rank_tests(program, folder):
-    references = []
-
-    def reference():
-        if not references:
-            job = Job(program, folder, "undisturbed-ranks", OPTIONS)
-            job.finish()
-            references.append(job)
-        return references[0]
-
+    reference = Undisturbed(program, folder, "undisturbed-ranks", OPTIONS)
     for number in (signal.SIGKILL, signal.SIGSTOP):
         for rank in range(RANKS):
             yield (f"kill -{number.name[3:]} of rank {rank} of {RANKS}, computing",

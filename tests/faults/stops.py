@@ -7,7 +7,7 @@ import signal
 import socket
 import time
 
-from job import FAULT, ONE_RANK, REPOSITORY, STOPPED, Job, expect, send
+from job import FAULT, ONE_RANK, REPOSITORY, STOPPED, Job, Undisturbed, expect, send
 
 OPTIONS = ["device=null", "sampling.max_tokens=40", "sampling.logprobs=0"]
 SLOW = ["null_step_ms=25", "scheduler.max_num_seqs=4"]  # about 8 s
@@ -27,13 +27,7 @@ def other_weights(data):
 class Stops:
     def __init__(self, program, folder):
         self.program, self.folder = program, folder
-        self.undisturbed = None
-
-    def reference(self):
-        if not self.undisturbed:
-            self.undisturbed = Job(self.program, self.folder, "undisturbed-stops", OPTIONS)
-            self.undisturbed.finish()
-        return self.undisturbed
+        self.reference = Undisturbed(program, folder, "undisturbed-stops", OPTIONS)
 
     def stopped(self, running, why, seconds, code=STOPPED):
         """Waits for the end of a run that was told to stop; returns the rows that it says are sealed."""
