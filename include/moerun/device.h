@@ -81,6 +81,10 @@ struct Routed {
 
 /// A step's plan in device memory, as the ops take it. Sizes are on the host.
 struct DevicePlan {
+  /// A device whose recorded graphs depend on max_context_len rounds it up to a multiple of this, also beyond
+  /// max_model_len.
+  static constexpr int32_t kContextStep = 1024;
+
   Ints tokens, positions, slot_mapping, cu_seqlens_q, context_lens, block_table;
   int32_t num_tokens = 0, num_seqs = 0, num_prefill_seqs = 0, max_blocks = 0;
   int32_t max_context_len = 0, max_query_len = 0;

@@ -321,8 +321,11 @@ int64_t floats_a_span(int64_t num_heads, int64_t head_dim) { return num_heads * 
 }  // namespace
 
 DecodeWorkspace decode_workspace_for(const StepLimits& limits) {
+  // A plan's longest context is rounded up, so the room for one sequence is too.
+  const int64_t longest =
+      ceil_div<int64_t>(limits.max_model_len, DevicePlan::kContextStep) * DevicePlan::kContextStep;
   const int64_t a_sequence =
-      ceil_div<int64_t>(limits.max_model_len, kSpanKeys) * floats_a_span(limits.num_heads, limits.head_dim);
+      ceil_div<int64_t>(longest, kSpanKeys) * floats_a_span(limits.num_heads, limits.head_dim);
   return {.num_floats = std::max(a_sequence, std::min(limits.max_num_seqs * a_sequence, kMaxWorkspaceFloats)),
           .num_arrivals = limits.max_num_seqs * limits.num_kv_heads};
 }

@@ -26,7 +26,8 @@ DevicePlan PlanUpload::upload(const StepPlan& plan) {
         fmt::format("a step of {} tokens, {} sequences and contexts of {}; room was made for {}, {} and {}",
                     out.num_tokens, out.num_seqs, out.max_context_len, room_.tokens, room_.seqs,
                     room_.blocks * room_.block_size));
-  out.max_context_len = (out.max_context_len + kContextStep - 1) / kContextStep * kContextStep;
+  constexpr int32_t step = DevicePlan::kContextStep;
+  out.max_context_len = (out.max_context_len + step - 1) / step * step;
   out.max_blocks = static_cast<int32_t>(
       std::min(room_.blocks, (out.max_context_len + room_.block_size - 1) / room_.block_size));
 
