@@ -90,7 +90,11 @@ void Coordinator::keep(RowResult result) {
     const bool failed = result.finish_reason == FinishReason::error;
     parts_.store->append(std::move(result));
     outcome_.progress.row_errors += failed;
-    if (++outcome_.progress.answered_now == 1) outcome_.progress.first_answer_s = since_began();
+    JobProgress& progress = outcome_.progress;
+    if (++progress.answered_now == 1) {
+      progress.first_answer_s = since_began();
+      progress.tokens_first_answer = progress.tokens();
+    }
     ++outcome_.progress.num_answered;
   } catch (const Error& fault) {
     store_fault_ = std::current_exception();
@@ -103,6 +107,8 @@ void Coordinator::relay_stop() {
   if (request.kind <= told_stop_) return;
   told_stop_ = request.kind;
   outcome_.stop = request;
+  outcome_.progress.seconds = since_began();
+  outcome_.progress.end_handing_out();
   for (size_t i = 0; i < groups_.size(); ++i)
     if (!groups_[i].finished) send_to(i, {.stop = request.kind});
 }
@@ -117,16 +123,15 @@ void Coordinator::hand_out() {
     const uint64_t left = progress.num_rows - next_row_;
     const uint64_t share = std::max<uint64_t>(left / (2 * groups_.size()), 1);
     Handout handout{.records = next_rows(std::min<uint64_t>(share, static_cast<uint64_t>(group.want)))};
+    handout.rows_left = (progress.num_rows - next_row_) / groups_.size();
     handout.no_more = exhausted_;
     group.told_no_more = exhausted_;
     group.want = 0;
     send_to(i, handout);
   }
   if (!exhausted_) return;
-  if (progress.handed_out_s == 0) {
-    progress.handed_out_s = since_began();
-    progress.answered_handed_out = progress.answered_now;
-  }
+  progress.seconds = since_began();
+  progress.end_handing_out();
   for (size_t i = 0; i < groups_.size(); ++i)
     if (!groups_[i].told_no_more) {
       groups_[i].told_no_more = true;

@@ -24,15 +24,24 @@ struct JobProgress {
   uint64_t prompt_tokens = 0, output_tokens = 0;  ///< computed by this run
   int64_t running = 0, waiting = 0;               ///< sequences at the leaders
   double seconds = 0;                             ///< since the first row was handed out
-  double handed_out_s = 0;                        ///< of them until the last row was; 0: not yet
-  double first_answer_s = 0;                      ///< of them until the first answer came; 0: not yet
-  uint64_t answered_handed_out = 0;               ///< answered_now when the last row was handed out
+  double handed_out_s = 0;           ///< of them until the last row was, or a stop came; 0: not yet
+  double first_answer_s = 0;         ///< of them until the first answer came; 0: not yet
+  uint64_t tokens_first_answer = 0;  ///< prompt and output tokens when the first answer came
+  uint64_t tokens_handed_out = 0;    ///< prompt and output tokens at handed_out_s
 
-  /// Answers a second between the first answer and the last hand-out, while leaders lack nothing; 0 where
-  /// there was no such time.
-  double steady_requests_per_s() const {
+  void end_handing_out() {
+    if (handed_out_s > 0) return;
+    handed_out_s = seconds;
+    tokens_handed_out = tokens();
+  }
+  uint64_t tokens() const { return prompt_tokens + output_tokens; }
+  /// Prompt and output tokens a second between the first answer and the last hand-out, while leaders lack
+  /// nothing and both kinds come in their proportion; 0 where there was no such time.
+  double steady_tokens_per_s() const {
     const double span = handed_out_s - first_answer_s;
-    return first_answer_s > 0 && span > 0 ? static_cast<double>(answered_handed_out) / span : 0;
+    return first_answer_s > 0 && span > 0
+               ? static_cast<double>(tokens_handed_out - tokens_first_answer) / span
+               : 0;
   }
 };
 

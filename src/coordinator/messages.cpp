@@ -57,7 +57,7 @@ LeaderReport unpack_report(const std::string& bytes) {
 std::string pack(const Handout& handout) {
   WireWriter out;
   const auto put = [&](const auto& value) { out.put(value); };
-  put(handout.no_more), put(handout.stop);
+  put(handout.rows_left), put(handout.no_more), put(handout.stop);
   put(static_cast<uint64_t>(handout.records.size()));
   for (const PromptRecord& record : handout.records) {
     put(record.row), put(record.id), put(record.endpoint), put(record.error);
@@ -74,7 +74,7 @@ Handout unpack_handout(const std::string& bytes) {
   WireReader in(bytes);
   const auto get = [&](auto& value) { in.get(value); };
   Handout handout;
-  get(handout.no_more), get(handout.stop);
+  get(handout.rows_left), get(handout.no_more), get(handout.stop);
   for (auto count = in.get<uint64_t>(); count > 0; --count) {
     PromptRecord& record = handout.records.emplace_back();
     get(record.row), get(record.id), get(record.endpoint), get(record.error);

@@ -26,7 +26,8 @@ struct LeaderReport {
 /// From the coordinator to a leader.
 struct Handout {
   std::vector<PromptRecord> records;
-  bool no_more = false;  ///< nothing will follow
+  uint64_t rows_left = 0;  ///< that a group will get later, about
+  bool no_more = false;    ///< nothing will follow
   Stop stop = Stop::none;
 };
 

@@ -23,6 +23,8 @@ EngineStats Engine::run() {
   std::vector<int32_t> tokens_of_rank;
   for (;;) {
     parts_.progress->begin_step(stats_.steps);
+    double step_s = 0;
+    std::optional<Timed> step(step_s);
     int32_t flags = 0;
     StepPlan plan = parts_.leader ? plan_step(flags) : StepPlan();
     broadcast(plan, flags);
@@ -56,6 +58,12 @@ EngineStats Engine::run() {
     }
     const std::vector<TokenResult> results = gather(plan, mine);
     if (parts_.leader) answer(plan, results);
+    step.reset();
+    if (plan.num_seqs() > 0 && plan.num_prefill_seqs == 0) {
+      ++stats_.decode_steps.steps;
+      stats_.decode_steps.tokens += plan.num_tokens();
+      stats_.decode_steps.seconds += step_s;
+    }
     ++stats_.steps;
     first_step.reset();
   }
@@ -79,6 +87,7 @@ StepPlan Engine::plan_step(int32_t& flags) {
   if (scheduler.num_waiting() == 0) take_rows();
   if (link.stop() == Stop::drain) scheduler.drop_waiting();
   if (link.stop() == Stop::now) scheduler.drop_all();
+  scheduler.set_rows_left(link.rows_left());
   StepPlan plan = scheduler.schedule();
   if (scheduler.idle() && (link.no_more() || link.stop() != Stop::none)) flags |= kFinished;
   return plan;

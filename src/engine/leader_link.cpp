@@ -17,6 +17,10 @@ std::vector<PromptRecord> LeaderLink::poll() {
     Handout handout = unpack_handout(message->bytes);
     if (!handout.records.empty()) asked_ = false;
     no_more_ = no_more_ || handout.no_more;
+    if (no_more_)
+      rows_left_ = 0;
+    else if (!handout.records.empty())
+      rows_left_ = handout.rows_left;
     stop_ = std::max(stop_, handout.stop);
     std::move(handout.records.begin(), handout.records.end(), std::back_inserter(records));
   }

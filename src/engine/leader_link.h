@@ -20,6 +20,8 @@ class LeaderLink {
   /// Takes what the coordinator has sent; returns the new rows.
   std::vector<PromptRecord> poll();
   bool no_more() const { return no_more_; }
+  /// Rows that this group will still get, as the last handout that brought rows said; 0 once no more come.
+  uint64_t rows_left() const { return rows_left_; }
   Stop stop() const { return stop_; }
 
   void add(RowResult result) { report_.results.push_back(std::move(result)); }
@@ -40,6 +42,7 @@ class LeaderLink {
   int group_;
   LeaderReport report_;  // in the making
   bool asked_ = false, no_more_ = false;
+  uint64_t rows_left_ = 0;
   Stop stop_ = Stop::none;
   std::chrono::steady_clock::time_point sent_;
 };

@@ -6,10 +6,22 @@
 namespace moerun {
 
 Scheduler::Scheduler(const SchedulerOptions& options)
-    : options_(options), blocks_(options.num_blocks), host_blocks_(options.num_host_blocks) {}
+    : options_(options),
+      blocks_(options.num_blocks),
+      host_blocks_(options.num_host_blocks),
+      pacing_({.max_num_seqs = options.max_num_seqs,
+               .max_num_batched_tokens = options.max_num_batched_tokens,
+               .kv_tokens = options.num_blocks * options.block_size}) {}
+
+void Scheduler::add(Sequence sequence) {
+  const int64_t room = options_.limits.max_model_len - sequence.prompt_length();
+  pacing_.add(sequence.prompt_length(), std::min<int64_t>(sequence.sampling().max_tokens, room));
+  waiting_.push_back(std::move(sequence));
+}
 
 StepPlan Scheduler::schedule() {
   budget_ = options_.max_num_batched_tokens;
+  prompt_budget_ = pacing_.prompt_tokens(rows_left_ + waiting_.size());
   for (Running& running : running_) running.num_scheduled = 0;
   swap_out_.clear(), swap_in_.clear();
   schedule_running();
@@ -26,9 +38,11 @@ void Scheduler::schedule_running() {
       running_.begin(), running_.end(), [](const Running& r) { return !r.sequence.in_prompt(); }));
   for (auto at = running_.begin(); at != running_.end();) {
     Sequence& sequence = at->sequence;
+    const bool in_prompt = sequence.in_prompt();
     int32_t tokens = 1;
-    if (sequence.in_prompt())
-      tokens = std::min(sequence.prompt_length() - sequence.num_computed, budget_ - decodes);
+    if (in_prompt)
+      tokens =
+          std::min({sequence.prompt_length() - sequence.num_computed, budget_ - decodes, prompt_budget_});
     else
       --decodes;
     if (budget_ <= 0 || tokens <= 0) {
@@ -39,6 +53,7 @@ void Scheduler::schedule_running() {
     if (!make_room(at, sequence.num_computed + tokens)) return;  // it was the youngest
     at->num_scheduled = tokens;
     budget_ -= tokens;
+    if (in_prompt) prompt_budget_ -= tokens;
     ++at;
     // Preemption may have taken decoding sequences away. Counting them each time would cost the square of
     // what runs.
@@ -51,17 +66,21 @@ void Scheduler::schedule_running() {
 void Scheduler::admit() {
   while (!waiting_.empty() && budget_ > 0 && num_running() < options_.max_num_seqs) {
     Sequence& next = waiting_.front();
+    const bool in_prompt = next.in_prompt();
+    if (in_prompt && prompt_budget_ <= 0) return;
     // Room for all that is known of it, and for some steps of those that run: admitting what would soon be
     // preempted wastes work.
     constexpr int64_t kSteps = 16;
     const int64_t growth = num_running() * kSteps / options_.block_size + 1;
     if (blocks_for(next.num_tokens() + 1) + growth > blocks_.num_free() && !running_.empty()) return;
     if (!bring_back(next)) return;
-    const int32_t tokens = next.in_prompt() ? std::min(next.prompt_length() - next.num_computed, budget_) : 1;
+    const int32_t tokens =
+        in_prompt ? std::min({next.prompt_length() - next.num_computed, budget_, prompt_budget_}) : 1;
     if (!add_blocks(next, next.num_computed + tokens)) return;
     running_.push_back({.sequence = std::move(next), .num_scheduled = tokens});
     waiting_.pop_front();
     budget_ -= tokens;
+    if (in_prompt) prompt_budget_ -= tokens;
   }
 }
 
@@ -222,6 +241,7 @@ std::vector<RowResult> Scheduler::postprocess(const StepPlan& plan, const std::v
       continue;
     }
     blocks_.give_back(sequence.blocks);
+    pacing_.finish(sequence.num_output_tokens());
     finished.push_back(sequence.finish(sequence.finish_reason()));
     at = running_.erase(at);
   }

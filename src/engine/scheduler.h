@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "engine/block_pool.h"
+#include "engine/prompt_pacing.h"
 #include "engine/sequence.h"
 #include "moerun/plan.h"
 
@@ -30,7 +31,10 @@ class Scheduler {
  public:
   explicit Scheduler(const SchedulerOptions& options);
 
-  void add(Sequence sequence) { waiting_.push_back(std::move(sequence)); }
+  void add(Sequence sequence);
+  /// Rows that will still be added, as far as is known: a long job starts its sequences one by one
+  /// (prompt_pacing.h).
+  void set_rows_left(uint64_t rows) { rows_left_ = rows; }
   /// The next step; without tokens when there is nothing to do.
   StepPlan schedule();
   /// What the step's logit rows gave, in the plan's order. Returns the answers that are finished.
@@ -77,8 +81,11 @@ class Scheduler {
   SchedulerOptions options_;
   BlockPool blocks_, host_blocks_;
   std::deque<Sequence> waiting_;
-  std::list<Running> running_;               // in the order of admission
-  int32_t budget_ = 0;                       // tokens left in the step at hand
+  std::list<Running> running_;  // in the order of admission
+  int32_t budget_ = 0;          // tokens left in the step at hand
+  int32_t prompt_budget_ = 0;   // of them of prompts
+  PromptPacing pacing_;
+  uint64_t rows_left_ = 0;
   std::vector<int32_t> swap_out_, swap_in_;  // of the step at hand
   int64_t num_preemptions_ = 0, num_swaps_ = 0, max_blocks_used_ = 0;
 };

@@ -22,6 +22,9 @@ JobReport sample(const Job& job) {
   progress.output_tokens = 500;
   progress.seconds = 10;
   progress.handed_out_s = 7;
+  progress.first_answer_s = 3;
+  progress.tokens_first_answer = 100;
+  progress.tokens_handed_out = 700;
   report.outcome.merge_s = 1.5;
   const std::vector<std::vector<uint64_t>> tokens{{10, 20, 0, 0, 5, 5, 0, 0},
                                                   {0, 0, 30, 0, 0, 0, 80, 10},
@@ -61,6 +64,7 @@ TEST_CASE("a job's time is warm-up, steady and tail, which together are the time
   CHECK(times.steady == 5);
   CHECK(times.tail == 3);
   CHECK(times.merge == 1.5);
+  CHECK(report.outcome.progress.steady_tokens_per_s() == 150);
 
   report.outcome.progress.handed_out_s = 1;  // a small input: all was handed out before the first step ended
   times = job_times(report);

@@ -1,0 +1,48 @@
+#include "engine/prompt_pacing.h"
+
+#include <algorithm>
+#include <cmath>
+
+namespace moerun {
+
+namespace {
+
+/// Rows ahead, in multiples of what runs at once, from which a slower start pays.
+constexpr double kWaves = 4;
+/// Answers that must have ended before their mean length counts.
+constexpr int64_t kEnough = 32;
+/// A step's weights are read in any case; this many tokens more cost it next to nothing.
+constexpr double kFewest = 256;
+/// Above the mean rate, so that a step's share of short prompts does not leave room unused.
+constexpr double kMargin = 1.125;
+
+double mean(int64_t sum, int64_t count) { return static_cast<double>(sum) / static_cast<double>(count); }
+
+}  // namespace
+
+void PromptPacing::add(int64_t prompt_tokens, int64_t max_output_tokens) {
+  ++num_added_;
+  prompt_tokens_ += prompt_tokens;
+  max_output_tokens_ += max_output_tokens;
+}
+
+void PromptPacing::finish(int64_t output_tokens) {
+  ++num_finished_;
+  output_tokens_ += output_tokens;
+}
+
+int32_t PromptPacing::prompt_tokens(uint64_t rows_ahead) const {
+  if (num_added_ == 0) return room_.max_num_batched_tokens;
+  const double prompt = mean(prompt_tokens_, num_added_);
+  const double output = std::max(
+      num_finished_ < kEnough ? mean(max_output_tokens_, num_added_) : mean(output_tokens_, num_finished_),
+      1.0);
+  const double at_once = std::min(static_cast<double>(room_.max_num_seqs),
+                                  static_cast<double>(room_.kv_tokens) / (prompt + output / 2));
+  if (static_cast<double>(rows_ahead) < kWaves * at_once) return room_.max_num_batched_tokens;
+  const double rate = kMargin * at_once * prompt / output;
+  return static_cast<int32_t>(
+      std::min<double>(std::max(std::ceil(rate), kFewest), room_.max_num_batched_tokens));
+}
+
+}  // namespace moerun

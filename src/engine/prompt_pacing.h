@@ -1,0 +1,37 @@
+#pragma once
+#include <cstdint>
+
+namespace moerun {
+
+/// How many prompt tokens a step should take at most.
+///
+/// A job that takes prompts as fast as it can starts its sequences together, and where answers are of like
+/// lengths they end together too: steps of prompts alone, then steps of answers alone, and all keys and
+/// values at their longest at the same time. With `at_once` sequences of `output` tokens, one in `output /
+/// at_once` steps makes room for the next prompt when they are spread evenly; taking prompts at that rate
+/// from the start spreads them. The first answers come later for it, so a job of few rows takes prompts as
+/// they come.
+///
+/// Lengths are means of the sequences seen; an answer's is its max_tokens until enough have ended.
+/// Thread contract: the leader's engine thread.
+class PromptPacing {
+ public:
+  struct Room {
+    int32_t max_num_seqs = 0;
+    int32_t max_num_batched_tokens = 0;
+    int64_t kv_tokens = 0;  ///< that the key/value cache holds
+  };
+  explicit PromptPacing(const Room& room) : room_(room) {}
+
+  void add(int64_t prompt_tokens, int64_t max_output_tokens);
+  void finish(int64_t output_tokens);
+  /// `rows_ahead`: rows that this group will still begin.
+  int32_t prompt_tokens(uint64_t rows_ahead) const;
+
+ private:
+  Room room_;
+  int64_t num_added_ = 0, prompt_tokens_ = 0, max_output_tokens_ = 0;
+  int64_t num_finished_ = 0, output_tokens_ = 0;
+};
+
+}  // namespace moerun

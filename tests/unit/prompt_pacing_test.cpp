@@ -1,0 +1,78 @@
+#include <algorithm>
+#include <numeric>
+
+#include "engine/scheduler.h"
+#include "tests/catch.h"
+
+using namespace moerun;
+
+namespace {
+
+constexpr int32_t kPrompt = 512, kAnswer = 64, kAtOnce = 32, kStepTokens = 8192;
+
+Sequence sequence(uint64_t row) {
+  PromptRecord record{.row = row};
+  record.sampling.max_tokens = kAnswer;
+  return {std::move(record), std::vector<int32_t>(kPrompt, 1), nullptr};
+}
+
+struct Run {
+  std::vector<int32_t> prompt_tokens;  // a step
+  std::vector<size_t> answers;         // a step
+};
+
+/// `rows` prompts of one length with answers of one length; a few are ahead, as the engine keeps them.
+Run run(int rows, int64_t num_blocks = 4096) {
+  Scheduler scheduler({.max_num_seqs = kAtOnce,
+                       .max_num_batched_tokens = kStepTokens,
+                       .num_blocks = num_blocks,
+                       .num_host_blocks = 4096,
+                       .limits = {.max_model_len = kPrompt + kAnswer}});
+  Run out;
+  for (int row = 0; row < rows || !scheduler.idle();) {
+    for (; row < rows && scheduler.num_running() + scheduler.num_waiting() < kAtOnce + kAtOnce / 4; ++row)
+      scheduler.add(sequence(static_cast<uint64_t>(row)));
+    scheduler.set_rows_left(static_cast<uint64_t>(rows - row));
+    const StepPlan plan = scheduler.schedule();
+    REQUIRE(plan.num_tokens() > 0);
+    out.prompt_tokens.push_back(plan.cu_seqlens_q[static_cast<size_t>(plan.num_prefill_seqs)]);
+    out.answers.push_back(
+        scheduler.postprocess(plan, std::vector<TokenResult>(plan.logit_rows.size())).size());
+  }
+  return out;
+}
+
+}  // namespace
+
+TEST_CASE("prompt pacing: a long job's sequences end one by one", "[engine]") {
+  const Run paced = run(40 * kAtOnce);
+  // In a full machine a sequence ends every other step.
+  const auto first = paced.answers.begin() + 2 * kAnswer, last = first + 8 * kAnswer;
+  CHECK(*std::max_element(first, last) <= 3);
+  const auto ended = std::accumulate(first, last, size_t{0});
+  CHECK(ended > 0.95 * 8 * kAtOnce);
+  CHECK(ended < 1.05 * 8 * kAtOnce);
+  // Its steps take at most a margin more than the mean.
+  const auto rate = kAtOnce * kPrompt / kAnswer;
+  CHECK(*std::max_element(paced.prompt_tokens.begin(), paced.prompt_tokens.begin() + 10 * kAnswer) <=
+        1.2 * rate);
+}
+
+TEST_CASE("prompt pacing: a short job takes prompts as they come", "[engine]") {
+  const Run direct = run(2 * kAtOnce);
+  CHECK(direct.prompt_tokens.front() == kStepTokens);
+  CHECK(direct.prompt_tokens[1] >= kStepTokens - kAtOnce);  // beside those that decode
+}
+
+TEST_CASE("prompt pacing: the cache bounds what runs at once, ended answers tell their length", "[engine]") {
+  PromptPacing pacing({.max_num_seqs = 1000, .max_num_batched_tokens = 100000, .kv_tokens = 100 * 1500});
+  CHECK(pacing.prompt_tokens(1 << 20) == 100000);  // nothing is known yet
+  for (int i = 0; i < 50; ++i) pacing.add(1000, 1000);
+  const double rate = 100;  // sequences at once, each taking 1,000 tokens in 1,000 steps
+  CHECK(pacing.prompt_tokens(400) >= rate);
+  CHECK(pacing.prompt_tokens(400) <= 256);  // what costs nothing is taken
+  CHECK(pacing.prompt_tokens(399) == 100000);
+  for (int i = 0; i < 50; ++i) pacing.finish(10);  // an answer ends after 10 tokens: 149 sequences at once
+  CHECK(pacing.prompt_tokens(1 << 20) >= 149 * 1000 / 10);
+  CHECK(pacing.prompt_tokens(1 << 20) <= 1.2 * 150 * 1000 / 10);
+}
