@@ -59,10 +59,9 @@ EngineStats Engine::run() {
     const std::vector<TokenResult> results = gather(plan, mine);
     if (parts_.leader) answer(plan, results);
     step.reset();
-    if (plan.num_seqs() > 0 && plan.num_prefill_seqs == 0) {
-      ++stats_.decode_steps.steps;
-      stats_.decode_steps.tokens += plan.num_tokens();
-      stats_.decode_steps.seconds += step_s;
+    if (parts_.leader && plan.num_prefill_seqs == 0 && plan.num_tokens() == parts_.leader->max_num_seqs) {
+      ++stats_.full_decode_steps.steps;
+      stats_.full_decode_steps.seconds += step_s;
     }
     ++stats_.steps;
     first_step.reset();

@@ -15,9 +15,9 @@
 namespace moerun {
 
 /// What one rank counted; a leader's counts of rows and tokens are its group's.
-/// Steps of one kind: how many, their tokens in this group, their time from plan to answers.
+/// Steps of one kind: how many, and their time from plan to answers.
 struct StepCount {
-  int64_t steps = 0, tokens = 0;
+  int64_t steps = 0;
   double seconds = 0;
 };
 
@@ -28,8 +28,8 @@ struct EngineStats {
   /// A leader's own work: making plans and taking results in, while the device waits; rows and answers, while
   /// it computes.
   double plan_s = 0, answer_s = 0, talk_s = 0;
-  StepCount decode_steps;   ///< a leader's: steps that carried no prompt of its group
-  double first_step_s = 0;  ///< from the loop's begin until the first step had ended
+  StepCount full_decode_steps;  ///< a leader's: steps of max_num_seqs tokens and no prompt
+  double first_step_s = 0;      ///< from the loop's begin until the first step had ended
 };
 
 /// What a data-parallel group's leader has beside its engine.

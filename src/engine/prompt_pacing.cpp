@@ -14,7 +14,7 @@ constexpr int64_t kEnough = 32;
 /// A step's weights are read in any case; this many tokens more cost it next to nothing.
 constexpr double kFewest = 256;
 /// Above the mean rate, so that a step's share of short prompts does not leave room unused.
-constexpr double kMargin = 1.125;
+constexpr double kMargin = 1.03;
 
 double mean(int64_t sum, int64_t count) { return static_cast<double>(sum) / static_cast<double>(count); }
 
@@ -37,8 +37,10 @@ int32_t PromptPacing::prompt_tokens(uint64_t rows_ahead) const {
   const double output = std::max(
       num_finished_ < kEnough ? mean(max_output_tokens_, num_added_) : mean(output_tokens_, num_finished_),
       1.0);
+  // On average half of a sequence's answer is there and its last block is half full.
+  const double tokens = prompt + output / 2 + room_.block_size / 2.0 + kStepsKeptFree;
   const double at_once = std::min(static_cast<double>(room_.max_num_seqs),
-                                  static_cast<double>(room_.kv_tokens) / (prompt + output / 2));
+                                  static_cast<double>(room_.num_blocks * room_.block_size) / tokens);
   if (static_cast<double>(rows_ahead) < kWaves * at_once) return room_.max_num_batched_tokens;
   const double rate = kMargin * at_once * prompt / output;
   return static_cast<int32_t>(

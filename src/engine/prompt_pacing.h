@@ -19,9 +19,14 @@ class PromptPacing {
   struct Room {
     int32_t max_num_seqs = 0;
     int32_t max_num_batched_tokens = 0;
-    int64_t kv_tokens = 0;  ///< that the key/value cache holds
+    int32_t block_size = 64;
+    int64_t num_blocks = 0;  ///< of block_size tokens, in the key/value cache
   };
   explicit PromptPacing(const Room& room) : room_(room) {}
+
+  /// Steps for which blocks are kept free when a sequence is admitted: admitting what would soon be preempted
+  /// wastes work.
+  static constexpr int64_t kStepsKeptFree = 8;
 
   void add(int64_t prompt_tokens, int64_t max_output_tokens);
   void finish(int64_t output_tokens);

@@ -11,7 +11,8 @@ Scheduler::Scheduler(const SchedulerOptions& options)
       host_blocks_(options.num_host_blocks),
       pacing_({.max_num_seqs = options.max_num_seqs,
                .max_num_batched_tokens = options.max_num_batched_tokens,
-               .kv_tokens = options.num_blocks * options.block_size}) {}
+               .block_size = options.block_size,
+               .num_blocks = options.num_blocks}) {}
 
 void Scheduler::add(Sequence sequence) {
   const int64_t room = options_.limits.max_model_len - sequence.prompt_length();
@@ -68,10 +69,8 @@ void Scheduler::admit() {
     Sequence& next = waiting_.front();
     const bool in_prompt = next.in_prompt();
     if (in_prompt && prompt_budget_ <= 0) return;
-    // Room for all that is known of it, and for some steps of those that run: admitting what would soon be
-    // preempted wastes work.
-    constexpr int64_t kSteps = 16;
-    const int64_t growth = num_running() * kSteps / options_.block_size + 1;
+    // Room for all that is known of it, and for some steps of those that run.
+    const int64_t growth = num_running() * PromptPacing::kStepsKeptFree / options_.block_size + 1;
     if (blocks_for(next.num_tokens() + 1) + growth > blocks_.num_free() && !running_.empty()) return;
     if (!bring_back(next)) return;
     const int32_t tokens =

@@ -27,7 +27,7 @@ void rank_fields(Io&& io, Report& r) {
       io(e.max_blocks_used);
   io(e.num_blocks), io(e.forward_s), io(e.agree_s), io(e.idle_s), io(e.plan_s), io(e.answer_s);
   io(e.talk_s), io(e.first_step_s);
-  io(e.decode_steps.steps), io(e.decode_steps.tokens), io(e.decode_steps.seconds);
+  io(e.full_decode_steps.steps), io(e.full_decode_steps.seconds);
   auto& p = r.placement;
   io(p.placements), io(p.loads), io(p.counted_tokens), io(p.expert_tokens), io(p.copies), io(p.seconds);
 }
@@ -55,8 +55,8 @@ Json rank_json(const RankReport& rank) {
            {"memory_bytes", memory}};
   if (rank.all_to_all_s >= 0) out["all_to_all_s"] = rank.all_to_all_s;
   if (rank.tensor_s >= 0) out["tensor_parallel_s"] = rank.tensor_s;
-  if (const StepCount& decode = rank.engine.decode_steps; decode.steps > 0)
-    out["decode_steps"] = {{"steps", decode.steps}, {"tokens", decode.tokens}, {"seconds", decode.seconds}};
+  if (const StepCount& full = rank.engine.full_decode_steps; full.steps > 0)
+    out["full_decode_steps"] = {{"steps", full.steps}, {"seconds", full.seconds}};
   if (rank.engine.num_blocks > 0)  // a leader
     out["key_value"] = {{"blocks", rank.engine.num_blocks},
                         {"most_used", rank.engine.max_blocks_used},
