@@ -1,4 +1,5 @@
-"""Compares moerun on this machine's GPU with transformers on the same GPU, on a random model with the layer shapes of Qwen3-30B-A3B.
+"""Compares moerun on this machine's GPU with transformers on the same GPU, on random models: one with the layer shapes of Qwen3-30B-A3B, and others
+that differ in head size, number of experts, biases, tied weights, dense layers and scaled positions.
 
 Usage: oracle.py MOERUN WORK_DIR   (needs torch, transformers, h5py; prints a table and `N passed, M failed`)
 
@@ -16,18 +17,39 @@ import numpy as np
 import torch
 from transformers import AutoModelForCausalLM, Qwen3MoeConfig, Qwen3MoeForCausalLM
 
-LAYERS, VOCAB, PROMPTS = 4, 32768, 12
+VOCAB, PROMPTS = 32768, 12
 repo = pathlib.Path(__file__).resolve().parents[2]
 
 
-def make_model(folder):
+# Differences from Qwen3-30B-A3B.
+MODELS = {
+    "layers of Qwen3-30B-A3B": {"num_hidden_layers": 4},
+    "biases, YaRN, six experts, head size 64": {
+        "num_hidden_layers": 3, "hidden_size": 384, "num_attention_heads": 8, "num_key_value_heads": 2, "head_dim": 64, "num_experts": 6,
+        "num_experts_per_tok": 2, "moe_intermediate_size": 200, "norm_topk_prob": False, "attention_bias": True, "max_position_embeddings": 1024,
+        "rope_theta": 10000.0, "rope_scaling": {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 256}},
+    "tied weights, dense layers, a key head a query head": {
+        "num_hidden_layers": 5, "hidden_size": 512, "num_attention_heads": 4, "num_key_value_heads": 4, "head_dim": 128, "num_experts": 10,
+        "num_experts_per_tok": 3, "moe_intermediate_size": 256, "intermediate_size": 320, "tie_word_embeddings": True, "decoder_sparse_step": 2,
+        "mlp_only_layers": [3]},
+    "one key head, linear positions, seven experts": {
+        "num_hidden_layers": 2, "hidden_size": 296, "num_attention_heads": 8, "num_key_value_heads": 1, "head_dim": 64, "num_experts": 7,
+        "num_experts_per_tok": 4, "moe_intermediate_size": 168, "rope_theta": 10000.0, "rope_scaling": {"rope_type": "linear", "factor": 2.0}},
+}
+
+
+def make_model(folder, differences):
     fields = json.loads((repo / "data/qwen3-30b-a3b/config.json").read_text())
-    fields.update(num_hidden_layers=LAYERS, vocab_size=VOCAB, max_window_layers=LAYERS, bos_token_id=0, eos_token_id=1)
+    fields.update(vocab_size=VOCAB, bos_token_id=0, eos_token_id=1, **differences)
+    fields["max_window_layers"] = fields["num_hidden_layers"]
     torch.manual_seed(20261123)
     config = Qwen3MoeConfig(**{k: v for k, v in fields.items() if k not in ("architectures", "torch_dtype")})
     config.initializer_range = 0.04
     with torch.device("cuda"):
         model = Qwen3MoeForCausalLM(config).to(torch.bfloat16)
+        for parameter in model.parameters():  # norms and biases, which are 1 and 0 otherwise
+            if parameter.dim() == 1:
+                parameter.data += 0.2 * torch.randn_like(parameter)
     model.save_pretrained(folder, max_shard_size="1GB")
     (folder / "config.json").write_text(json.dumps(fields | {"torch_dtype": "bfloat16"}))
     for name in ("tokenizer.json", "tokenizer_config.json"):
@@ -57,12 +79,12 @@ def moerun_logprobs(program, folder, work, dtype):
     return np.concatenate([values[a + 1:b] for a, b in zip(offsets, offsets[1:])]).astype(np.float64)
 
 
-def main():
-    program, work = sys.argv[1], pathlib.Path(sys.argv[2])
+def compare(program, work, differences):
+    """Yields for each dtype: its name, the two mean errors."""
     folder = work / "model"
     shutil.rmtree(work, ignore_errors=True)
     folder.mkdir(parents=True)
-    make_model(folder)
+    make_model(folder, differences)
     random = np.random.default_rng(1)
     prompts = [random.integers(2, 4000, size=int(n)).tolist() for n in random.integers(2, 700, size=PROMPTS)]
     (work / "prompts.jsonl").write_text("".join(json.dumps({"prompt_token_ids": p}) + "\n" for p in prompts))
@@ -74,14 +96,21 @@ sampling: {{max_tokens: 1, prompt_logprobs: true, ignore_eos: true}}
 output: {{path: {work}/answers.h5}}
 """)
     reference = transformers_logprobs(folder, prompts, torch.float32)
-    passed = failed = 0
     for name, dtype in (("bfloat16", torch.bfloat16), ("float16", torch.float16)):
         theirs = np.abs(transformers_logprobs(folder, prompts, dtype) - reference).mean()
         ours = np.abs(moerun_logprobs(program, folder, work, name) - reference).mean()
-        good = bool(ours <= 1.2 * theirs)
-        print(f"{name}: mean |error| of {reference.size} log-probabilities: moerun {ours:.5f}, transformers {theirs:.5f}, "
-              f"ratio {ours / theirs:.2f} {'ok' if good else 'TOO LARGE'}")
-        passed, failed = passed + good, failed + (not good)
+        yield name, ours, theirs
+
+
+def main():
+    program, work = sys.argv[1], pathlib.Path(sys.argv[2])
+    passed = failed = 0
+    for model, differences in MODELS.items():
+        for dtype, ours, theirs in compare(program, work, differences):
+            good = bool(ours <= 1.2 * theirs)
+            print(f"{model}, {dtype}: mean |error| of log-probabilities: moerun {ours:.5f}, transformers {theirs:.5f}, "
+                  f"ratio {ours / theirs:.2f} {'ok' if good else 'TOO LARGE'}", flush=True)
+            passed, failed = passed + good, failed + (not good)
     print(f"{passed} passed, {failed} failed")
     return 1 if failed else 0
 
