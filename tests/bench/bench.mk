@@ -14,14 +14,19 @@ bench-store: $(BUILD)/tests/store_bench ## the result store: 1 million rows seal
 .PHONY: bench bench-store
 -include $(patsubst %.o,%.d,$(HOST_BENCH_OBJ))
 
-# The GPU's ceilings, each operation, the whole model with dummy weights. BENCH_GPU_ARGS='--parts model --only 512/512' runs a part.
+# The GPU's ceilings, each operation, the whole model with dummy weights. BENCH_GPU_ARGS='--parts model --only 512/512' runs a part,
+# with `--profile 20,22` too it says which kernels the GPU ran in those seconds.
 ifeq ($(CUDA),1)
 $(BUILD)/tests/ceilings: tests/bench/ceilings.cu
 	@mkdir -p $(@D)
 	@echo "  NVCC  $@"
 	@$(NVCC) $(NVCCFLAGS) $< -o $@ -lcublasLt -Xlinker -rpath=$(CUDA_HOME)/lib64
+$(BUILD)/tests/kernel_profile.so: tests/bench/kernel_profile.cpp
+	@mkdir -p $(@D)
+	@echo "  LINK  $@"
+	@$(CXX) -std=c++20 -O2 -Wall -Wextra -fPIC -shared -DFMT_HEADER_ONLY $(CUDA_INC) $< -o $@ -L$(CUDA_HOME)/lib64 -L$(CUDA_HOME)/extras/CUPTI/lib64 -lcupti -Wl,-rpath,$(CUDA_HOME)/lib64:$(CUDA_HOME)/extras/CUPTI/lib64
 endif
-bench-gpu: all $(BUILD)/tests/ceilings $(BUILD)/tests/ops_bench ## a GPU's ceilings, every operation, the whole model (dummy weights): percent of bound; text and build/bench-gpu.json
+bench-gpu: all $(BUILD)/tests/ceilings $(BUILD)/tests/ops_bench $(BUILD)/tests/kernel_profile.so ## a GPU's ceilings, every operation, the whole model (dummy weights): percent of bound; text and build/bench-gpu.json
 	@tests/bench/gpu --build $(BUILD) --json $(BUILD)/bench-gpu.json $(BENCH_GPU_ARGS)
 .PHONY: bench-gpu
 
