@@ -95,6 +95,7 @@ CudaDevice::CudaDevice(const CudaOptions& options)
       name_(properties_.name),
       uuid_(uuid_text(properties_.uuid)),
       wait_(stream_),
+      attention_(stream_, properties_.multiProcessorCount),
       graphs_(stream_, kMaxGraphs) {
   if (options.dtype == DType::float32)
     throw Error("the CUDA device computes in float16 or bfloat16: model.dtype float32 is for device: cpu");

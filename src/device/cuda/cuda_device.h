@@ -4,6 +4,7 @@
 #include <string>
 #include <vector>
 
+#include "device/cuda/cuda_attention.h"
 #include "device/cuda/cuda_graphs.h"
 #include "device/cuda/cuda_memory.h"
 #include "device/cuda/cuda_upload.h"
@@ -77,6 +78,7 @@ class CudaDevice : public Device {
   std::unique_ptr<Arena> arena_;
   std::unique_ptr<WeightUpload> weights_;
   std::unique_ptr<CudaWorkspace> workspace_;
+  StepAttention attention_;
   GraphCache graphs_;
 };
 

@@ -3,8 +3,6 @@
 #include <algorithm>
 
 #include "device/cuda/cuda_device.h"
-#include "kernels/cuda/attention_decode.h"
-#include "kernels/cuda/attention_prefill.h"
 #include "kernels/cuda/elementwise.h"
 #include "kernels/cuda/gather_rows.h"
 #include "kernels/cuda/grouped_gemm.h"
@@ -118,8 +116,7 @@ void CudaDevice::rope_and_cache(const DevicePlan& plan, const RopeArgs& args) {
 }
 
 void CudaDevice::attention(const DevicePlan& plan, const AttentionArgs& args) {
-  launch_attention_prefill(dtype(), plan, args, properties_.multiProcessorCount, stream_);
-  launch_attention_decode(dtype(), plan, args, workspace().decode, stream_);
+  attention_.run(dtype(), plan, args, workspace().decode);
 }
 
 void CudaDevice::silu_mul(Tensor gate_up, Tensor out) {

@@ -18,7 +18,12 @@ DevicePlan PlanUpload::upload(const StepPlan& plan) {
                  .num_prefill_seqs = plan.num_prefill_seqs};
   for (size_t s = 0; s < plan.context_lens.size(); ++s) {
     out.max_context_len = std::max(out.max_context_len, plan.context_lens[s]);
-    out.max_query_len = std::max(out.max_query_len, plan.cu_seqlens_q[s + 1] - plan.cu_seqlens_q[s]);
+    const int64_t context = plan.context_lens[s], query = plan.cu_seqlens_q[s + 1] - plan.cu_seqlens_q[s];
+    out.max_query_len = std::max(out.max_query_len, static_cast<int32_t>(query));
+    if (s < static_cast<size_t>(plan.num_prefill_seqs))
+      out.prefill_pairs += query * (2 * context - query + 1) / 2;
+    else
+      out.decode_keys += context;
   }
   if (out.num_tokens > room_.tokens || out.num_seqs > room_.seqs ||
       out.max_context_len > room_.blocks * room_.block_size)
