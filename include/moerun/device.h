@@ -125,6 +125,15 @@ struct RouterArgs {
   Tensor topk_weights;  ///< [n, k] float32 out
 };
 
+/// What add_rms_norm takes, where it follows a product.
+struct AddRmsNormArgs {
+  Tensor residual;  ///< [n, cols] in and out
+  Tensor delta;     ///< [n, cols] room for the product
+  Tensor weight;    ///< [1, cols]
+  float eps = 0;
+  Tensor out;  ///< [n, cols]
+};
+
 struct ExpertFfnArgs {
   Routed in;
   const Matrix* gate_up = nullptr;  ///< [num_local, 2·I, hidden]
@@ -254,6 +263,13 @@ class Device {
   /// binary tree: the same bits as `chunks/T` parts on each of T ranks followed by
   /// Collective::reduce_scatter.
   virtual void linear_tree(Tensor x, const Matrix& w, int32_t chunks, Tensor out) = 0;
+  /// The bits of linear_tree into `then.delta` and add_rms_norm of it. A device that does both in one pass
+  /// leaves `then.delta` undefined.
+  virtual void linear_tree_add_rms_norm(Tensor x, const Matrix& w, int32_t chunks,
+                                        const AddRmsNormArgs& then) {
+    linear_tree(x, w, chunks, then.delta);
+    add_rms_norm(then.residual, then.delta, then.weight, then.eps, then.out);
+  }
   /// Every row of x += bias [1, cols], rounded to dtype.
   virtual void add_bias(Tensor x, const Tensor& bias) = 0;
   virtual void rope_and_cache(const DevicePlan& plan, const RopeArgs& args) = 0;

@@ -75,6 +75,23 @@ __device__ __forceinline__ float2 unpack_floats(uint32_t bits) {
   return Element<T>::to_floats(*reinterpret_cast<const typename Element<T>::Pair*>(&bits));
 }
 
+/// Sums of two pairs, each rounded once: the bits of a float32 sum that is then rounded, whose 24 bits are
+/// more than the 2·11 + 2 from which on rounding twice changes no sum (Figueroa, "When is double rounding
+/// innocuous?", 1995).
+template <class T>
+__device__ __forceinline__ uint32_t add_pairs(uint32_t a, uint32_t b) {
+  using Pair = typename Element<T>::Pair;
+  const Pair sum = __hadd2_rn(*reinterpret_cast<const Pair*>(&a), *reinterpret_cast<const Pair*>(&b));
+  return *reinterpret_cast<const uint32_t*>(&sum);
+}
+
+/// The same of eight elements.
+template <class T>
+__device__ __forceinline__ uint4 add_rounded(uint4 a, uint4 b) {
+  return make_uint4(add_pairs<T>(a.x, b.x), add_pairs<T>(a.y, b.y), add_pairs<T>(a.z, b.z),
+                    add_pairs<T>(a.w, b.w));
+}
+
 /// Calls `f` with a value of the element type that `dtype` names: `with_element(d, [&]<class T>(T) { … })`.
 template <class F>
 void with_element(DType dtype, F&& f) {

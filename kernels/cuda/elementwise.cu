@@ -41,7 +41,7 @@ __global__ void __launch_bounds__(kThreads) add_bias_kernel(const __grid_constan
   const int64_t vectors = args.cols / kVector, i = static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x;
   if (i >= args.rows * vectors) return;
   auto* const x = static_cast<uint4*>(args.x) + i;
-  *x = zip<T>(*x, static_cast<const uint4*>(args.bias)[i % vectors], [](float a, float b) { return a + b; });
+  *x = add_rounded<T>(*x, static_cast<const uint4*>(args.bias)[i % vectors]);
 }
 
 /// Like a binary counter: `open[l]` is the finished sum of 2^l shards that waits for its right half.
@@ -62,7 +62,7 @@ __global__ void __launch_bounds__(kThreads) tree_sum_kernel(const __grid_constan
         open[level] = node;
         break;
       }
-      node = zip<T>(open[level], node, [](float left, float right) { return left + right; });
+      node = add_rounded<T>(open[level], node);
     }
   }
   static_cast<uint4*>(args.out)[i] = node;

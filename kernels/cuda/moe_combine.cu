@@ -9,114 +9,110 @@ namespace {
 
 using namespace cuda;
 
-constexpr int kMaxThreads = 256;
-constexpr int kMaxK = 16,
-              kMaxDepth = 9;  // left siblings wait at falling levels, and 512 experts have nine levels
+constexpr int kThreads = 256, kBlocksAnSm = 4;
+constexpr int kMaxK = 16;
 constexpr int kSpanEnd = 64;  // above every meeting level
 
-/// A token's local pairs in ascending order of expert id, and how their subtree sums are put together.
-struct Order {
+/// A token's local pairs in ascending order of expert id, and how their subtree sums are put together. A
+/// subtree's sum stays with its first pair: pair f takes in pair g where g begins the right half of a subtree
+/// that f begins.
+template <int kPairs>
+struct alignas(16) Order {
+  static constexpr int kMerges = kPairs * (kPairs - 1) / 2, kWords = ceil_div(kMerges, 32);
   int32_t num_local;
-  int32_t slot[kMaxK];    ///< position in the top-k list
-  int32_t level[kMaxK];   ///< level at which pair i meets pair i + 1, or kSpanEnd where their partial sums
-                          ///< stay apart
-  int32_t merges[kMaxK];  ///< waiting left siblings that pair i completes
+  int32_t slot[kPairs];     ///< position in the top-k list
+  uint32_t merges[kWords];  ///< bit merge_bit(f, g): f takes in g
+  uint32_t begins;          ///< bit i: pair i begins a sum that stays apart
+
+  __device__ static constexpr int merge_bit(int f, int g) { return f * (2 * kPairs - f - 1) / 2 + g - f - 1; }
+  __device__ bool merge(int f, int g) const {
+    return merges[merge_bit(f, g) / 32] >> merge_bit(f, g) % 32 & 1;
+  }
 };
 
 // ---------------------------------------------------------------- kernels
 
-/// One warp, lane i for slot i.
-__device__ void order_pairs(const MoeCombineArgs& args, int32_t token, Order& order) {
-  const int lane = threadIdx.x;
-  const bool used = lane < args.k;
-  const int32_t named = used ? args.topk_ids[token * args.k + lane] : -1;
-  const bool local = named >= 0 && args.local_slot[named] >= 0;
-  const int32_t id = tree_position(named);
-  int rank = 0;
-  int pure_level =
-      kSpanEnd - 1;  // of the largest subtree around `id` that holds no foreign expert of this token
-  for (int i = 0; i < args.k; ++i) {
-    const int32_t other = __shfl_sync(kFullMask, id, i);
-    const bool other_local = __shfl_sync(kFullMask, local, i);
-    if (other_local && other < id) ++rank;
-    if (other >= 0 && !other_local && args.partial_offsets)
-      pure_level = min(pure_level, meeting_level(id, other) - 1);
+/// By one warp, lane i for slot i.
+template <int kPairs>
+__device__ void order_pairs(const MoeCombineArgs& args, int32_t token, Order<kPairs>& order) {
+  constexpr int32_t kForeign = 0x7fffffff;  // sorts last
+  const int lane = threadIdx.x % kWarpSize;
+  const int32_t named = lane < args.k ? __ldcg(args.topk_ids + int64_t{token} * args.k + lane) : -1;
+  const bool local = named >= 0 && __ldcg(args.local_slot + named) >= 0;
+  const int32_t id = tree_position(named), key = local ? id : kForeign;
+  int32_t rank = 0, before = -1;  // the next lower local id
+  int pure_level = kSpanEnd - 1;  // of the largest subtree around `id` without a foreign expert of this token
+#pragma unroll
+  for (int i = 0; i < kPairs; ++i) {
+    const int32_t other = __shfl_sync(kFullMask, key, i);
+    if (other < key) ++rank, before = max(before, other);
   }
-  int level = kSpanEnd;
-  for (int i = 0; i < args.k; ++i) {
-    const int32_t other = __shfl_sync(kFullMask, id, i);
-    const bool other_local = __shfl_sync(kFullMask, local, i);
-    const int other_rank = __shfl_sync(kFullMask, rank, i);
-    if (other_local && other_rank == rank + 1) level = meeting_level(id, other);
-  }
-  if (level > pure_level) level = kSpanEnd;
-  if (local) {
-    order.slot[rank] = lane;
-    order.level[rank] = level;
-  }
-  __syncwarp();
-  if (local) {  // boundary j waits until the first later boundary that is higher
-    int merges = 0, highest = 0;
-    for (int j = rank - 1; j >= 0 && highest < level; --j) {
-      const int waiting = order.level[j];
-      if (waiting > highest && waiting < level) ++merges;
-      highest = max(highest, waiting);
+  if (args.partial_offsets) {
+#pragma unroll
+    for (int i = 0; i < kPairs; ++i) {
+      const int32_t other = __shfl_sync(kFullMask, id, i);
+      const bool foreign = __shfl_sync(kFullMask, key, i) == kForeign && other >= 0;
+      if (foreign) pure_level = min(pure_level, meeting_level(id, other) - 1);
     }
-    order.merges[rank] = merges;
   }
-  const unsigned locals = __ballot_sync(kFullMask, local);
-  if (lane == 0) order.num_local = __popc(locals);
+  // The level at which this pair meets the one before, or kSpanEnd where it begins a sum.
+  int32_t level = before >= 0 ? meeting_level(before, id) : kSpanEnd;
+  if (level > pure_level) level = kSpanEnd;
+  const int32_t place = local ? level << 8 | rank : 0;
+  int32_t first = 0;  // of the left half that this pair's sum is added to: the last one before that is higher
+#pragma unroll
+  for (int i = 0; i < kPairs; ++i) {
+    const int32_t other = __shfl_sync(kFullMask, place, i);
+    const int32_t other_rank = other & 0xff;
+    if (other >> 8 > level && other_rank < rank) first = max(first, other_rank);
+  }
+  const bool merges = local && level < kSpanEnd;
+  const int bit = merges ? Order<kPairs>::merge_bit(first, rank) : 0;
+#pragma unroll
+  for (int w = 0; w < Order<kPairs>::kWords; ++w)
+    order.merges[w] = __reduce_or_sync(kFullMask, merges && bit / 32 == w ? 1u << bit % 32 : 0);
+  order.begins = __reduce_or_sync(kFullMask, local && !merges ? 1u << rank : 0);
+  order.num_local = __popc(__ballot_sync(kFullMask, local));
+  if (local) order.slot[rank] = lane;
+  __syncwarp();
 }
 
-template <class T>
-__device__ uint4 add_rounded(uint4 a, uint4 b) {
-  const auto add = [](uint32_t x, uint32_t y) {
-    const float2 u = unpack_floats<T>(x), v = unpack_floats<T>(y);
-    return pack_floats<T>(u.x + v.x, u.y + v.y);
-  };
-  return make_uint4(add(a.x, b.x), add(a.y, b.y), add(a.z, b.z), add(a.w, b.w));
-}
-
-/// A block a token, eight elements a thread. Left siblings wait for their right ones on a stack in shared
-/// memory, a column a thread.
+/// A block a token, eight elements a thread. Each warp orders the pairs for itself, so that none waits for
+/// another.
 template <class T, int kPairs>
-__global__ void __launch_bounds__(kMaxThreads) combine_kernel(const __grid_constant__ MoeCombineArgs args) {
-  constexpr int kDepth = kPairs - 1 < kMaxDepth ? kPairs - 1 : kMaxDepth;
-  __shared__ Order order;
-  __shared__ uint4 stack[kDepth][kMaxThreads];
+__global__ void __launch_bounds__(kThreads, kPairs <= 8 ? kBlocksAnSm : 1)
+    combine_kernel(const __grid_constant__ MoeCombineArgs args) {
+  __shared__ Order<kPairs> of_warp[kThreads / kWarpSize];
+  const int32_t token = blockIdx.x;
+  Order<kPairs>& order = of_warp[threadIdx.x / kWarpSize];
+  order_pairs(args, token, order);  // reads what it may before the wait
   dependency_wait();
   dependents_launch();
-  const int32_t token = blockIdx.x;
-  if (args.device_num_tokens && token >= *args.device_num_tokens) return;
-  if (threadIdx.x < kWarpSize) order_pairs(args, token, order);
-  __syncthreads();
-  const int32_t num_local = order.num_local;
-  const int32_t chunks = args.hidden / 8;
-  const uint4* const y = static_cast<const uint4*>(args.y) + static_cast<int64_t>(token) * args.k * chunks;
+  const int32_t chunks = args.hidden / 8, num_local = order.num_local;
+  const uint4* const y = static_cast<const uint4*>(args.y) + int64_t{token} * args.k * chunks;
   const int64_t first_row = args.partial_offsets ? args.partial_offsets[token] : token;
 
   for (int32_t chunk = threadIdx.x; chunk < chunks; chunk += blockDim.x) {
-    uint4 leaf[kPairs];  // all loads in flight before the first sum
+    uint4 node[kPairs];  // all loads in flight before the first sum
 #pragma unroll
     for (int i = 0; i < kPairs; ++i) {
-      if (i < num_local) leaf[i] = __ldcs(y + static_cast<int64_t>(order.slot[i]) * chunks + chunk);
+      if (i < num_local) node[i] = __ldcs(y + order.slot[i] * chunks + chunk);
+    }
+    // By falling f and rising g, both halves are done when they are added.
+#pragma unroll
+    for (int f = kPairs - 2; f >= 0; --f) {
+#pragma unroll
+      for (int g = f + 1; g < kPairs; ++g) {
+        if (order.merge(f, g)) node[f] = add_rounded<T>(node[f], node[g]);
+      }
     }
     uint4* out = static_cast<uint4*>(args.out) + first_row * chunks + chunk;
     if (num_local == 0 && !args.partial_offsets) *out = make_uint4(0, 0, 0, 0);
-    int depth = 0;
 #pragma unroll
     for (int i = 0; i < kPairs; ++i) {
-      if (i < num_local) {
-        uint4 node = leaf[i];
-        for (int merges = order.merges[i]; merges > 0; --merges) {
-          node = add_rounded<T>(stack[--depth][threadIdx.x], node);
-        }
-        if (order.level[i] == kSpanEnd) {
-          *out = node;
-          out += chunks;
-        } else {
-          stack[depth++][threadIdx.x] = node;
-        }
+      if (order.begins >> i & 1) {
+        *out = node[i];
+        out += chunks;
       }
     }
   }
@@ -132,7 +128,7 @@ void launch_moe_combine(const MoeCombineArgs& args, cudaStream_t stream) {
                 std::to_string(args.k) + " and " + std::to_string(args.hidden));
   }
   if (args.num_tokens == 0) return;
-  const int threads = std::min(round_up(args.hidden / 8, kWarpSize), kMaxThreads);
+  const int threads = std::min(round_up(args.hidden / 8, kWarpSize), kThreads);
   const auto grid = static_cast<unsigned>(args.num_tokens);
   with_element(args.dtype, [&]<class T>(T) {
     if (args.k <= 8) {

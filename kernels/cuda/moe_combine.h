@@ -8,7 +8,8 @@
 namespace moerun {
 
 /// Sums the expert outputs of each token along the binary tree over expert ids (moerun/expert_tree.h), every
-/// node rounded to dtype.
+/// node rounded to dtype. topk_ids and local_slot are read early: they must have been complete when the
+/// kernel that precedes this one in the stream was launched.
 struct MoeCombineArgs {
   DType dtype = DType::bfloat16;
   const void* y = nullptr;            ///< [num_tokens · k, hidden] weight·y of each pair, rounded to dtype
@@ -22,9 +23,8 @@ struct MoeCombineArgs {
   const int32_t* partial_offsets = nullptr;
   void* out = nullptr;
   int32_t num_tokens = 0;
-  const int32_t* device_num_tokens = nullptr;  ///< optional: the true number ≤ num_tokens, read on the device
-  int32_t k = 0;                               ///< at most 16
-  int32_t hidden = 0;                          ///< a multiple of 8
+  int32_t k = 0;       ///< at most 16
+  int32_t hidden = 0;  ///< a multiple of 8
 };
 
 void launch_moe_combine(const MoeCombineArgs& args, cudaStream_t stream);

@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <bit>
 
 #include "kernels/cuda/hopper.cuh"
 #include "kernels/cuda/norms.h"
@@ -41,8 +42,18 @@ __device__ float block_sum(float value) {
   return value;
 }
 
+/// The binary tree sum of 2^kLevels vectors, into the first.
+template <class T, int kLevels>
+__device__ void tree_sum(uint4 (&node)[1 << kLevels]) {
+#pragma unroll
+  for (int step = 1; step < 1 << kLevels; step *= 2) {
+#pragma unroll
+    for (int i = 0; i < 1 << kLevels; i += 2 * step) node[i] = add_rounded<T>(node[i], node[i + step]);
+  }
+}
+
 /// A block a row; a row stays in registers between the sum and the result.
-template <class T, int kVectors>
+template <class T, int kVectors, int kLevels>
 __global__ void __launch_bounds__(kMaxThreads) rms_norm_kernel(const __grid_constant__ RmsNormArgs args) {
   const int32_t vectors = args.cols / kVector;
   const auto* const weight = static_cast<const uint4*>(args.weight);
@@ -50,8 +61,9 @@ __global__ void __launch_bounds__(kMaxThreads) rms_norm_kernel(const __grid_cons
   const auto* const x = static_cast<const uint4*>(args.x) + row;
   auto* const residual = static_cast<uint4*>(args.residual) + (args.residual ? row : 0);
   auto* const out = static_cast<uint4*>(args.out) + row;
+  const int64_t part = args.rows * vectors;
   float v[kVectors][kVector], sum = 0;
-  uint4 w[kVectors];
+  uint4 w[kVectors], parts[kVectors][1 << kLevels], old[kVectors];
 #pragma unroll
   for (int j = 0; j < kVectors; ++j) {  // weights are nobody's output: read before the wait
     const int32_t i = threadIdx.x + j * blockDim.x;
@@ -60,19 +72,21 @@ __global__ void __launch_bounds__(kMaxThreads) rms_norm_kernel(const __grid_cons
   dependency_wait();
   dependents_launch();
 #pragma unroll
+  for (int j = 0; j < kVectors; ++j) {  // all loads in flight before the first sum
+    const int32_t i = threadIdx.x + j * blockDim.x;
+    if (i >= vectors) continue;
+#pragma unroll
+    for (int p = 0; p < 1 << kLevels; ++p) parts[j][p] = x[p * part + i];
+    if (residual) old[j] = residual[i];
+  }
+#pragma unroll
   for (int j = 0; j < kVectors; ++j) {
     const int32_t i = threadIdx.x + j * blockDim.x;
     if (i >= vectors) continue;
-    unpack<T>(x[i], v[j]);
-    if (residual) {
-      float old[kVector];
-      unpack<T>(residual[i], old);
-#pragma unroll
-      for (int e = 0; e < kVector; ++e) v[j][e] += old[e];
-      const uint4 rounded = pack<T>(v[j]);
-      residual[i] = rounded;
-      unpack<T>(rounded, v[j]);
-    }
+    tree_sum<T, kLevels>(parts[j]);
+    uint4 row_part = parts[j][0];
+    if (residual) residual[i] = row_part = add_rounded<T>(row_part, old[j]);
+    unpack<T>(row_part, v[j]);
 #pragma unroll
     for (int e = 0; e < kVector; ++e) sum = fmaf(v[j][e], v[j][e], sum);
   }
@@ -92,23 +106,40 @@ __global__ void __launch_bounds__(kMaxThreads) rms_norm_kernel(const __grid_cons
   }
 }
 
-}  // namespace
-
 // ---------------------------------------------------------------- launchers
+
+template <class T, int kLevels>
+void launch_parts(const RmsNormArgs& args, cudaStream_t stream) {
+  const int32_t vectors = args.cols / kVector;
+  const int threads = std::min(round_up(vectors, kWarpSize), kMaxThreads);
+  const auto grid = static_cast<unsigned>(args.rows);
+  if (vectors <= kMaxThreads)
+    launch_dependent(rms_norm_kernel<T, 1, kLevels>, grid, threads, 0, stream, args);
+  else
+    launch_dependent(rms_norm_kernel<T, kMaxVectors, kLevels>, grid, threads, 0, stream, args);
+}
+
+}  // namespace
 
 void launch_rms_norm(const RmsNormArgs& args, cudaStream_t stream) {
   if (args.cols % kVector != 0 || args.cols < kVector || args.cols > kMaxCols)
     throw Error("rms_norm takes rows of up to 16384 elements, a multiple of 8, not " +
                 std::to_string(args.cols));
+  if (args.num_parts < 1 || args.num_parts > kMaxRmsNormParts ||
+      !std::has_single_bit(static_cast<uint32_t>(args.num_parts)))
+    throw Error("rms_norm takes 1 to 8 parts, a power of two, not " + std::to_string(args.num_parts));
   if (args.rows == 0) return;
-  const int32_t vectors = args.cols / kVector;
-  const int threads = std::min(round_up(vectors, kWarpSize), kMaxThreads);
   with_element(args.dtype, [&]<class T>(T) {
-    const auto grid = static_cast<unsigned>(args.rows);
-    if (vectors <= kMaxThreads)
-      launch_dependent(rms_norm_kernel<T, 1>, grid, threads, 0, stream, args);
-    else
-      launch_dependent(rms_norm_kernel<T, kMaxVectors>, grid, threads, 0, stream, args);
+    switch (args.num_parts) {
+      case 1:
+        return launch_parts<T, 0>(args, stream);
+      case 2:
+        return launch_parts<T, 1>(args, stream);
+      case 4:
+        return launch_parts<T, 2>(args, stream);
+      default:
+        return launch_parts<T, 3>(args, stream);
+    }
   });
 }
 

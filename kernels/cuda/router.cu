@@ -11,16 +11,23 @@ constexpr int kMaxExperts = 512, kMaxK = 32;
 constexpr int kPad =
     4;  // floats after each row of partial logits: rows of a fragment fall on different banks
 
-/// How the work is cut. The bits are the same for all.
-struct Few {  // tokens: a cluster of blocks takes 16 of them, each block an eighth of the experts
+/// How the work is cut; the bits are the same for all. A cluster of kBlocks takes 16·kTokenTiles tokens, each
+/// of its blocks an equal share of the experts, 8·kExpertTiles at a time. What bounds it is the second-level
+/// cache, from which a cluster reads the gate once and its tokens once a block: the more tokens there are,
+/// the more of them share a pass over the gate, as long as the blocks fill the chip.
+struct Few {
   static constexpr int kTokenTiles = 1, kBlocks = 8, kExpertTiles = 2, kAhead = 4, kBlocksAnSm = 2;
 };
-struct Many {  // a block takes 16 and all experts
-  static constexpr int kTokenTiles = 1, kBlocks = 1, kExpertTiles = 16, kAhead = 1, kBlocksAnSm = 1;
+struct Some {
+  static constexpr int kTokenTiles = 1, kBlocks = 4, kExpertTiles = 4, kAhead = 2, kBlocksAnSm = 2;
 };
-struct VeryMany {  // each pass over the gate serves 32
-  static constexpr int kTokenTiles = 2, kBlocks = 1, kExpertTiles = 16, kAhead = 1, kBlocksAnSm = 1;
+struct Many {
+  static constexpr int kTokenTiles = 2, kBlocks = 2, kExpertTiles = 8, kAhead = 2, kBlocksAnSm = 1;
 };
+struct VeryMany {
+  static constexpr int kTokenTiles = 4, kBlocks = 2, kExpertTiles = 8, kAhead = 1, kBlocksAnSm = 1;
+};
+constexpr int32_t kFewTokens = 384, kSomeTokens = 768, kManyTokens = 2112;  // the most that each takes
 
 // ---------------------------------------------------------------- kernels
 
@@ -148,21 +155,19 @@ __global__ void __launch_bounds__(kThreads, Cut::kBlocksAnSm) __cluster_dims__(C
   float* const partial = shared;                           // [warps, tokens, kRow]
   float* const logits = shared + kWarps * kTokens * kRow;  // [own tokens, num_experts]
   const int32_t token0 = static_cast<int32_t>(blockIdx.x) / Cut::kBlocks * kTokens;
-  const int32_t rank = Cut::kBlocks == 1 ? 0 : static_cast<int32_t>(cluster_rank());
+  const auto rank = static_cast<int32_t>(cluster_rank());
   const int32_t share = round_up(ceil_div(args.num_experts, Cut::kBlocks), 8);
   const int32_t expert_begin = min(rank * share, args.num_experts),
                 expert_end = min(expert_begin + share, args.num_experts);
-  if constexpr (Cut::kBlocks > 1) {
-    cluster_arrive();  // all blocks must run before one writes into another
-    // The gate depends on no other kernel.
-    const char* const gate = static_cast<const char*>(args.gate) + int64_t{expert_begin} * args.hidden * 2;
-    const int32_t bytes = (expert_end - expert_begin) * args.hidden * 2;
-    for (int32_t at = static_cast<int32_t>(threadIdx.x) * 128; at < bytes; at += kThreads * 128)
-      prefetch_l2(gate + at);
-  }
+  cluster_arrive();  // all blocks must run before one writes into another
+  // The gate depends on no other kernel.
+  const int64_t bytes = int64_t{args.num_experts} * args.hidden * 2;
+  for (int64_t at = (int64_t{blockIdx.x} * kThreads + threadIdx.x) * 128; at < bytes;
+       at += int64_t{gridDim.x} * kThreads * 128)
+    prefetch_l2(static_cast<const char*>(args.gate) + at);
   dependency_wait();
   dependents_launch();
-  if constexpr (Cut::kBlocks > 1) cluster_wait();
+  cluster_wait();
   for (int32_t expert0 = expert_begin; expert0 < expert_end; expert0 += kExpertsAPass) {
     partial_logits<T, Cut>(args, token0, expert0, expert_end, partial);
     __syncthreads();
@@ -175,15 +180,11 @@ __global__ void __launch_bounds__(kThreads, Cut::kBlocksAnSm) __cluster_dims__(C
       const float logit =
           ((part[0] + part[1]) + (part[2] + part[3])) + ((part[4] + part[5]) + (part[6] + part[7]));
       float* const at = logits + token % kOwnTokens * args.num_experts + expert0 + expert;
-      if constexpr (Cut::kBlocks > 1) {
-        store_in_cluster(at, token / kOwnTokens, logit);
-      } else {
-        *at = logit;
-      }
+      store_in_cluster(at, token / kOwnTokens, logit);
     }
     __syncthreads();
   }
-  if constexpr (Cut::kBlocks > 1) cluster_arrive(), cluster_wait();
+  cluster_arrive(), cluster_wait();
   const int32_t first = token0 + rank * kOwnTokens;
   for (int t = threadIdx.x / kWarpSize; t < kOwnTokens; t += kWarps) {
     if (first + t >= args.num_tokens) break;
@@ -222,10 +223,11 @@ void launch_moe_router(const MoeRouterArgs& args, cudaStream_t stream) {
         std::to_string(args.k));
   }
   if (args.num_tokens == 0) return;
-  constexpr int32_t kFewTokens = 512, kManyTokens = 2048;
   with_element(args.dtype, [&]<class T>(T) {
     if (args.num_tokens <= kFewTokens) {
       launch_cut<T, Few>(args, stream);
+    } else if (args.num_tokens <= kSomeTokens) {
+      launch_cut<T, Some>(args, stream);
     } else if (args.num_tokens <= kManyTokens) {
       launch_cut<T, Many>(args, stream);
     } else {

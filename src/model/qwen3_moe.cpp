@@ -158,7 +158,6 @@ void Qwen3Moe::layers(const Step& step) {
       else
         device.add_rms_norm(step.residual, step.delta, layer.input_norm, eps, step.normed);
       attention(step, layer, cache_[i]);
-      device.add_rms_norm(step.residual, step.delta, layer.post_attention_norm, eps, step.normed);
     }
     if (layer.sparse)
       sparse_mlp(step, i);
@@ -172,6 +171,7 @@ void Qwen3Moe::attention(const Step& step, const LayerWeights& layer, const KvLa
   Device& device = *parts_.device;
   const int64_t n = step.plan.num_tokens;
   const auto num_heads = static_cast<int32_t>(shard_.num_heads(config_));
+  const auto eps = static_cast<float>(config_.rms_norm_eps);
   const bool whole = shard_.tensor == 1;
   const Tensor x = whole ? step.normed : step.hidden;
   if (!whole) parts_.tp->all_gather(step.normed, step.hidden);
@@ -185,17 +185,24 @@ void Qwen3Moe::attention(const Step& step, const LayerWeights& layer, const KvLa
                                     .q = q_.first(n),
                                     .kv = kv,
                                     .num_heads = num_heads,
-                                    .eps = static_cast<float>(config_.rms_norm_eps)});
+                                    .eps = eps});
   device.attention(step.plan, {.q = q_.first(n),
                                .kv = kv,
                                .out = heads_.first(n),
                                .num_heads = num_heads,
                                .scale = 1.0F / std::sqrt(static_cast<float>(config_.head_dim))});
   const int32_t chunks = output_chunks(config_) / shard_.tensor;
-  const Tensor sums = whole ? step.delta : step.hidden;
-  device.linear_tree(heads_.first(n), layer.output, chunks, sums.first(n));
+  const AddRmsNormArgs then{.residual = step.residual,
+                            .delta = step.delta,
+                            .weight = layer.post_attention_norm,
+                            .eps = eps,
+                            .out = step.normed};
+  if (whole && !layer.output_bias.data)
+    return device.linear_tree_add_rms_norm(heads_.first(n), layer.output, chunks, then);
+  device.linear_tree(heads_.first(n), layer.output, chunks, (whole ? step.delta : step.hidden).first(n));
   if (!whole) parts_.tp->reduce_scatter(step.hidden, step.delta);
   if (layer.output_bias.data) device.add_bias(step.delta, layer.output_bias);
+  device.add_rms_norm(then.residual, then.delta, then.weight, then.eps, then.out);
 }
 
 void Qwen3Moe::sparse_mlp(const Step& step, size_t index) {

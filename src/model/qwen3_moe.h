@@ -53,6 +53,7 @@ class Qwen3Moe : public StepRunner {
 
   size_t num_expert_counts() const;
   void layers(const Step& step);
+  /// From step.normed to the post-attention norm, in step.normed.
   void attention(const Step& step, const LayerWeights& layer, const KvLayer& kv);
   void sparse_mlp(const Step& step, size_t layer);
   void dense_mlp(const Step& step, const LayerWeights& layer);

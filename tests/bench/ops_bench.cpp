@@ -3,7 +3,7 @@
 // recorded as a graph of several, on different weights, so that neither launches nor the cache flatter them.
 //
 // Usage: ops_bench [GB/s TFLOP/s [OPERATIONS]]   (the machine's ceilings; default those of one H100 80GB,
-// PEERS in kernels/README.md; OPERATIONS: experts, dense, logits or attention alone)
+// PEERS in kernels/README.md; OPERATIONS: experts, dense, attention, logits or small alone)
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -15,6 +15,8 @@
 #include <random>
 
 #include "device/cuda_device.h"
+#include "kernels/cuda/moe_combine.h"
+#include "kernels/cuda/norms.h"
 #include "moerun/error.h"
 
 using namespace moerun;
@@ -260,6 +262,97 @@ void attention(Bench& bench) {
   for (const int32_t context : {256, 512, 1024, 2048}) run(16, context, false);
 }
 
+/// What runs between a layer's products, at sizes of decode, of mixed and of prefill steps. Nothing else runs
+/// between, so that steps of few tokens find their inputs in the cache.
+void small(Bench& bench) {
+  Device& device = bench.device();
+  auto* const stream = static_cast<cudaStream_t>(cuda_stream(device));
+  constexpr int64_t kMost = 4096, kBlock = 64, kParts = 4;
+  std::vector<Tensor> x, y, qkv, gates;
+  for (int64_t i = 0; i < kCopies; ++i) {
+    x.push_back(bench.random(kMost, kHidden, 1));
+    y.push_back(bench.random(kMost * kTopK, kHidden, 1));
+    qkv.push_back(bench.random(kMost, kQkv, 1));
+    gates.push_back(bench.random(kExperts, kHidden, 0.05F));
+  }
+  const Tensor residual = bench.random(kMost, kHidden, 1), weight = bench.random(1, kHidden, 1),
+               out = bench.random(kMost, kHidden, 1), q = bench.random(kMost, kAttention, 1),
+               angles = bench.random(kMost, kHeadDim / 2, 1, DType::float32),
+               head_norm = bench.random(1, kHeadDim, 1),
+               topk_weights = device.tensor(kMost, kTopK, DType::float32, "bench");
+  const KvLayer kv{bench.random(kMost * kKvHeads, kHeadDim, 1), bench.random(kMost * kKvHeads, kHeadDim, 1),
+                   kKvHeads, kBlock, kHeadDim};
+  std::mt19937_64 random(1);
+  std::vector<int32_t> experts(kExperts), choices;
+  std::iota(experts.begin(), experts.end(), 0);
+  for (int64_t token = 0; token < kMost; ++token) {
+    std::shuffle(experts.begin(), experts.end(), random);
+    choices.insert(choices.end(), experts.begin(), experts.begin() + kTopK);
+  }
+  std::iota(experts.begin(), experts.end(), 0);
+  const Ints topk_ids = device.ints(kMost * kTopK, "bench"), local_slot = device.ints(kExperts, "bench"),
+             routed_ids = device.ints(kMost * kTopK, "bench");
+  device.copy_to_device(topk_ids.data, choices.data(), choices.size() * 4);
+  device.copy_to_device(local_slot.data, experts.data(), experts.size() * 4);
+  for (const int64_t n : {170, 384, 560, 768, 1024, 1900, 4096}) {
+    const auto row_bytes = static_cast<double>(n * kHidden * 2);
+    const auto copy = [](const auto& of, int64_t i) { return of[static_cast<size_t>(i)]; };
+    bench.time("moe_combine", n, row_bytes * (kTopK + 1), 0, [&](int64_t i) {
+      launch_moe_combine({.y = copy(y, i).data,
+                          .topk_ids = topk_ids.data,
+                          .local_slot = local_slot.data,
+                          .out = out.data,
+                          .num_tokens = static_cast<int32_t>(n),
+                          .k = kTopK,
+                          .hidden = kHidden},
+                         stream);
+    });
+    bench.time("router", n, row_bytes, 2.0 * static_cast<double>(n * kHidden * kExperts), [&](int64_t i) {
+      device.router({.x = copy(x, i).first(n),
+                     .gate = copy(gates, i),
+                     .num_experts_per_tok = kTopK,
+                     .norm_topk_prob = true,
+                     .topk_ids = {routed_ids.data, n * kTopK},
+                     .topk_weights = topk_weights.first(n)});
+    });
+    bench.time("tree_sum, 4", n, row_bytes * (kParts + 1), 0,
+               [&](int64_t i) { device.tree_sum(copy(y, i).first(kParts * n), kParts, out.first(n)); });
+    bench.time("add_rms_norm", n, row_bytes * 4, 0, [&](int64_t i) {
+      device.add_rms_norm(residual.first(n), copy(x, i).first(n), weight, 1e-6F, out.first(n));
+    });
+    bench.time("add_rms_norm of 4 parts", n, row_bytes * (kParts + 3), 0, [&](int64_t i) {
+      launch_rms_norm({.x = copy(y, i).data,
+                       .num_parts = kParts,
+                       .residual = residual.data,
+                       .weight = weight.data,
+                       .out = out.data,
+                       .rows = n,
+                       .cols = kHidden,
+                       .eps = 1e-6F},
+                      stream);
+    });
+    StepPlan plan{.max_blocks = 1};
+    plan.tokens.resize(static_cast<size_t>(n));
+    std::iota(plan.tokens.begin(), plan.tokens.end(), 0);
+    plan.positions = plan.slot_mapping = plan.tokens;
+    plan.cu_seqlens_q = {0, static_cast<int32_t>(n)};
+    plan.context_lens = {static_cast<int32_t>(n)};
+    plan.block_table = {0};
+    const DevicePlan uploaded = device.upload(plan);
+    bench.time("rope_and_cache", n, row_bytes * 2 * kQkv / kHidden, 0, [&](int64_t i) {
+      device.rope_and_cache(uploaded, {.qkv = copy(qkv, i).first(n),
+                                       .q_norm = head_norm,
+                                       .k_norm = head_norm,
+                                       .cos = angles,
+                                       .sin = angles,
+                                       .q = q.first(n),
+                                       .kv = kv,
+                                       .num_heads = kHeads,
+                                       .eps = 1e-6F});
+    });
+  }
+}
+
 }  // namespace
 
 int main(int argc, char** argv) try {
@@ -271,7 +364,7 @@ int main(int argc, char** argv) try {
   fmt::print("{:<28} {:>6}  {:>12}  {:>6}\n", "operation", "tokens", "time", "bound");
   const std::string only = argc == 4 ? argv[3] : "";
   const std::pair<const char*, void (*)(Bench&)> parts[] = {
-      {"experts", experts}, {"dense", dense}, {"attention", attention}, {"logits", logits}};
+      {"experts", experts}, {"dense", dense}, {"attention", attention}, {"logits", logits}, {"small", small}};
   for (const auto& [name, part] : parts)
     if (only.empty() || only == name) part(bench);
   return 0;

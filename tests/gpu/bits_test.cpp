@@ -115,12 +115,46 @@ TEST_CASE("gpu bits: linear, linear_tree, norms", "[gpu]") {
   });
 }
 
+TEST_CASE("gpu bits: linear_tree_add_rms_norm is linear_tree, then add_rms_norm", "[gpu]") {
+  for_each_dtype([](Bits& bits, std::mt19937_64& random, DType dtype) {
+    Device& device = bits.device();
+    // 2,500 rows of 2,048 columns in eight parts are more than the workspace holds at once.
+    for (const auto& [rows, cols, chunks] : {std::tuple<int64_t, int64_t, int32_t>{1, kHidden, 4},
+                                             {37, kHidden, 1},
+                                             {300, 328, 2},
+                                             {2500, kHidden, 8},
+                                             {5, 8200, 4},
+                                             {3, 16384, 8}}) {
+      CAPTURE(rows, cols, chunks);
+      constexpr int64_t kInFeatures = 512;
+      const Tensor x = bits.side().put(random_values(random, rows * kInFeatures, dtype), rows, kInFeatures);
+      const Matrix w = bits.side().matrix(Matrix::Kind::plain, 1, cols, kInFeatures,
+                                          random_values(random, cols * kInFeatures, dtype, 0.05F));
+      const Floats old = random_values(random, rows * cols, dtype);
+      const AddRmsNormArgs one{.residual = bits.side().put(old, rows, cols),
+                               .delta = bits.side().poisoned(rows, cols),
+                               .weight = bits.side().put(random_values(random, cols, dtype), 1, cols),
+                               .eps = 1e-6F,
+                               .out = bits.side().poisoned(rows, cols)};
+      device.linear_tree_add_rms_norm(x, w, chunks, one);
+      const Tensor residual = bits.side().put(old, rows, cols), delta = bits.side().poisoned(rows, cols),
+                   out = bits.side().poisoned(rows, cols);
+      device.linear_tree(x, w, chunks, delta);
+      device.add_rms_norm(residual, delta, one.weight, one.eps, out);
+      CHECK(bytes_of(device, one.residual) == bytes_of(device, residual));
+      CHECK(bytes_of(device, one.out) == bytes_of(device, out));
+      CHECK(!std::isnan(bits.side().get(out)[0]));
+    }
+  });
+}
+
 TEST_CASE("gpu bits: router and expert_ffn", "[gpu]") {
   for_each_dtype([](Bits& bits, std::mt19937_64& random, DType dtype) {
     Device& device = bits.device();
-    // Rows and parts take tiles of other sizes; the router has three ways to cut its rows.
+    // Rows and parts take tiles of other sizes; the router has four ways to cut its rows.
     constexpr int64_t kExperts = 48, kWidth = 256, k = 8, kRouterRows = 2500;
-    constexpr Part kRouterParts[] = {{0, 1}, {2499, 2500}, {100, 137}, {3, 1027}, {700, 2300}};
+    constexpr Part kRouterParts[] = {{0, 1},   {2499, 2500}, {100, 137}, {5, 389},
+                                     {5, 390}, {1700, 2450}, {3, 1027},  {700, 2300}};
     const Tensor x =
         bits.side().put(random_values(random, kRouterRows * kHidden, dtype), kRouterRows, kHidden);
     const Tensor gate =
@@ -145,6 +179,23 @@ TEST_CASE("gpu bits: router and expert_ffn", "[gpu]") {
                      .topk_weights = weights});
     };
     bits.check("router", k, DType::float32, route, kRouterRows, kRouterParts);
+    for (const int64_t experts : {4, 200, 512}) {
+      CAPTURE(experts);
+      const int64_t chosen = std::min<int64_t>(experts, 8);
+      const Tensor other_gate =
+          bits.side().put(random_values(random, experts * kHidden, dtype, 0.05F), experts, kHidden);
+      bits.check(
+          "router", chosen, DType::float32,
+          [&](int64_t b, int64_t e, Tensor weights) {
+            device.router({.x = x.slice(b, e),
+                           .gate = other_gate,
+                           .num_experts_per_tok = static_cast<int32_t>(chosen),
+                           .norm_topk_prob = false,
+                           .topk_ids = {ids.data, (e - b) * chosen},
+                           .topk_weights = weights});
+          },
+          kRouterRows, kRouterParts);
+    }
     bits.check("experts", kHidden, dtype, [&](int64_t b, int64_t e, Tensor out) {
       const Tensor weights = bits.side().poisoned(e - b, k, DType::float32);
       route(b, e, weights);

@@ -1,7 +1,7 @@
 # The operations on the GPU against their CPU twins. Not in SUITES: `make test` runs where there is no GPU.
 GPU_OBJ   := $(call obj,$(wildcard tests/gpu/*.cpp))
 BENCH_OBJ := $(call obj,tests/bench/ops_bench.cpp)
-$(GPU_OBJ): CPPFLAGS += $(CUDA_INC)
+$(GPU_OBJ) $(BENCH_OBJ): CPPFLAGS += $(CUDA_INC)
 $(BUILD)/tests/gpu: $(GPU_OBJ) $(call obj,tests/unit/main.cpp) $(HOST_OBJ) $(CUDA_OBJ)
 	@mkdir -p $(@D)
 	@echo "  LINK  $@"

@@ -1,4 +1,5 @@
 #pragma once
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -51,6 +52,8 @@ class CudaDevice : public Device {
   void add_rms_norm(Tensor residual, Tensor delta, const Tensor& weight, float eps, Tensor out) override;
   void linear(Tensor x, const Matrix& w, const Tensor* bias, Tensor out) override;
   void linear_tree(Tensor x, const Matrix& w, int32_t chunks, Tensor out) override;
+  void linear_tree_add_rms_norm(Tensor x, const Matrix& w, int32_t chunks,
+                                const AddRmsNormArgs& then) override;
   void add_bias(Tensor x, const Tensor& bias) override;
   void rope_and_cache(const DevicePlan& plan, const RopeArgs& args) override;
   void attention(const DevicePlan& plan, const AttentionArgs& args) override;
@@ -65,6 +68,10 @@ class CudaDevice : public Device {
  private:
   /// What `reserve` sets aside. Throws Error when it was not called.
   CudaWorkspace& workspace();
+  /// x·Wᵀ in `chunks` parts of K, as many rows at a time as their workspace holds; `sum(begin, end)` follows
+  /// each time, with [chunks, end − begin, out_features] there.
+  void linear_in_parts(Tensor x, const Matrix& w, int32_t chunks, DType out_dtype,
+                       const std::function<void(int64_t, int64_t)>& sum);
 
   size_t matrix_elements(const Matrix& matrix) const;
 

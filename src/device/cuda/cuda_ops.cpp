@@ -81,29 +81,53 @@ void CudaDevice::linear(Tensor x, const Matrix& w, const Tensor* bias, Tensor ou
                             .in_features = w.in_features});
 }
 
-void CudaDevice::linear_tree(Tensor x, const Matrix& w, int32_t chunks, Tensor out) {
-  if (chunks == 1) return linear(x, w, nullptr, out);
+void CudaDevice::linear_in_parts(Tensor x, const Matrix& w, int32_t chunks, DType out_dtype,
+                                 const std::function<void(int64_t, int64_t)>& sum) {
   if (w.in_features % chunks != 0)
     throw Error(fmt::format("{} columns do not divide into {} chunks", w.in_features, chunks));
   CudaWorkspace& room = workspace();
-  const auto rows_at_once =
-      static_cast<int64_t>(room.parts_bytes / (static_cast<size_t>(chunks) * out.row_bytes()));
+  const auto rows_at_once = static_cast<int64_t>(
+      room.parts_bytes / (static_cast<size_t>(chunks * w.out_features) * size_of(out_dtype)));
   if (rows_at_once == 0)
-    throw Error(
-        fmt::format("a product of {} parts of {} columns does not fit its workspace", chunks, out.cols));
+    throw Error(fmt::format("a product of {} parts of {} columns does not fit its workspace", chunks,
+                            w.out_features));
   for (int64_t begin = 0; begin < x.rows; begin += rows_at_once) {
     const int64_t end = std::min(x.rows, begin + rows_at_once);
-    const Tensor sums = out.slice(begin, end);
     room.products.run({.x = x.slice(begin, end).data,
                        .w = w.data,
                        .out = room.parts,
-                       .out_dtype = out.dtype,
+                       .out_dtype = out_dtype,
                        .rows = end - begin,
                        .out_features = w.out_features,
                        .in_features = w.in_features,
                        .parts = chunks});
-    tree_sum({room.parts, out.dtype, chunks * sums.rows, sums.cols}, chunks, sums);
+    sum(begin, end);
   }
+}
+
+void CudaDevice::linear_tree(Tensor x, const Matrix& w, int32_t chunks, Tensor out) {
+  if (chunks == 1) return linear(x, w, nullptr, out);
+  linear_in_parts(x, w, chunks, out.dtype, [&](int64_t begin, int64_t end) {
+    const Tensor sums = out.slice(begin, end);
+    tree_sum({workspace().parts, out.dtype, chunks * sums.rows, sums.cols}, chunks, sums);
+  });
+}
+
+void CudaDevice::linear_tree_add_rms_norm(Tensor x, const Matrix& w, int32_t chunks,
+                                          const AddRmsNormArgs& then) {
+  if (chunks == 1 || chunks > kMaxRmsNormParts) return Device::linear_tree_add_rms_norm(x, w, chunks, then);
+  linear_in_parts(x, w, chunks, dtype(), [&](int64_t begin, int64_t end) {
+    launch_rms_norm({.dtype = dtype(),
+                     .x = workspace().parts,
+                     .num_parts = chunks,
+                     .residual = then.residual.slice(begin, end).data,
+                     .weight = then.weight.data,
+                     .out = then.out.slice(begin, end).data,
+                     .rows = end - begin,
+                     .cols = static_cast<int32_t>(then.out.cols),
+                     .eps = then.eps},
+                    stream_);
+  });
 }
 
 void CudaDevice::add_bias(Tensor x, const Tensor& bias) {
