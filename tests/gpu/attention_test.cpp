@@ -184,3 +184,21 @@ TEST_CASE("gpu: attention's bits do not depend on chunks or neighbours", "[gpu][
       }
     }
 }
+
+TEST_CASE("gpu: prefill and decode side by side have the bits that each has alone", "[gpu][attention]") {
+  const uint64_t seed = std::random_device()();
+  INFO("seed " << seed);
+  std::mt19937_64 random(seed);
+  // Long enough for both that neither waits for the other to end (StepAttention).
+  std::vector<int32_t> lengths{900, 1300};
+  for (int i = 0; i < 60; ++i) lengths.push_back(static_cast<int32_t>(1500 + random() % 600));
+  Cache cache(DType::bfloat16, Shape{32, 4, 128, 64}, lengths, random);
+  std::vector<Query> prefills{{0, 900, 900, false}, {1, 1100, 1300, false}}, decodes;
+  for (size_t i = 2; i < lengths.size(); ++i) decodes.push_back({i, 1, lengths[i], true});
+  std::vector<Query> together = prefills;
+  together.insert(together.end(), decodes.begin(), decodes.end());
+  Floats expected = cache.run(prefills, true);
+  const Floats of_decodes = cache.run(decodes, true);
+  expected.insert(expected.end(), of_decodes.begin(), of_decodes.end());
+  for (int i = 0; i < 20; ++i) CHECK(same_bits(cache.run(together, true), expected));
+}
