@@ -1,0 +1,55 @@
+#include "device/cuda/cuda_attention.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "kernels/cuda/attention_prefill.h"
+
+namespace moerun {
+
+namespace {
+
+// What one multiprocessor makes of each part while the other part runs on the rest (one H100,
+// kernels/README.md): prefill is bound by its arithmetic; a bit more than half of the multiprocessors take
+// all of the memory's bandwidth.
+constexpr double kPrefillFlopPerSm = 3.2e12, kDecodeBytesPerSm = 40e9;
+// A part shorter than this is over before the fork and the join are.
+constexpr double kShortest = 8e-6;
+
+bool recording(cudaStream_t stream) {
+  cudaStreamCaptureStatus status{};
+  CUDA_CHECK(cudaStreamIsCapturing(stream, &status));
+  return status != cudaStreamCaptureStatusNone;
+}
+
+}  // namespace
+
+int32_t StepAttention::prefill_sms(DType dtype, const DevicePlan& plan, const AttentionArgs& args) const {
+  const double flop = 4.0 * args.num_heads * args.kv.head_dim * static_cast<double>(plan.prefill_pairs);
+  const double bytes = 2.0 * args.kv.num_kv_heads * args.kv.head_dim * static_cast<double>(size_of(dtype)) *
+                       static_cast<double>(plan.decode_keys);
+  const double prefill = flop / kPrefillFlopPerSm, decode = bytes / kDecodeBytesPerSm;  // seconds of one SM
+  if (std::min(prefill, decode) < kShortest * num_sms_) return num_sms_;
+  const double share = prefill / (prefill + decode);
+  return std::clamp(static_cast<int32_t>(std::lround(share * num_sms_)), 1, num_sms_ - 1);
+}
+
+void StepAttention::run(DType dtype, const DevicePlan& plan, const AttentionArgs& args,
+                        const DecodeWorkspace& workspace) {
+  const int32_t sms = prefill_sms(dtype, plan, args);
+  // Steps that are recorded recur, and have no prompts but by chance.
+  if (sms == num_sms_ || recording(stream_)) {
+    launch_attention_prefill(dtype, plan, args, num_sms_, stream_);
+    launch_attention_decode(dtype, plan, args, workspace, stream_);
+    return;
+  }
+  CUDA_CHECK(cudaEventRecord(begin_, stream_));
+  CUDA_CHECK(cudaStreamWaitEvent(side_, begin_));
+  // First in, prefill gets multiprocessors of its own; decode's many small blocks take the others.
+  launch_attention_prefill(dtype, plan, args, sms, stream_);
+  launch_attention_decode(dtype, plan, args, workspace, side_);
+  CUDA_CHECK(cudaEventRecord(end_, side_));
+  CUDA_CHECK(cudaStreamWaitEvent(stream_, end_));
+}
+
+}  // namespace moerun
