@@ -33,34 +33,6 @@ __device__ __forceinline__ void mbarrier_arrive_expect(uint64_t* barrier, uint32
                : "memory");
 }
 /// Waits until the phase with this parity is over.
-#ifdef MOERUN_WAIT_DEADLINE
-__device__ __forceinline__ void mbarrier_wait(uint64_t* barrier, uint32_t parity) {
-  asm volatile(
-      "{\n.reg .pred done, late;\n.reg .u32 begin, now;\n.reg .u64 report;\n"
-      "mov.u32 begin, %%clock;\n"
-      "WAIT:\n"
-      "mbarrier.try_wait.parity.shared::cta.b64 done, [%0], %1;\n"
-      "@done bra DONE;\n"
-      "mov.u32 now, %%clock;\n"
-      "sub.u32 now, now, begin;\n"
-      "setp.gt.u32 late, now, 2000000000;\n"
-      "@!late bra WAIT;\n"
-      "ld.global.u64 report, [wait_report];\n"
-      "mov.u32 now, %%ctaid.x;\n"
-      "st.global.u32 [report + 8], now;\n"
-      "mov.u32 now, %%tid.x;\n"
-      "st.global.u32 [report + 12], now;\n"
-      "st.global.u32 [report + 16], %0;\n"
-      "st.global.u32 [report + 20], %1;\n"
-      "st.global.u32 [report + 4], 1;\n"
-      "fence.sc.sys;\n"
-      "trap;\n"
-      "bra WAIT;\n"
-      "DONE:\n}" ::"r"(smem_address(barrier)),
-      "r"(parity)
-      : "memory");
-}
-#else
 __device__ __forceinline__ void mbarrier_wait(uint64_t* barrier, uint32_t parity) {
   asm volatile(
       "{\n.reg .pred done;\n"
@@ -70,7 +42,6 @@ __device__ __forceinline__ void mbarrier_wait(uint64_t* barrier, uint32_t parity
       "r"(parity)
       : "memory");
 }
-#endif
 
 // --- copies ---
 

@@ -2,6 +2,8 @@
 // Copies of boxes of a matrix from global to shared memory by Hopper's tensor copy engine (PTX ISA, "Tensor
 // copy": cp.async.bulk.tensor). A box lands with 128 bytes a row and the 128-byte swizzle that
 // wgmma_descriptor (hopper.cuh) names; what lies outside the matrix becomes zeros and counts as transferred.
+// cuTensorMapEncodeTiled, a function of the driver, is asked for through the runtime: libcuda is not linked,
+// and a machine without a driver still runs what needs no GPU.
 #include <cuda.h>
 
 #include <array>
@@ -33,10 +35,10 @@ CUtensorMap tensor_map(const void* data, const std::array<int64_t, kRank>& sizes
     strides[i] = stride *= dims[i];  // of the next dimension, in bytes
   }
   CUtensorMap map;
-  const CUresult status = encode(
-      &map, CU_TENSOR_MAP_DATA_TYPE_UINT16, kRank, const_cast<void*>(data), dims, strides, boxes, steps,
-      CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_128B, CU_TENSOR_MAP_L2_PROMOTION_L2_256B,
-      CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
+  const CUresult status =
+      encode(&map, CU_TENSOR_MAP_DATA_TYPE_UINT16, kRank, const_cast<void*>(data), dims, strides, boxes,
+             steps, CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_128B,
+             CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
   if (status != CUDA_SUCCESS)
     throw Error("cuTensorMapEncodeTiled: CUDA driver error " + std::to_string(static_cast<int>(status)));
   return map;
