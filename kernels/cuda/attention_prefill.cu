@@ -1,13 +1,15 @@
-// A tile is 128 query rows of one key head: row r is query r / group of the chunk and head r % group of the
-// group, so that short chunks fill tiles too and a tile spans few positions. A producer warpgroup copies
-// queries, keys and values from their pages to shared memory; two consumer warpgroups hold 64 rows each.
-// While the softmax of one key tile runs, the product of the weights before it with their values does too.
+// A tile is 128 query rows of one key head: all its query heads for as many positions as fit, so that short
+// chunks fill tiles too and a tile spans few positions. One producer warp has the tensor copy engine bring
+// queries, keys and values; two consumer warpgroups hold 64 rows each. While the softmax of one key tile
+// runs, the product of the weights before it with their values does too.
 #include "kernels/cuda/attention_prefill.h"
 
 #include <algorithm>
+#include <numeric>
 
 #include "kernels/cuda/attention_heads.cuh"
-#include "kernels/cuda/hopper.cuh"
+#include "kernels/cuda/prefill_tiles.cuh"
+#include "kernels/cuda/tensor_copy.cuh"
 
 namespace moerun {
 namespace {
@@ -19,22 +21,26 @@ constexpr int kConsumerWarps = kConsumers * kGroupThreads / kWarpSize;
 constexpr int kRows = kConsumers * 64, kRowBytes = 128;
 constexpr int kKeys = 128;  // a tile of keys
 constexpr int kStages = 2;
-constexpr int kProducerRegisters = 56, kConsumerRegisters = 224;
-constexpr int kRowsAPass = kGroupThreads / 8;  // eight threads copy a row's 128 bytes
+constexpr int kProducerRegisters = 40, kConsumerRegisters = 232;
+constexpr int kMinBlockSize = 32;
 
 struct Params {
+  CUtensorMap queries, keys, values;
   AttentionArgs args;
-  const int32_t *cu_seqlens_q, *context_lens, *block_table;
-  int32_t max_blocks, num_seqs, max_tiles;  // tiles of the longest chunk
+  Chunks chunks;
+  const int32_t* block_table;
+  int32_t max_blocks;
+  int32_t piece;  // keys that one copy brings: they lie in one block
 };
 
 /// Operands lie in column blocks of 64 elements, 128 bytes a row, with the 128-byte swizzle.
 template <int kDim>
 struct Shared {
-  alignas(1024) uint8_t queries[kRows * kDim * 2];
+  alignas(1024) uint8_t queries[kStages][kRows * kDim * 2];
   alignas(1024) uint8_t keys[kStages][kKeys * kDim * 2];
   alignas(1024) uint8_t values[kStages][kKeys * kDim * 2];
-  uint64_t queries_full, queries_empty;
+  Tile tiles[kStages];  // whose the queries are
+  uint64_t queries_full[kStages], queries_empty[kStages];
   uint64_t keys_full[kStages], keys_empty[kStages], values_full[kStages], values_empty[kStages];
 };
 
@@ -45,93 +51,59 @@ struct Ring {
   }
 };
 
-struct Tile {
-  int32_t sequence, kv_head;
-  int32_t first_row, num_rows;  // of the chunk's [queries · group] rows
-  int32_t first_token, first_position, context, num_key_tiles;
-};
-
 // ---------------------------------------------------------------- kernels
 
-/// Work in falling order of length: the last tiles of the chunks first. False: no such tile.
-__device__ bool tile_of(const Params& params, int32_t work, int32_t group, Tile& tile) {
-  const int32_t kv_heads = params.args.kv.num_kv_heads, a_level = kv_heads * params.num_seqs;
-  const int32_t place = work % a_level;
-  tile.sequence = place / kv_heads;
-  tile.kv_head = place % kv_heads;
-  tile.first_row = (params.max_tiles - 1 - work / a_level) * kRows;
-  tile.first_token = params.cu_seqlens_q[tile.sequence];
-  const int32_t queries = params.cu_seqlens_q[tile.sequence + 1] - tile.first_token;
-  tile.num_rows = queries * group;
-  if (tile.first_row >= tile.num_rows) return false;
-  tile.context = params.context_lens[tile.sequence];
-  tile.first_position = tile.context - queries;
-  const int32_t last_row = min(tile.first_row + kRows, tile.num_rows) - 1;
-  tile.num_key_tiles = (tile.first_position + last_row / group) / kKeys + 1;
-  return true;
-}
-
-__device__ __forceinline__ uint32_t swizzled(int row, int piece) {
-  return row * kRowBytes + ((piece ^ (row & 7)) << 4);
-}
-
-template <class T, int kDim>
+template <int kDim>
 __device__ void produce(const Params& params, Shared<kDim>& shared) {
-  constexpr int kColumnBlocks = kDim / 64, kPasses = kKeys / kRowsAPass;
-  const AttentionArgs& args = params.args;
-  const KvLayer& kv = args.kv;
-  const int32_t group = args.num_heads / kv.num_kv_heads;
-  const int32_t num_work = params.max_tiles * params.num_seqs * kv.num_kv_heads;
-  const int thread = threadIdx.x, piece = thread % 8, row0 = thread / 8;
-  const uint32_t at = swizzled(row0, piece);  // passes are 16 rows apart: the same swizzle
-  const T* const queries = static_cast<const T*>(args.q.data) + piece * 8;
-  const T* const keys = static_cast<const T*>(kv.k.data) + piece * 8;
-  const T* const values = static_cast<const T*>(kv.v.data) + piece * 8;
-  Ring ring;
-  uint32_t queries_parity = 0;
-  for (int32_t work = blockIdx.x; work < num_work; work += gridDim.x) {
-    Tile tile;
-    if (!tile_of(params, work, group, tile)) continue;
-    mbarrier_wait(&shared.queries_empty, queries_parity ^ 1);
-    queries_parity ^= 1;
-#pragma unroll 4
-    for (int i = 0; i < kRows / kRowsAPass; ++i) {
-      const int32_t row = tile.first_row + row0 + i * kRowsAPass;
-      const bool valid = row < tile.num_rows;
-      const int64_t from = valid ? static_cast<int64_t>(tile.first_token + row / group) * args.num_heads +
-                                       tile.kv_head * group + row % group
-                                 : 0;
-#pragma unroll
-      for (int c = 0; c < kColumnBlocks; ++c)
-        copy16_async(smem_address(shared.queries) + c * kRows * kRowBytes + i * kRowsAPass * kRowBytes + at,
-                     queries + from * kDim + c * 64, valid);
-    }
-    copies_arrive(&shared.queries_full);
-
-    const int32_t* const table = params.block_table + static_cast<int64_t>(tile.sequence) * params.max_blocks;
-    for (int32_t j = 0; j < tile.num_key_tiles; ++j) {
-      int32_t rows[kPasses];  // of the cache; −1: past the context
-#pragma unroll
-      for (int i = 0; i < kPasses; ++i) {
-        const int32_t key = j * kKeys + row0 + i * kRowsAPass;
-        rows[i] = key < tile.context ? static_cast<int32_t>(cache_row(kv, table[key / kv.block_size],
-                                                                      key % kv.block_size, tile.kv_head))
-                                     : -1;
+  constexpr int kColumnBlocks = kDim / 64;
+  const KvLayer& kv = params.args.kv;
+  const int lane = threadIdx.x % kWarpSize;
+  const int32_t group = params.args.num_heads / kv.num_kv_heads;
+  const int32_t piece = params.piece, pieces = kKeys / piece;  // of a key tile
+  Tiles tiles(params.chunks, lane);
+  Ring ring, query_ring;
+  for (int32_t round = 0;; ++round) {
+    // There and back, so that no thread block has the longest tile of every round.
+    const int32_t place = round % 2 == 1 ? gridDim.x - 1 - blockIdx.x : blockIdx.x;
+    const Tile tile = tiles.at(round * gridDim.x + place);
+    mbarrier_wait(&shared.queries_empty[query_ring.stage], query_ring.parity ^ 1);
+    uint64_t* const full = &shared.queries_full[query_ring.stage];
+    if (lane == 0) {
+      shared.tiles[query_ring.stage] = tile;
+      if (tile.num_keys == 0) {
+        mbarrier_arrive(full);
+      } else {
+        mbarrier_arrive_expect(full, kColumnBlocks * params.chunks.tokens_a_tile * group * kRowBytes);
+        for (int c = 0; c < kColumnBlocks; ++c)
+          tensor_copy(smem_address(shared.queries[query_ring.stage]) + c * kRows * kRowBytes, params.queries,
+                      c * 64, tile.kv_head * group, tile.first_token, full);
       }
-      const auto copy = [&](const uint8_t* to, const T* from) {
-#pragma unroll
-        for (int i = 0; i < kPasses; ++i)
-#pragma unroll
+    }
+    query_ring.advance();
+    if (tile.num_keys == 0) return;
+
+    const int32_t num_pieces = ceil_div(tile.context, piece);
+    const int32_t* const table = params.block_table + static_cast<int64_t>(tile.sequence) * params.max_blocks;
+    int32_t row = 0;  // of the cache, where the lane's piece of the 32 at hand begins
+    for (int32_t first = 0; first * piece < tile.num_keys; first += pieces) {
+      if (first % kWarpSize == 0 && first + lane < num_pieces) {
+        const int32_t key = (first + lane) * piece;
+        row = static_cast<int32_t>(
+            cache_row(kv, table[key / kv.block_size], key % kv.block_size, tile.kv_head));
+      }
+      const int32_t count = min(pieces, num_pieces - first);
+      const int32_t from = __shfl_sync(kFullMask, row, (first + lane) % kWarpSize);
+      const auto copy = [&](uint8_t* to, const CUtensorMap& map, uint64_t* barrier) {
+        if (lane == 0) mbarrier_arrive_expect(barrier, count * piece * kDim * 2);
+        if (lane < count)
           for (int c = 0; c < kColumnBlocks; ++c)
-            copy16_async(smem_address(to) + c * kKeys * kRowBytes + i * kRowsAPass * kRowBytes + at,
-                         from + static_cast<int64_t>(max(rows[i], 0)) * kDim + c * 64, rows[i] >= 0);
+            tensor_copy(smem_address(to) + (c * kKeys + lane * piece) * kRowBytes, map, c * 64, from,
+                        barrier);
       };
       mbarrier_wait(&shared.keys_empty[ring.stage], ring.parity ^ 1);
-      copy(shared.keys[ring.stage], keys);
-      copies_arrive(&shared.keys_full[ring.stage]);
+      copy(shared.keys[ring.stage], params.keys, &shared.keys_full[ring.stage]);
       mbarrier_wait(&shared.values_empty[ring.stage], ring.parity ^ 1);
-      copy(shared.values[ring.stage], values);
-      copies_arrive(&shared.values_full[ring.stage]);
+      copy(shared.values[ring.stage], params.values, &shared.values_full[ring.stage]);
       ring.advance();
     }
   }
@@ -140,11 +112,10 @@ __device__ void produce(const Params& params, Shared<kDim>& shared) {
 /// s [64, kKeys] = queries · keysᵀ: enqueued, not waited for.
 template <class T, int kDim>
 __device__ __forceinline__ void score(float (&s)[kKeys / 2], uint64_t queries, uint64_t keys) {
-#pragma unroll
-  for (float& v : s) v = 0;
   wgmma_fence();
+  wgmma_64xNx16<T, kKeys, false>(s, queries, keys);
 #pragma unroll
-  for (int step = 0; step < kDim / 16; ++step)
+  for (int step = 1; step < kDim / 16; ++step)
     wgmma_64xNx16<T, kKeys>(s, queries + step / 4 * (kRows * kRowBytes >> 4) + step % 4 * 2,
                             keys + step / 4 * (kKeys * kRowBytes >> 4) + step % 4 * 2);
   wgmma_commit();
@@ -214,6 +185,19 @@ __device__ __forceinline__ void pack_weights(const float (&s)[kKeys / 2],
       weights[step][i] = pack_floats<T>(s[8 * step + 2 * i], s[8 * step + 2 * i + 1]);
 }
 
+/// Zeros in the place of values past the context: pages come whole, and a weight of 0 times a NaN that
+/// happens to lie there would be one. Both consumers do it, each for itself.
+template <int kDim>
+__device__ __forceinline__ void clear_values(uint8_t* values, int32_t first_row, int consumer) {
+  const int thread = threadIdx.x % kGroupThreads;
+  for (int32_t row = first_row + thread / 8; row < kKeys; row += kGroupThreads / 8)
+#pragma unroll
+    for (int c = 0; c < kDim / 64; ++c)
+      *reinterpret_cast<uint4*>(values + (c * kKeys + row) * kRowBytes + thread % 8 * 16) = uint4{};
+  fence_async_proxy();
+  named_barrier_sync(1 + consumer, kGroupThreads);
+}
+
 /// Word u of lane t of a quad becomes word t of lane u.
 __device__ __forceinline__ void transpose_quad(uint32_t (&w)[4]) {
   const int t = threadIdx.x % 4;
@@ -235,23 +219,27 @@ template <class T, int kDim>
 __device__ void consume(const Params& params, Shared<kDim>& shared, int consumer) {
   const AttentionArgs& args = params.args;
   const int32_t group = args.num_heads / args.kv.num_kv_heads;
-  const int32_t num_work = params.max_tiles * params.num_seqs * args.kv.num_kv_heads;
   const int thread = threadIdx.x % kGroupThreads, warp = thread / kWarpSize, lane = thread % kWarpSize;
   const bool elected = lane == 0;
   const float scale = args.scale * kLog2E;
-  const uint64_t queries = wgmma_descriptor(smem_address(shared.queries) + consumer * 64 * kRowBytes);
+  const int32_t row = consumer * 64 + warp * 16 + lane / 4;
+  const int32_t tokens[2] = {row / group, (row + 8) / group};  // within the tile
+  const uint64_t queries0 = wgmma_descriptor(smem_address(shared.queries) + consumer * 64 * kRowBytes);
   const uint64_t keys0 = wgmma_descriptor(smem_address(shared.keys));
   const uint64_t values0 = wgmma_descriptor_transposed(smem_address(shared.values), kKeys * kRowBytes);
-  constexpr uint64_t kStageStep = kKeys * kDim * 2 >> 4;
-  Ring key_ring, value_ring;
-  uint32_t queries_parity = 0;
-  for (int32_t work = blockIdx.x; work < num_work; work += gridDim.x) {
-    Tile tile;
-    if (!tile_of(params, work, group, tile)) continue;
-    const int32_t first_row = tile.first_row + consumer * 64;
-    const int32_t row = first_row + warp * 16 + lane / 4;
-    const int32_t positions[2] = {tile.first_position + row / group, tile.first_position + (row + 8) / group};
-    const int32_t lowest = tile.first_position + first_row / group;
+  constexpr uint64_t kStageStep = kKeys * kDim * 2 >> 4, kQueryStep = kRows * kDim * 2 >> 4;
+  Ring key_ring, value_ring, query_ring;
+  const auto release = [&](uint64_t* barrier) {
+    if (elected) mbarrier_arrive(barrier);
+  };
+  while (true) {
+    mbarrier_wait(&shared.queries_full[query_ring.stage], query_ring.parity);
+    const Tile tile = shared.tiles[query_ring.stage];
+    if (tile.num_keys == 0) return;
+    const uint64_t queries = queries0 + query_ring.stage * kQueryStep;
+    const int32_t positions[2] = {tile.first_position + tokens[0], tile.first_position + tokens[1]};
+    const int32_t lowest = tile.first_position + consumer * 64 / group;
+    const int32_t last = (tile.num_keys - 1) / kKeys;  // key tile
     float s[kKeys / 2], o[kDim / 2] = {}, shrink[2];
     uint32_t weights[kKeys / 16][4];
     Softmax softmax;
@@ -259,14 +247,8 @@ __device__ void consume(const Params& params, Shared<kDim>& shared, int consumer
       if ((j + 1) * kKeys - 1 > lowest) mask(s, j * kKeys, positions);
       softmax.take(s, scale, shrink);
     };
-    const auto release = [&](uint64_t* barrier) {
-      if (elected) mbarrier_arrive(barrier);
-    };
 
-    mbarrier_wait(&shared.queries_full, queries_parity);
-    queries_parity ^= 1;
     mbarrier_wait(&shared.keys_full[key_ring.stage], key_ring.parity);
-    fence_async_proxy();  // what the producer brought came by ordinary copies
     score<T, kDim>(s, queries, keys0 + key_ring.stage * kStageStep);
     wgmma_wait<0>();
     wgmma_settled(s);
@@ -274,10 +256,9 @@ __device__ void consume(const Params& params, Shared<kDim>& shared, int consumer
     key_ring.advance();
     soften(0);
     pack_weights<T>(s, weights);
-    for (int32_t j = 1; j < tile.num_key_tiles; ++j) {
+    for (int32_t j = 1; j <= last; ++j) {
       mbarrier_wait(&shared.keys_full[key_ring.stage], key_ring.parity);
       mbarrier_wait(&shared.values_full[value_ring.stage], value_ring.parity);
-      fence_async_proxy();
       score<T, kDim>(s, queries, keys0 + key_ring.stage * kStageStep);
       add_values<T, kDim>(o, weights, values0 + value_ring.stage * kStageStep);
       wgmma_wait<1>();
@@ -293,9 +274,11 @@ __device__ void consume(const Params& params, Shared<kDim>& shared, int consumer
       for (int i = 0; i < kDim / 2; ++i) o[i] *= shrink[i / 2 % 2];
       pack_weights<T>(s, weights);
     }
-    release(&shared.queries_empty);
+    release(&shared.queries_empty[query_ring.stage]);
+    query_ring.advance();
     mbarrier_wait(&shared.values_full[value_ring.stage], value_ring.parity);
-    fence_async_proxy();
+    if (tile.context < (last + 1) * kKeys)
+      clear_values<kDim>(shared.values[value_ring.stage], tile.context - last * kKeys, consumer);
     add_values<T, kDim>(o, weights, values0 + value_ring.stage * kStageStep);
     wgmma_wait<0>();
     wgmma_settled(o);
@@ -308,10 +291,9 @@ __device__ void consume(const Params& params, Shared<kDim>& shared, int consumer
       total += __shfl_xor_sync(kFullMask, total, 1);
       total += __shfl_xor_sync(kFullMask, total, 2);
       const float inverse = 1 / total;
-      const int32_t out_row = row + 8 * h;
       T* const out = static_cast<T*>(args.out.data) +
-                     (static_cast<int64_t>(tile.first_token + out_row / group) * args.num_heads +
-                      tile.kv_head * group + out_row % group) *
+                     (static_cast<int64_t>(tile.first_token + tokens[h]) * args.num_heads +
+                      tile.kv_head * group + (row + 8 * h - tokens[h] * group)) *
                          kDim;
 #pragma unroll
       for (int j = 0; j < kDim / 8; j += 4) {
@@ -320,7 +302,7 @@ __device__ void consume(const Params& params, Shared<kDim>& shared, int consumer
         for (int u = 0; u < 4; ++u)
           w[u] = pack_floats<T>(o[4 * (j + u) + 2 * h] * inverse, o[4 * (j + u) + 2 * h + 1] * inverse);
         transpose_quad(w);
-        if (out_row < tile.num_rows)
+        if (tokens[h] < tile.num_tokens)
           *reinterpret_cast<uint4*>(out + 8 * (j + lane % 4)) = make_uint4(w[0], w[1], w[2], w[3]);
       }
     }
@@ -333,13 +315,14 @@ __global__ void __launch_bounds__(kThreads, 1)
   extern __shared__ __align__(1024) uint8_t shared_bytes[];
   Shared<kDim>& shared = *reinterpret_cast<Shared<kDim>*>(shared_bytes);
   if (threadIdx.x == 0) {
-    mbarrier_init(&shared.queries_full, kGroupThreads);
-    mbarrier_init(&shared.queries_empty, kConsumerWarps);
+    tensor_map_prefetch(params.queries);
+    tensor_map_prefetch(params.keys);
+    tensor_map_prefetch(params.values);
     for (int i = 0; i < kStages; ++i) {
-      mbarrier_init(&shared.keys_full[i], kGroupThreads);
-      mbarrier_init(&shared.values_full[i], kGroupThreads);
-      mbarrier_init(&shared.keys_empty[i], kConsumerWarps);
-      mbarrier_init(&shared.values_empty[i], kConsumerWarps);
+      for (uint64_t* const full : {&shared.queries_full[i], &shared.keys_full[i], &shared.values_full[i]})
+        mbarrier_init(full, 1);
+      for (uint64_t* const empty : {&shared.queries_empty[i], &shared.keys_empty[i], &shared.values_empty[i]})
+        mbarrier_init(empty, kConsumerWarps);
     }
     mbarrier_init_fence();
   }
@@ -349,7 +332,7 @@ __global__ void __launch_bounds__(kThreads, 1)
   const int group = threadIdx.x / kGroupThreads;
   if (group == 0) {
     registers_release<kProducerRegisters>();
-    produce<T, kDim>(params, shared);
+    if (threadIdx.x < kWarpSize) produce<kDim>(params, shared);
   } else {
     registers_acquire<kConsumerRegisters>();
     consume<T, kDim>(params, shared, group - 1);
@@ -363,21 +346,35 @@ __global__ void __launch_bounds__(kThreads, 1)
 void launch_attention_prefill(DType dtype, const DevicePlan& plan, const AttentionArgs& args, int32_t num_sms,
                               cudaStream_t stream) {
   if (plan.num_prefill_seqs == 0) return;
-  const int32_t group = args.num_heads / args.kv.num_kv_heads;
-  const int32_t max_tiles = ceil_div(plan.max_query_len * group, kRows);
-  const Params params{.args = args,
-                      .cu_seqlens_q = plan.cu_seqlens_q.data,
-                      .context_lens = plan.context_lens.data,
-                      .block_table = plan.block_table.data,
-                      .max_blocks = plan.max_blocks,
-                      .num_seqs = plan.num_prefill_seqs,
-                      .max_tiles = max_tiles};
-  const int32_t num_work = max_tiles * plan.num_prefill_seqs * args.kv.num_kv_heads;
-  with_head(dtype, args.kv.head_dim, [&]<class T, int kDim>() {
+  const KvLayer& kv = args.kv;
+  const int32_t group = args.num_heads / kv.num_kv_heads;
+  if (kv.block_size % kMinBlockSize != 0)
+    throw Error("attention on the GPU takes blocks of a multiple of 32 tokens, not " +
+                std::to_string(kv.block_size));
+  if (group < 1 || group > kRows || args.num_heads % kv.num_kv_heads != 0)
+    throw Error("prefill attention on the GPU takes 1 to 128 query heads for each key head, not " +
+                std::to_string(args.num_heads) + " for " + std::to_string(kv.num_kv_heads));
+  with_head(dtype, kv.head_dim, [&]<class T, int kDim>() {
+    const int32_t tokens_a_tile = kRows / group, piece = std::gcd(kKeys, kv.block_size);
+    const Params params{.queries = tensor_map<3>(args.q.data, {kDim, args.num_heads, args.q.rows},
+                                                 {64, group, tokens_a_tile}),
+                        .keys = tensor_map<2>(kv.k.data, {kDim, kv.k.rows}, {64, piece}),
+                        .values = tensor_map<2>(kv.v.data, {kDim, kv.v.rows}, {64, piece}),
+                        .args = args,
+                        .chunks = {.cu_seqlens_q = plan.cu_seqlens_q.data,
+                                   .context_lens = plan.context_lens.data,
+                                   .num_seqs = plan.num_prefill_seqs,
+                                   .num_kv_heads = kv.num_kv_heads,
+                                   .tokens_a_tile = tokens_a_tile,
+                                   .max_levels = ceil_div(plan.max_query_len, tokens_a_tile)},
+                        .block_table = plan.block_table.data,
+                        .max_blocks = plan.max_blocks,
+                        .piece = piece};
+    const int32_t num_tiles = params.chunks.max_levels * plan.num_prefill_seqs * kv.num_kv_heads;
     constexpr auto* kernel = attention_prefill_kernel<T, kDim>;
     CUDA_CHECK(
         cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, sizeof(Shared<kDim>)));
-    launch_dependent(kernel, static_cast<unsigned>(std::min(num_work, num_sms)), kThreads,
+    launch_dependent(kernel, static_cast<unsigned>(std::min(num_tiles, num_sms)), kThreads,
                      sizeof(Shared<kDim>), stream, params);
   });
 }

@@ -210,33 +210,34 @@ __device__ __forceinline__ uint64_t wgmma_descriptor(uint32_t shared) {
 #define MOERUN_F5 MOERUN_F4X, MOERUN_F16(80)
 #define MOERUN_F6 MOERUN_F5, MOERUN_F16(96)
 #define MOERUN_F7 MOERUN_F6, MOERUN_F16(112)
-#define MOERUN_WGMMA_TYPED(N, TYPE, LIST, A, B, ...)                                                        \
+#define MOERUN_WGMMA_TYPED(N, TYPE, LIST, A, B, C, ...)                                                     \
   asm volatile("wgmma.mma_async.sync.aligned.m64n" #N "k16.f32." TYPE "." TYPE " {" LIST "}, %" #A ", %" #B \
-               ", 1, 1, 1, 0, 0;"                                                                           \
+               ", %" #C ", 1, 1, 0, 0;"                                                                     \
                : __VA_ARGS__                                                                                \
-               : "l"(a), "l"(b))
-#define MOERUN_WGMMA(N, LIST, A, B, ...)                      \
-  if constexpr (kColumns == N) {                              \
-    if constexpr (std::is_same_v<T, __half>) {                \
-      MOERUN_WGMMA_TYPED(N, "f16", LIST, A, B, __VA_ARGS__);  \
-    } else {                                                  \
-      MOERUN_WGMMA_TYPED(N, "bf16", LIST, A, B, __VA_ARGS__); \
-    }                                                         \
+               : "l"(a), "l"(b), "n"(kAccumulate ? 1 : 0))
+#define MOERUN_WGMMA(N, LIST, A, B, C, ...)                      \
+  if constexpr (kColumns == N) {                                 \
+    if constexpr (std::is_same_v<T, __half>) {                   \
+      MOERUN_WGMMA_TYPED(N, "f16", LIST, A, B, C, __VA_ARGS__);  \
+    } else {                                                     \
+      MOERUN_WGMMA_TYPED(N, "bf16", LIST, A, B, C, __VA_ARGS__); \
+    }                                                            \
   }
 
 /// d [64, kColumns] += a [64, 16] · b [kColumns, 16]ᵀ by the four warps of a warpgroup, both operands in
 /// shared memory. d[4j + 2h + c] of lane l in warp w is row 16w + 8h + l/4, column 8j + 2(l%4) + c.
-template <class T, int kColumns>
+/// Without kAccumulate: d = a·b.
+template <class T, int kColumns, bool kAccumulate = true>
 __device__ __forceinline__ void wgmma_64xNx16(float (&d)[kColumns / 2], uint64_t a, uint64_t b) {
   static_assert(kColumns % 32 == 0 && kColumns <= 256);
-  MOERUN_WGMMA(32, MOERUN_D0, 16, 17, MOERUN_F0)
-  MOERUN_WGMMA(64, MOERUN_D1, 32, 33, MOERUN_F1)
-  MOERUN_WGMMA(96, MOERUN_D2, 48, 49, MOERUN_F2)
-  MOERUN_WGMMA(128, MOERUN_D3, 64, 65, MOERUN_F3)
-  MOERUN_WGMMA(160, MOERUN_D4, 80, 81, MOERUN_F4X)
-  MOERUN_WGMMA(192, MOERUN_D5, 96, 97, MOERUN_F5)
-  MOERUN_WGMMA(224, MOERUN_D6, 112, 113, MOERUN_F6)
-  MOERUN_WGMMA(256, MOERUN_D7, 128, 129, MOERUN_F7)
+  MOERUN_WGMMA(32, MOERUN_D0, 16, 17, 18, MOERUN_F0)
+  MOERUN_WGMMA(64, MOERUN_D1, 32, 33, 34, MOERUN_F1)
+  MOERUN_WGMMA(96, MOERUN_D2, 48, 49, 50, MOERUN_F2)
+  MOERUN_WGMMA(128, MOERUN_D3, 64, 65, 66, MOERUN_F3)
+  MOERUN_WGMMA(160, MOERUN_D4, 80, 81, 82, MOERUN_F4X)
+  MOERUN_WGMMA(192, MOERUN_D5, 96, 97, 98, MOERUN_F5)
+  MOERUN_WGMMA(224, MOERUN_D6, 112, 113, 114, MOERUN_F6)
+  MOERUN_WGMMA(256, MOERUN_D7, 128, 129, 130, MOERUN_F7)
 }
 
 /// Descriptor of the second operand when it lies with its columns contiguous (a row of values for each key):

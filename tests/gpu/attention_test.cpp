@@ -5,6 +5,7 @@
 
 #include "device/cpu_device.h"
 #include "device/cuda_device.h"
+#include "moerun/error.h"
 #include "tests/catch.h"
 #include "tests/gpu/side.h"
 
@@ -135,7 +136,8 @@ TEST_CASE("gpu: attention on odd sizes, against the CPU twin", "[gpu][attention]
   for (const DType dtype : {DType::bfloat16, DType::float16})
     for (const Shape& shape :
          {Shape{8, 1, 128, 64}, Shape{4, 4, 128, 32}, Shape{4, 2, 64, 128}, Shape{8, 2, 64, 64},
-          Shape{16, 1, 128, 32}, Shape{16, 1, 64, 64}, Shape{7, 1, 128, 128}, Shape{12, 1, 128, 64}}) {
+          Shape{16, 1, 128, 32}, Shape{16, 1, 64, 64}, Shape{7, 1, 128, 128}, Shape{12, 1, 128, 64},
+          Shape{8, 1, 128, 96}, Shape{7, 1, 64, 256}}) {
       const uint64_t seed = std::random_device()();
       INFO(name_of(dtype) << ", " << shape.heads << " heads, " << shape.kv_heads << " of keys, "
                           << shape.head_dim << " wide, blocks of " << shape.block_size << ", seed " << seed);
@@ -151,9 +153,56 @@ TEST_CASE("gpu: attention on odd sizes, against the CPU twin", "[gpu][attention]
     }
 }
 
+// Groups that do not fill a tile's 128 rows, that leave it one position, and that fit no tile.
+TEST_CASE("gpu: prefill attention with many query heads a key head", "[gpu][attention]") {
+  const std::vector<int32_t> lengths{1, 129, 300};
+  for (const int32_t group : {43, 65, 128}) {
+    const uint64_t seed = std::random_device()();
+    INFO("groups of " << group << ", seed " << seed);
+    std::mt19937_64 random(seed);
+    Cache cache(DType::bfloat16, {2 * group, 2, 64, 32}, lengths, random);
+    std::vector<Query> step;
+    for (size_t i = 0; i < lengths.size(); ++i) step.push_back({i, lengths[i], lengths[i], false});
+    CHECK(normalised_error(cache.run(step, true), cache.run(step, false)) < kTolerance16);
+  }
+  std::mt19937_64 random(1);
+  Cache cache(DType::bfloat16, {129, 1, 64, 32}, {40}, random);
+  const std::vector<Query> too_many{{0, 40, 40, false}};
+  CHECK_THROWS_AS(cache.run(too_many, true), Error);
+}
+
+// More sequences than a warp has lanes, more tiles than a GPU has multiprocessors, chunks of very different
+// lengths, of which several follow each other in one thread block: what one leaves behind is poison to the
+// next.
+TEST_CASE("gpu: attention over many ragged chunks at once", "[gpu][attention]") {
+  for (const Shape& shape : {Shape{32, 4, 128, 64}, Shape{14, 2, 64, 96}}) {
+    const uint64_t seed = std::random_device()();
+    INFO(shape.heads << " heads, " << shape.head_dim << " wide, blocks of " << shape.block_size << ", seed "
+                     << seed);
+    std::mt19937_64 random(seed);
+    std::vector<int32_t> lengths(50);
+    for (int32_t& length : lengths) length = 1 + static_cast<int32_t>(random() % 600);
+    Cache cache(DType::bfloat16, shape, lengths, random);
+    std::vector<Query> step;
+    for (size_t i = 0; i < lengths.size(); ++i)
+      step.push_back({i, 1 + static_cast<int32_t>(random() % std::min(lengths[i], 160)), lengths[i], false});
+    const Floats together = cache.run(step, true);
+    CHECK(normalised_error(together, cache.run(step, false)) < kTolerance16);
+    int64_t row = 0;
+    for (const Query& query : step) {
+      INFO(query.queries << " of " << query.context);
+      CHECK(same_bits(cache.run({query}, true),
+                      Floats(together.begin() + row * cache.width(),
+                             together.begin() + (row + query.queries) * cache.width())));
+      row += query.queries;
+    }
+  }
+}
+
 TEST_CASE("gpu: attention's bits do not depend on chunks or neighbours", "[gpu][attention]") {
   for (const DType dtype : {DType::bfloat16, DType::float16})
-    for (const Shape& shape : {Shape{32, 4, 128, 64}, Shape{4, 4, 64, 32}, Shape{14, 2, 128, 64}}) {
+    for (const Shape& shape :
+         {Shape{32, 4, 128, 64}, Shape{4, 4, 64, 32}, Shape{14, 2, 128, 64}, Shape{8, 2, 64, 96}}) {
       const uint64_t seed = std::random_device()();
       INFO(name_of(dtype) << ", " << shape.heads << " heads, " << shape.kv_heads << " of keys, "
                           << shape.head_dim << " wide, seed " << seed);
