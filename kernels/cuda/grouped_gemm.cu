@@ -7,35 +7,20 @@
 // that the gather costs no pass of its own. Both products run in one launch: tiles are taken in order from a
 // ticket counter, all of the first product before the second, and a tile of the second waits (as good as
 // never) for its rows of h; weights keep streaming across the seam.
-#include "kernels/cuda/grouped_gemm.h"
-#include "kernels/cuda/hopper.cuh"
+#include "kernels/cuda/grouped_gemm.cuh"
 
 namespace moerun {
 namespace {
 
 using namespace cuda;
 
-constexpr int kGroupThreads = 128;           // a warpgroup
-constexpr int kThreads = 3 * kGroupThreads;  // producer, two consumers
-constexpr int kConsumerWarps = 8;
-constexpr int kBlockRows = PackedWeight::kBlockRows, kBlockK = PackedWeight::kBlockCols;
-constexpr int kWeightBytes = kBlockRows * kBlockK * 2, kRowBytes = kBlockK * 2;
-constexpr int kWorkSlots = 4;
 constexpr int kProducerRegisters = 72, kConsumerRegisters = 216;
-
-/// One tile of one of the two products.
-struct Work {
-  int32_t product = 0;  ///< 0: gate/up, 1: down, −1: no more
-  int32_t slot = 0;     ///< local expert
-  int32_t row_block = 0;
-  int32_t row_begin = 0, rows = 0;  ///< sorted rows
-  int32_t tile = 0;                 ///< index in the plan
-};
+static_assert((kProducerRegisters + 2 * kConsumerRegisters) * kGroupThreads <= kGemmRegisters);
 
 template <int kColumns>
 struct Shared {
-  static constexpr int kStages = 192 * 1024 / (kWeightBytes + kColumns * kRowBytes);
-  alignas(1024) uint8_t weights[kStages][kWeightBytes];
+  static constexpr int kStages = 192 * 1024 / (kBlockBytes + kColumns * kRowBytes);
+  alignas(1024) uint8_t weights[kStages][kBlockBytes];
   alignas(1024) uint8_t tokens[kStages][kColumns * kRowBytes];
   alignas(16) uint8_t staging[kConsumerWarps][2][512];  // where a warp turns its results around
   alignas(16) RoutedRow routes[2][2][kColumns];         // [parity of the work, consumer]
@@ -44,48 +29,7 @@ struct Shared {
   Work work[kWorkSlots];
 };
 
-/// A position in the ring of stages.
-template <int kStages>
-struct Ring {
-  uint32_t stage = 0, parity = 0;
-  __device__ void advance() {
-    if (++stage == kStages) stage = 0, parity ^= 1;
-  }
-};
-
-struct Sizes {
-  int32_t k_blocks, row_blocks;
-};
-__device__ Sizes sizes_of(const GroupedGemmArgs& args, int product) {
-  return product == 0 ? Sizes{ceil_div(args.hidden, kBlockK), ceil_div(2 * args.intermediate, kBlockRows)}
-                      : Sizes{ceil_div(args.intermediate, kBlockK), ceil_div(args.hidden, kBlockRows)};
-}
-
 // ---------------------------------------------------------------- kernels: the producer
-
-/// The tiles of a group share a pass over the weights: for each block of weight rows, all tiles of the group
-/// in turn.
-__device__ Work work_of_ticket(const GroupedGemmArgs& args, int32_t ticket) {
-  const int32_t num_tiles = args.plan.counters->num_tiles;
-  Work work{.product = 0};
-  int32_t row_blocks = sizes_of(args, 0).row_blocks;
-  if (ticket >= num_tiles * row_blocks) {
-    ticket -= num_tiles * row_blocks;
-    work.product = 1;
-    row_blocks = sizes_of(args, 1).row_blocks;
-    if (ticket >= num_tiles * row_blocks) return {.product = -1};
-  }
-  const int32_t group = args.plan.tiles[ticket / row_blocks].group;
-  const int32_t first = group / 16, size = group % 16;
-  const int32_t in_group = ticket - first * row_blocks;
-  work.row_block = in_group / size;
-  work.tile = first + in_group % size;
-  const MoeTile tile = args.plan.tiles[work.tile];
-  work.slot = tile.slot;
-  work.row_begin = tile.row_begin;
-  work.rows = tile.rows;
-  return work;
-}
 
 template <class T, int kColumns>
 __device__ void produce(const GroupedGemmArgs& args, Shared<kColumns>& shared) {
@@ -103,7 +47,7 @@ __device__ void produce(const GroupedGemmArgs& args, Shared<kColumns>& shared) {
     const uint32_t slot = turn % kWorkSlots, parity = turn / kWorkSlots % 2;
     if (leader) {
       mbarrier_wait(&shared.work_empty[slot], parity ^ 1);
-      shared.work[slot] = work_of_ticket(args, ticket);
+      shared.work[slot] = work_of_ticket<kBlockRows>(args, ticket);
       mbarrier_arrive(&shared.work_full[slot]);
     }
     __syncwarp();
@@ -113,7 +57,7 @@ __device__ void produce(const GroupedGemmArgs& args, Shared<kColumns>& shared) {
     if (work.product < 0) return;
     if (leader) ticket = atomicAdd(&args.plan.counters->next_ticket, 1);
 
-    const int32_t k_blocks = sizes_of(args, work.product).k_blocks;
+    const int32_t k_blocks = sizes_of<kBlockRows>(args, work.product).k_blocks;
     const int32_t cols = work.product == 0 ? args.hidden : args.intermediate;
     const T* const source = static_cast<const T*>(work.product == 0 ? args.x : args.h) + chunk * 8;
     const T* const weights = work.product == 0
@@ -121,12 +65,11 @@ __device__ void produce(const GroupedGemmArgs& args, Shared<kColumns>& shared) {
                                  : static_cast<const T*>(args.down) + work.slot * packed[1].elements();
     const T* const block0 =
         weights + static_cast<int64_t>(work.row_block) * k_blocks * PackedWeight::kBlockElements;
-    const uint64_t policy = args.plan.tiles[work.tile].group % 16 == 1 ? once : often;
+    const uint64_t policy = work.sharers == 1 ? once : often;
 
     if (work.product == 1) {  // all pieces of these rows of h must be there
-      const int32_t pieces = 2 * sizes_of(args, 0).row_blocks;
-      while (load_acquire(args.plan.tile_arrivals + work.tile) < pieces) {
-      }
+      const int32_t pieces = 2 * sizes_of<kBlockRows>(args, 0).row_blocks;
+      counter_wait(args.plan.tile_arrivals + work.tile, pieces);
     }
     uint32_t rows[kPasses];  // source rows
 #pragma unroll
@@ -138,8 +81,8 @@ __device__ void produce(const GroupedGemmArgs& args, Shared<kColumns>& shared) {
     for (int32_t block = 0; block < k_blocks; ++block) {
       mbarrier_wait(&shared.empty[ring.stage], ring.parity ^ 1);
       if (leader) {
-        mbarrier_arrive_expect(&shared.full[ring.stage], kWeightBytes);
-        bulk_copy(shared.weights[ring.stage], block0 + block * PackedWeight::kBlockElements, kWeightBytes,
+        mbarrier_arrive_expect(&shared.full[ring.stage], kBlockBytes);
+        bulk_copy(shared.weights[ring.stage], block0 + block * PackedWeight::kBlockElements, kBlockBytes,
                   &shared.full[ring.stage], policy);
       }
       const uint32_t to = tokens0 + ring.stage * (kColumns * kRowBytes);
@@ -175,7 +118,7 @@ __device__ void multiply(Shared<kColumns>& shared, Ring<Shared<kColumns>::kStage
   for (int32_t block = 0; block < k_blocks; ++block) {
     mbarrier_wait(&shared.full[ring.stage], ring.parity);
     fence_async_proxy();  // the tokens came by ordinary copies
-    const uint64_t weights = weights0 + ring.stage * (kWeightBytes >> 4);
+    const uint64_t weights = weights0 + ring.stage * (kBlockBytes >> 4);
     const uint64_t tokens = tokens0 + ring.stage * (kColumns * kRowBytes >> 4);
     wgmma_fence();
 #pragma unroll
@@ -192,8 +135,6 @@ __device__ void multiply(Shared<kColumns>& shared, Ring<Shared<kColumns>::kStage
   wgmma_wait<0>();
   if (elected) mbarrier_arrive(&shared.empty[previous]);
 }
-
-__device__ __forceinline__ float silu(float v) { return __fdividef(v, 1.0f + __expf(-v)); }
 
 /// Rows 0–7 of a warp's 16 are gate rows, 8–15 their up rows: eight columns of h a warp, 16 bytes a token.
 template <class T, int kWidth>
@@ -265,7 +206,7 @@ __device__ void compute_tile(const GroupedGemmArgs& args, Shared<kColumns>& shar
   const int thread = threadIdx.x % kGroupThreads, warp = thread / kWarpSize;
   float d[kWidth / 2];
   if (work.product == 0) {
-    multiply<T, kWidth, kColumns>(shared, ring, consumer, sizes_of(args, 0).k_blocks, d);
+    multiply<T, kWidth, kColumns>(shared, ring, consumer, sizes_of<kBlockRows>(args, 0).k_blocks, d);
     store_h<T, kWidth>(args, work, consumer, warp, shared.staging[consumer * 4 + warp], d);
     named_barrier_sync(1 + consumer, kGroupThreads);
     if (thread == 0) {
@@ -282,7 +223,7 @@ __device__ void compute_tile(const GroupedGemmArgs& args, Shared<kColumns>& shar
       const int32_t row = thread + i * kGroupThreads;
       if (row < work.rows) mine[i] = args.plan.rows[work.row_begin + row];
     }
-    multiply<T, kWidth, kColumns>(shared, ring, consumer, sizes_of(args, 1).k_blocks, d);
+    multiply<T, kWidth, kColumns>(shared, ring, consumer, sizes_of<kBlockRows>(args, 1).k_blocks, d);
     RoutedRow* const routes = shared.routes[turn % 2][consumer];
 #pragma unroll
     for (int i = 0; i < kEach; ++i) {
@@ -336,7 +277,7 @@ __device__ void consume(const GroupedGemmArgs& args, Shared<kColumns>& shared, i
 }
 
 template <class T, int kColumns>
-__global__ void __launch_bounds__(kThreads, 1)
+__global__ void __launch_bounds__(kGemmThreads, 1)
     grouped_gemm_kernel(const __grid_constant__ GroupedGemmArgs args) {
   extern __shared__ __align__(1024) uint8_t shared_bytes[];
   Shared<kColumns>& shared = *reinterpret_cast<Shared<kColumns>*>(shared_bytes);
@@ -347,7 +288,7 @@ __global__ void __launch_bounds__(kThreads, 1)
     }
     for (int i = 0; i < kWorkSlots; ++i) {
       mbarrier_init(&shared.work_full[i], 1);
-      mbarrier_init(&shared.work_empty[i], kThreads);
+      mbarrier_init(&shared.work_empty[i], kGemmThreads);
     }
     mbarrier_init_fence();
   }
@@ -371,15 +312,20 @@ void launch_columns(const GroupedGemmArgs& args, cudaStream_t stream) {
   constexpr auto* kernel = grouped_gemm_kernel<T, kColumns>;
   CUDA_CHECK(
       cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, sizeof(Shared<kColumns>)));
-  launch_dependent(kernel, static_cast<unsigned>(args.num_sms), kThreads, sizeof(Shared<kColumns>), stream,
-                   args);
+  launch_dependent(kernel, static_cast<unsigned>(args.num_sms), kGemmThreads, sizeof(Shared<kColumns>),
+                   stream, args);
 }
 
 }  // namespace
 
-int32_t grouped_gemm_tile_rows(int64_t num_tokens, int32_t k, int32_t num_experts) {
+MoeTiling grouped_gemm_tiling(int64_t num_tokens, int32_t k, int32_t num_experts) {
+  constexpr MoeTiling kWide{.max_rows = kWideTileRows, .row_step = 8};
   const int64_t rows_an_expert = num_tokens * k / num_experts;
-  return rows_an_expert <= 40 ? 64 : rows_an_expert <= 100 ? 128 : 256;
+  if (rows_an_expert <= 40) return {.max_rows = 64, .row_step = 32};
+  if (rows_an_expert <= 96) return {.max_rows = 128, .row_step = 32};
+  if (rows_an_expert <= 230) return kWide;
+  if (rows_an_expert <= 900) return {.max_rows = 256, .row_step = 32};
+  return kWide;
 }
 
 void launch_grouped_gemm(const GroupedGemmArgs& args, cudaStream_t stream) {
@@ -387,8 +333,10 @@ void launch_grouped_gemm(const GroupedGemmArgs& args, cudaStream_t stream) {
     throw Error("grouped_gemm: hidden and intermediate sizes must be multiples of 8, not " +
                 std::to_string(args.hidden) + " and " + std::to_string(args.intermediate));
   }
+  const int32_t max_rows = args.tiling.max_rows;
+  if (max_rows == kWideTileRows) return launch_grouped_gemm_wide(args, stream);
   with_element(args.dtype, [&]<class T>(T) {
-    switch (args.tile_rows) {
+    switch (max_rows) {
       case 64:
         return launch_columns<T, 64>(args, stream);
       case 128:
@@ -396,7 +344,7 @@ void launch_grouped_gemm(const GroupedGemmArgs& args, cudaStream_t stream) {
       case 256:
         return launch_columns<T, 256>(args, stream);
       default:
-        throw Error("grouped_gemm: tile_rows is 64, 128 or 256, not " + std::to_string(args.tile_rows));
+        throw Error("grouped_gemm: tiles of 64, 128, 160 or 256 rows, not " + std::to_string(max_rows));
     }
   });
 }

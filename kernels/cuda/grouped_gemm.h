@@ -9,8 +9,9 @@
 
 namespace moerun {
 
-/// Rows of the largest column tile that suits a step: 64, 128 or 256. The choice moves time, not bits.
-int32_t grouped_gemm_tile_rows(int64_t num_tokens, int32_t k, int32_t num_experts);
+/// The tiling, and with it the kernel, that suits a step: by measured times at its mean rows an expert. The
+/// choice moves time, not bits.
+MoeTiling grouped_gemm_tiling(int64_t num_tokens, int32_t k, int32_t num_experts);
 
 /// The experts' two matrix products of a step in one launch:
 ///   h[r] = silu(x[t]·Wgᵀ) · (x[t]·Wuᵀ)       for every sorted row r = (expert, token t)
@@ -26,12 +27,12 @@ struct GroupedGemmArgs {
   void* h = nullptr;           ///< [num_tokens · k, intermediate] workspace, in sorted order
   void* y = nullptr;  ///< [num_tokens · k, hidden] out, in the order of the pairs; rows of pairs that are not
                       ///< local stay
-  MoePlan plan;  ///< of moe_permute with the same tile_rows; one launch a plan
+  MoePlan plan;      ///< of moe_permute with the same tiling; one launch a plan
+  MoeTiling tiling;  ///< grouped_gemm_tiling(…)
   int32_t k = 0;
   int32_t hidden = 0;
   int32_t intermediate = 0;
-  int32_t tile_rows = 0;  ///< grouped_gemm_tile_rows(…)
-  int32_t num_sms = 0;    ///< blocks to launch: the GPU's multiprocessors
+  int32_t num_sms = 0;  ///< blocks to launch: the GPU's multiprocessors
 };
 
 void launch_grouped_gemm(const GroupedGemmArgs& args, cudaStream_t stream);

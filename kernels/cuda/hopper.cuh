@@ -110,6 +110,11 @@ __device__ __forceinline__ int32_t load_acquire(const int32_t* p) {
   asm volatile("ld.acquire.gpu.global.s32 %0, [%1];" : "=r"(v) : "l"(p) : "memory");
   return v;
 }
+/// Waits until the counter is `wanted` or more.
+__device__ __forceinline__ void counter_wait(const int32_t* counter, int32_t wanted) {
+  while (load_acquire(counter) < wanted) {
+  }
+}
 __device__ __forceinline__ void add_release(int32_t* p, int32_t v) {
   asm volatile("red.release.gpu.global.add.s32 [%0], %1;" ::"l"(p), "r"(v) : "memory");
 }
@@ -129,6 +134,14 @@ __device__ __forceinline__ void cluster_wait() {
   asm volatile("barrier.cluster.wait.acquire.aligned;" ::: "memory");
 }
 /// Into the shared memory of the cluster's block `rank`, where it has `p`.
+__device__ __forceinline__ void store_in_cluster(int32_t* p, uint32_t rank, int32_t value) {
+  asm volatile(
+      "{\n.reg .b32 there;\n"
+      "mapa.shared::cluster.u32 there, %0, %1;\n"
+      "st.shared::cluster.b32 [there], %2;\n}" ::"r"(smem_address(p)),
+      "r"(rank), "r"(value)
+      : "memory");
+}
 __device__ __forceinline__ void store_in_cluster(float* p, uint32_t rank, float value) {
   asm volatile(
       "{\n.reg .b32 there;\n"
@@ -190,6 +203,11 @@ __device__ __forceinline__ uint64_t wgmma_descriptor(uint32_t shared) {
   constexpr uint64_t kSwizzle128 = 1ull << 62, kStride = (1024ull >> 4) << 32, kLeading = 1ull << 16;
   return kSwizzle128 | kStride | kLeading | ((shared & 0x3ffffu) >> 4);
 }
+/// The same of every other eight rows of such a tile; + 64 the eight rows that those leave out.
+__device__ __forceinline__ uint64_t wgmma_descriptor_alternate(uint32_t shared) {
+  constexpr uint64_t kSwizzle128 = 1ull << 62, kStride = (2048ull >> 4) << 32, kLeading = 1ull << 16;
+  return kSwizzle128 | kStride | kLeading | ((shared & 0x3ffffu) >> 4);
+}
 
 // The operand lists of wgmma are long: N/2 accumulators. They are put together from runs of 16.
 #define MOERUN_D0 "%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15"
@@ -210,6 +228,27 @@ __device__ __forceinline__ uint64_t wgmma_descriptor(uint32_t shared) {
 #define MOERUN_F5 MOERUN_F4X, MOERUN_F16(80)
 #define MOERUN_F6 MOERUN_F5, MOERUN_F16(96)
 #define MOERUN_F7 MOERUN_F6, MOERUN_F16(112)
+// Widths that are no multiple of 32, each from the one below.
+#define MOERUN_L20 MOERUN_D0 ",%16,%17,%18,%19"
+#define MOERUN_L28 MOERUN_L20 ",%20,%21,%22,%23,%24,%25,%26,%27"
+#define MOERUN_L36 MOERUN_L28 ",%28,%29,%30,%31,%32,%33,%34,%35"
+#define MOERUN_L44 MOERUN_L36 ",%36,%37,%38,%39,%40,%41,%42,%43"
+#define MOERUN_L52 MOERUN_L44 ",%44,%45,%46,%47,%48,%49,%50,%51"
+#define MOERUN_L56 MOERUN_L52 ",%52,%53,%54,%55"
+#define MOERUN_L60 MOERUN_L56 ",%56,%57,%58,%59"
+#define MOERUN_L68 MOERUN_D3 ",%64,%65,%66,%67"
+#define MOERUN_L72 MOERUN_L68 ",%68,%69,%70,%71"
+#define MOERUN_L76 MOERUN_L72 ",%72,%73,%74,%75"
+#define MOERUN_O20 MOERUN_F0, MOERUN_F4(16)
+#define MOERUN_O28 MOERUN_O20, MOERUN_F4(20), MOERUN_F4(24)
+#define MOERUN_O36 MOERUN_O28, MOERUN_F4(28), MOERUN_F4(32)
+#define MOERUN_O44 MOERUN_O36, MOERUN_F4(36), MOERUN_F4(40)
+#define MOERUN_O52 MOERUN_O44, MOERUN_F4(44), MOERUN_F4(48)
+#define MOERUN_O56 MOERUN_O52, MOERUN_F4(52)
+#define MOERUN_O60 MOERUN_O56, MOERUN_F4(56)
+#define MOERUN_O68 MOERUN_F3, MOERUN_F4(64)
+#define MOERUN_O72 MOERUN_O68, MOERUN_F4(68)
+#define MOERUN_O76 MOERUN_O72, MOERUN_F4(72)
 #define MOERUN_WGMMA_TYPED(N, TYPE, LIST, A, B, C, ...)                                                     \
   asm volatile("wgmma.mma_async.sync.aligned.m64n" #N "k16.f32." TYPE "." TYPE " {" LIST "}, %" #A ", %" #B \
                ", %" #C ", 1, 1, 0, 0;"                                                                     \
@@ -229,7 +268,6 @@ __device__ __forceinline__ uint64_t wgmma_descriptor(uint32_t shared) {
 /// Without kAccumulate: d = a·b.
 template <class T, int kColumns, bool kAccumulate = true>
 __device__ __forceinline__ void wgmma_64xNx16(float (&d)[kColumns / 2], uint64_t a, uint64_t b) {
-  static_assert(kColumns % 32 == 0 && kColumns <= 256);
   MOERUN_WGMMA(32, MOERUN_D0, 16, 17, 18, MOERUN_F0)
   MOERUN_WGMMA(64, MOERUN_D1, 32, 33, 34, MOERUN_F1)
   MOERUN_WGMMA(96, MOERUN_D2, 48, 49, 50, MOERUN_F2)
@@ -238,6 +276,20 @@ __device__ __forceinline__ void wgmma_64xNx16(float (&d)[kColumns / 2], uint64_t
   MOERUN_WGMMA(192, MOERUN_D5, 96, 97, 98, MOERUN_F5)
   MOERUN_WGMMA(224, MOERUN_D6, 112, 113, 114, MOERUN_F6)
   MOERUN_WGMMA(256, MOERUN_D7, 128, 129, 130, MOERUN_F7)
+  MOERUN_WGMMA(40, MOERUN_L20, 20, 21, 22, MOERUN_O20)
+  MOERUN_WGMMA(56, MOERUN_L28, 28, 29, 30, MOERUN_O28)
+  MOERUN_WGMMA(72, MOERUN_L36, 36, 37, 38, MOERUN_O36)
+  MOERUN_WGMMA(88, MOERUN_L44, 44, 45, 46, MOERUN_O44)
+  MOERUN_WGMMA(104, MOERUN_L52, 52, 53, 54, MOERUN_O52)
+  MOERUN_WGMMA(112, MOERUN_L56, 56, 57, 58, MOERUN_O56)
+  MOERUN_WGMMA(120, MOERUN_L60, 60, 61, 62, MOERUN_O60)
+  MOERUN_WGMMA(136, MOERUN_L68, 68, 69, 70, MOERUN_O68)
+  MOERUN_WGMMA(144, MOERUN_L72, 72, 73, 74, MOERUN_O72)
+  MOERUN_WGMMA(152, MOERUN_L76, 76, 77, 78, MOERUN_O76)
+  constexpr bool kKnown = kColumns % 32 == 0 || kColumns == 40 || kColumns == 56 || kColumns == 72 ||
+                          kColumns == 88 || kColumns == 104 || kColumns == 112 || kColumns == 120 ||
+                          kColumns == 136 || kColumns == 144 || kColumns == 152;
+  static_assert(kKnown && kColumns <= 256);
 }
 
 /// Descriptor of the second operand when it lies with its columns contiguous (a row of values for each key):
@@ -301,6 +353,26 @@ __device__ __forceinline__ void wgmma_settled(float (&d)[kCount]) {
 #undef MOERUN_F6
 #undef MOERUN_F7
 #undef MOERUN_F16
+#undef MOERUN_L20
+#undef MOERUN_L28
+#undef MOERUN_L36
+#undef MOERUN_L44
+#undef MOERUN_L52
+#undef MOERUN_L56
+#undef MOERUN_L60
+#undef MOERUN_L68
+#undef MOERUN_L72
+#undef MOERUN_L76
+#undef MOERUN_O20
+#undef MOERUN_O28
+#undef MOERUN_O36
+#undef MOERUN_O44
+#undef MOERUN_O52
+#undef MOERUN_O56
+#undef MOERUN_O60
+#undef MOERUN_O68
+#undef MOERUN_O72
+#undef MOERUN_O76
 
 /// Launches with the programmatic-dependency attribute, so that the kernel's prologue may overlap the end of
 /// the previous kernel of the stream. The kernel must call dependency_wait() before it reads or writes

@@ -10,70 +10,103 @@ namespace {
 using namespace cuda;
 
 constexpr int kThreads = 1024, kWarps = kThreads / kWarpSize;
-constexpr int kChunkPairs = 4096;        // of a block, when there are several
-constexpr int kSingleChunkPairs = 8192;  // up to here one block does all
+constexpr int kMaxRounds = 4;              // pairs a thread
+constexpr int kBlockPairs = kThreads / 2;  // up to here one block does all,
+constexpr int kClusterBlocks = 8;          // up to kClusterPairs a cluster of these
+constexpr int kClusterPairs = kClusterBlocks * kThreads;
+constexpr int kManyPairs = 128 * kThreads;  // up to here a chunk is a pair a thread
 constexpr int kMaxExperts = 512;
+constexpr int kRankBits = 23;  // of a ranked pair; the expert is above
+constexpr uint32_t kNotLocal = ~0u;
 
 struct PermuteParams {
   MoePermuteArgs args;
-  int32_t num_chunks = 1, chunk_pairs = 0;
+  int32_t num_chunks = 1;  ///< a block has one of them
+  int32_t run = 0;         ///< consecutive pairs of a warp
 };
 
 // ---------------------------------------------------------------- kernels
 
-/// Each warp owns a run of consecutive pairs, in rounds of 32: a stable sort needs only each lane's rank
-/// among the equal ids of its round.
-struct WarpRun {
-  int32_t begin = 0, end = 0;
+/// This thread's pairs of the block's chunk, one in each round of the warp's run.
+struct Pairs {
+  int32_t first;
+  int32_t left;  ///< pairs from there to the end of the run, or of all
 
-  __device__ WarpRun(const PermuteParams& p, int32_t total_pairs) {
-    const int32_t per_warp = p.chunk_pairs / kWarps;
-    begin = min(static_cast<int32_t>(blockIdx.x) * p.chunk_pairs +
-                    static_cast<int32_t>(threadIdx.x) / kWarpSize * per_warp,
-                total_pairs);
-    end = min(begin + per_warp, total_pairs);
+  __device__ explicit Pairs(const PermuteParams& p) {
+    const auto lane = static_cast<int32_t>(threadIdx.x % kWarpSize);
+    const auto warp = static_cast<int32_t>(blockIdx.x * kWarps + threadIdx.x / kWarpSize);
+    first = warp * p.run + lane;
+    left = min(p.run - lane, p.args.num_tokens * p.args.k - first);
   }
+  __device__ int32_t pair(int round) const { return first + round * kWarpSize; }
+  __device__ bool has(int round) const { return round * kWarpSize < left; }
 };
 
-__device__ int32_t total_pairs(const MoePermuteArgs& args) {
-  const int32_t n = args.device_num_tokens ? min(*args.device_num_tokens, args.num_tokens) : args.num_tokens;
-  return n * args.k;
-}
-
-/// The pair's expert where it is local, else −1 − lane (which equals no other lane's).
-__device__ int32_t local_expert(const MoePermuteArgs& args, int32_t pair, int32_t end, int lane) {
-  if (pair >= end) return -1 - lane;
-  const int32_t expert = args.topk_ids[pair];
-  return expert >= 0 && args.local_slot[expert] >= 0 ? expert : -1 - lane;
-}
-
-/// counts[warp][expert] of the block's chunk.
-__device__ void count_chunk(const PermuteParams& p, int32_t* counts) {
-  const int32_t num_experts = p.args.num_experts;
-  for (int i = threadIdx.x; i < kWarps * num_experts; i += kThreads) counts[i] = 0;
-  __syncthreads();
-  const WarpRun run(p, total_pairs(p.args));
+/// expert[round]: the pair's expert where it is local, else −1; rank[round]: the pairs before it in the chunk
+/// that have the same expert. Returns the chunk's pairs of expert threadIdx.x. All global loads are in flight
+/// at once; the sort is stable because a warp's rounds go in order and warps' counts are summed in order.
+template <int kRounds>
+__device__ int32_t rank_chunk(const PermuteParams& p, const Pairs& pairs, int32_t* counts,
+                              int32_t (&expert)[kRounds], int32_t (&rank)[kRounds]) {
+  const MoePermuteArgs& args = p.args;
+  const int32_t num_experts = args.num_experts;
   const int lane = threadIdx.x % kWarpSize;
-  int32_t* const mine = counts + threadIdx.x / kWarpSize * num_experts;
-  for (int32_t pair = run.begin; pair < run.end; pair += kWarpSize) {
-    const int32_t expert = local_expert(p.args, pair + lane, run.end, lane);
-    const unsigned same = __match_any_sync(kFullMask, expert);
-    if (expert >= 0 && lane == __ffs(same) - 1) mine[expert] += __popc(same);
+  int32_t* const mine = counts + threadIdx.x / kWarpSize * num_experts;  // of counts [warps, num_experts]
+#pragma unroll
+  for (int r = 0; r < kRounds; ++r) expert[r] = pairs.has(r) ? args.topk_ids[pairs.pair(r)] : -1;
+  for (int i = lane; i < num_experts; i += kWarpSize) mine[i] = 0;
+#pragma unroll
+  for (int r = 0; r < kRounds; ++r) {
+    if (expert[r] >= 0 && args.local_slot[expert[r]] < 0) expert[r] = -1;
+  }
+  __syncwarp();
+#pragma unroll
+  for (int r = 0; r < kRounds; ++r) {
+    if (r * kWarpSize >= p.run) break;
+    const unsigned same = __match_any_sync(kFullMask, expert[r] >= 0 ? expert[r] : -1 - lane);
+    const int32_t before = expert[r] >= 0 ? mine[expert[r]] : 0;
+    rank[r] = before + __popc(same & ((1u << lane) - 1));
+    __syncwarp();
+    if (expert[r] >= 0 && lane == __ffs(same) - 1) mine[expert[r]] = before + __popc(same);
     __syncwarp();
   }
   __syncthreads();
+  int32_t of_chunk = 0;
+  if (static_cast<int32_t>(threadIdx.x) < num_experts) {
+    int32_t* const column = counts + threadIdx.x;
+    int32_t of_warp[kWarps];
+#pragma unroll
+    for (int w = 0; w < kWarps; ++w) of_warp[w] = column[w * num_experts];
+#pragma unroll
+    for (int w = 0; w < kWarps; ++w) {
+      column[w * num_experts] = of_chunk;
+      of_chunk += of_warp[w];
+    }
+  }
+  __syncthreads();
+#pragma unroll
+  for (int r = 0; r < kRounds; ++r) {
+    if (expert[r] >= 0) rank[r] += mine[expert[r]];
+  }
+  return of_chunk;
 }
 
-__global__ void __launch_bounds__(kThreads, 1) count_kernel(const __grid_constant__ PermuteParams p) {
+__global__ void __launch_bounds__(kThreads, 1) rank_kernel(const __grid_constant__ PermuteParams p) {
   extern __shared__ int32_t counts[];  // [warps, num_experts]
   dependency_wait();
   dependents_launch();
-  count_chunk(p, counts);
+  const Pairs pairs(p);
+  int32_t expert[kMaxRounds], rank[kMaxRounds];
+  const int32_t of_chunk = rank_chunk(p, pairs, counts, expert, rank);
   const int32_t num_experts = p.args.num_experts;
-  for (int expert = threadIdx.x; expert < num_experts; expert += kThreads) {
-    int32_t sum = 0;
-    for (int w = 0; w < kWarps; ++w) sum += counts[w * num_experts + expert];
-    p.args.plan.chunk_counts[blockIdx.x * num_experts + expert] = sum;
+  if (static_cast<int32_t>(threadIdx.x) < num_experts)
+    p.args.plan.chunk_counts[static_cast<int32_t>(blockIdx.x) * num_experts + threadIdx.x] = of_chunk;
+#pragma unroll
+  for (int r = 0; r < kMaxRounds; ++r) {
+    if (!pairs.has(r)) continue;
+    p.args.plan.ranked[pairs.pair(r)] =
+        expert[r] < 0 ? kNotLocal
+                      : static_cast<uint32_t>(expert[r]) << kRankBits | static_cast<uint32_t>(rank[r]);
   }
 }
 
@@ -102,94 +135,142 @@ __device__ int2 exclusive_scan(int2 value, int2* warp_sums, int2* totals) {
   return make_int2(before.x + inclusive.x - value.x, before.y + inclusive.y - value.y);
 }
 
-/// Rows of each tile of an expert with `count` rows: nearly equal tiles, in whole steps of 32.
-__device__ int32_t rows_a_tile(int32_t count, int32_t tile_rows) {
-  return count == 0 ? tile_rows : round_up(ceil_div(count, ceil_div(count, tile_rows)), 32);
+/// How an expert's rows are cut: nearly equal tiles, in whole steps.
+struct Cut {
+  int32_t tiles, rows_each;
+  __device__ Cut(const MoePermuteArgs& args, int32_t count)
+      : tiles(ceil_div(count, args.tiling.max_rows)),
+        rows_each(tiles == 0 ? 0 : round_up(ceil_div(count, tiles), args.tiling.row_step)) {}
+};
+
+/// Thread e gives the rows of expert e in all chunks. Returns the expert's first row and leaves its tiles in
+/// the plan: a block those of every num_chunks-th expert, block 0 the counters.
+__device__ int32_t first_row(const PermuteParams& p, int32_t count) {
+  __shared__ int2 warp_sums[kWarps], totals;
+  const MoePermuteArgs& args = p.args;
+  const auto expert = static_cast<int32_t>(threadIdx.x), block = static_cast<int32_t>(blockIdx.x);
+  const auto [tiles, rows_each] = Cut(args, count);
+  const int2 start = exclusive_scan(make_int2(count, tiles), warp_sums, &totals);
+  if (expert < args.num_experts && expert % p.num_chunks == block) {
+    const int32_t slot = args.local_slot[expert];
+    for (int32_t t = 0; t < tiles; ++t) {
+      const int32_t first = t / MoeTile::kMaxGroup * MoeTile::kMaxGroup;
+      args.plan.tiles[start.y + t] = {
+          .slot = slot,
+          .row_begin = start.x + t * rows_each,
+          .rows = min(rows_each, count - t * rows_each),
+          .group = (start.y + first) * 16 + min(MoeTile::kMaxGroup, tiles - first)};
+      args.plan.tile_arrivals[start.y + t] = 0;
+    }
+    if (args.expert_tokens) args.expert_tokens[expert] += count;
+  }
+  if (block == 0 && threadIdx.x == 0)
+    *args.plan.counters = {.num_tiles = totals.y, .num_rows = totals.x, .next_ticket = 0, .unused = 0};
+  return start.x;
 }
 
 __global__ void __launch_bounds__(kThreads, 1) scatter_kernel(const __grid_constant__ PermuteParams p) {
-  extern __shared__ int32_t counts[];  // [warps, num_experts], then each warp's next row of each expert
-  __shared__ int2 warp_sums[kWarps], totals;
+  __shared__ int2 sums[kThreads];  // (rows in all chunks, rows before this one) of a part of the chunks
+  __shared__ int32_t next_row[kMaxExperts];  // the expert's first row of this chunk
   const MoePermuteArgs& args = p.args;
   const int32_t num_experts = args.num_experts;
-  const int expert = threadIdx.x;
+  const auto thread = static_cast<int32_t>(threadIdx.x);
   dependency_wait();
   dependents_launch();
-  count_chunk(p, counts);
+  const Pairs pairs(p);
+  uint32_t ranked[kMaxRounds];
+  float weight[kMaxRounds];
+#pragma unroll
+  for (int r = 0; r < kMaxRounds; ++r) {
+    const bool has = pairs.has(r);
+    ranked[r] = has ? args.plan.ranked[pairs.pair(r)] : kNotLocal;
+    weight[r] = has ? args.topk_weights[pairs.pair(r)] : 0;
+  }
 
-  // A thread an expert: its rows in all chunks, and those before this chunk.
-  int32_t count = 0, before = 0;
-  if (expert < num_experts) {
-    if (p.num_chunks == 1) {
+  const int32_t parts = kThreads / num_experts, part = thread / num_experts, expert = thread % num_experts;
+  int2 sum = make_int2(0, 0);
+  if (part < parts) {
 #pragma unroll 8
-      for (int w = 0; w < kWarps; ++w) count += counts[w * num_experts + expert];
-    } else {
-#pragma unroll 8
-      for (int c = 0; c < p.num_chunks; ++c) {
-        const int32_t of_chunk = args.plan.chunk_counts[c * num_experts + expert];
-        count += of_chunk;
-        if (c < static_cast<int>(blockIdx.x)) before += of_chunk;
-      }
+    for (int32_t c = part; c < p.num_chunks; c += parts) {
+      const int32_t of_chunk = args.plan.chunk_counts[c * num_experts + expert];
+      sum.x += of_chunk;
+      if (c < static_cast<int32_t>(blockIdx.x)) sum.y += of_chunk;
     }
   }
-  const int32_t rows_each = rows_a_tile(count, args.tile_rows);
-  const int32_t tiles = ceil_div(count, rows_each);
-  const int2 start = exclusive_scan(make_int2(count, tiles), warp_sums, &totals);
-
-  if (expert < num_experts) {
-    int32_t next = start.x + before;
-#pragma unroll 8
-    for (int w = 0; w < kWarps; ++w) {
-      const int32_t of_warp = counts[w * num_experts + expert];
-      counts[w * num_experts + expert] = next;
-      next += of_warp;
-    }
-    if (blockIdx.x == 0) {
-      const int32_t slot = args.local_slot[expert];
-      for (int32_t t = 0; t < tiles; ++t) {
-        const int32_t first = t / MoeTile::kMaxGroup * MoeTile::kMaxGroup;
-        args.plan.tiles[start.y + t] = {
-            .slot = slot,
-            .row_begin = start.x + t * rows_each,
-            .rows = min(rows_each, count - t * rows_each),
-            .group = (start.y + first) * 16 + min(MoeTile::kMaxGroup, tiles - first)};
-        args.plan.tile_arrivals[start.y + t] = 0;
-      }
-      if (args.expert_tokens) args.expert_tokens[expert] += count;
-    }
-  }
-  if (blockIdx.x == 0 && threadIdx.x == 0) {
-    *args.plan.counters = {.num_tiles = totals.y, .num_rows = totals.x, .next_ticket = 0, .unused = 0};
-  }
+  sums[thread] = sum;
   __syncthreads();
+  sum = make_int2(0, 0);
+  if (thread < num_experts) {
+    for (int32_t i = 0; i < parts; ++i) {
+      const int2 other = sums[i * num_experts + thread];
+      sum.x += other.x, sum.y += other.y;
+    }
+  }
+  const int32_t first = first_row(p, sum.x);
+  if (thread < num_experts) next_row[thread] = first + sum.y;
+  __syncthreads();
+#pragma unroll
+  for (int r = 0; r < kMaxRounds; ++r) {
+    if (ranked[r] == kNotLocal) continue;
+    const auto rank = static_cast<int32_t>(ranked[r] & ((1u << kRankBits) - 1));
+    args.plan.rows[next_row[ranked[r] >> kRankBits] + rank] = {.pair = pairs.pair(r), .weight = weight[r]};
+  }
+}
 
-  const WarpRun run(p, total_pairs(args));
-  const int lane = threadIdx.x % kWarpSize;
-  int32_t* const next_row = counts + threadIdx.x / kWarpSize * num_experts;
-  for (int32_t pair = run.begin; pair < run.end; pair += kWarpSize) {
-    const int32_t id = local_expert(args, pair + lane, run.end, lane);
-    const unsigned same = __match_any_sync(kFullMask, id);
-    if (id >= 0) {
-      const int rank = __popc(same & ((1u << lane) - 1));
-      args.plan.rows[next_row[id] + rank] = {.pair = pair + lane, .weight = args.topk_weights[pair + lane]};
+/// Both at once: a cluster has all the chunks, a pair a thread.
+template <int kBlocks>
+__global__ void __launch_bounds__(kThreads, 1) __cluster_dims__(kBlocks)
+    permute_kernel(const __grid_constant__ PermuteParams p) {
+  extern __shared__ int32_t counts[];  // [warps, num_experts], then [blocks, num_experts] of the chunks
+  __shared__ int32_t next_row[kMaxExperts];
+  const MoePermuteArgs& args = p.args;
+  const auto thread = static_cast<int32_t>(threadIdx.x);
+  if constexpr (kBlocks > 1) cluster_arrive();  // all blocks must run before one writes into another
+  dependency_wait();
+  dependents_launch();
+  if constexpr (kBlocks > 1) cluster_wait();
+  const Pairs pairs(p);
+  const float weight = pairs.has(0) ? args.topk_weights[pairs.pair(0)] : 0;
+  int32_t expert[1], rank[1];
+  int32_t count = rank_chunk(p, pairs, counts, expert, rank), before = 0;
+  if constexpr (kBlocks > 1) {
+    int32_t* const of_chunks = counts + kWarps * args.num_experts + thread;
+    const auto own = static_cast<int>(cluster_rank());
+    if (thread < args.num_experts) {
+      for (int block = 0; block < kBlocks; ++block)
+        store_in_cluster(of_chunks + own * args.num_experts, block, count);
     }
     __syncwarp();
-    if (id >= 0 && lane == __ffs(same) - 1) next_row[id] += __popc(same);
-    __syncwarp();
+    cluster_arrive();
+    cluster_wait();
+    count = 0;
+    if (thread < args.num_experts) {
+#pragma unroll
+      for (int block = 0; block < kBlocks; ++block) {
+        const int32_t of_chunk = of_chunks[block * args.num_experts];
+        if (block < own) before += of_chunk;
+        count += of_chunk;
+      }
+    }
   }
+  const int32_t first = first_row(p, count);
+  if (thread < args.num_experts) next_row[thread] = first + before;
+  __syncthreads();
+  if (expert[0] >= 0)
+    args.plan.rows[next_row[expert[0]] + rank[0]] = {.pair = pairs.pair(0), .weight = weight};
 }
 
 // ---------------------------------------------------------------- launchers
 
 struct PlanLayout {
-  size_t rows, tiles, arrivals, counters, chunks, bytes;
+  size_t rows, tiles, arrivals, counters, chunks, ranked, bytes;
 };
 
 PlanLayout plan_layout(int64_t max_tokens, int32_t k, int32_t num_experts) {
   const auto pairs = static_cast<size_t>(max_tokens) * static_cast<size_t>(k),
              experts = static_cast<size_t>(num_experts);
-  const size_t max_tiles = pairs / 32 + experts;  // tiles have at least 32 rows but for an expert's last
-  const size_t max_chunks = ceil_div<size_t>(pairs, kChunkPairs);
+  const size_t max_tiles = pairs / 64 + experts;  // MoeTiling::max_rows is at least 64
+  const size_t max_chunks = ceil_div<size_t>(pairs, kThreads);
   PlanLayout layout{};
   size_t at = 0;
   const auto take = [&](size_t bytes) { return std::exchange(at, round_up<size_t>(at + bytes, 256)); };
@@ -198,6 +279,7 @@ PlanLayout plan_layout(int64_t max_tokens, int32_t k, int32_t num_experts) {
   layout.tiles = take(max_tiles * sizeof(MoeTile));
   layout.arrivals = take(max_tiles * sizeof(int32_t));
   layout.chunks = take(max_chunks * experts * sizeof(int32_t));
+  layout.ranked = take(pairs * sizeof(uint32_t));
   layout.bytes = at;
   return layout;
 }
@@ -215,7 +297,8 @@ MoePlan moe_plan_in(void* workspace, int64_t max_tokens, int32_t k, int32_t num_
           .tiles = reinterpret_cast<MoeTile*>(base + layout.tiles),
           .tile_arrivals = reinterpret_cast<int32_t*>(base + layout.arrivals),
           .counters = reinterpret_cast<MoeCounters*>(base + layout.counters),
-          .chunk_counts = reinterpret_cast<int32_t*>(base + layout.chunks)};
+          .chunk_counts = reinterpret_cast<int32_t*>(base + layout.chunks),
+          .ranked = reinterpret_cast<uint32_t*>(base + layout.ranked)};
 }
 
 void launch_moe_permute(const MoePermuteArgs& args, cudaStream_t stream) {
@@ -223,21 +306,24 @@ void launch_moe_permute(const MoePermuteArgs& args, cudaStream_t stream) {
     throw Error("moe_permute takes 1 to 512 experts, not " + std::to_string(args.num_experts));
   }
   const int32_t pairs = args.num_tokens * args.k;
-  const bool single = pairs <= kSingleChunkPairs;
-  const PermuteParams params{
-      .args = args,
-      .num_chunks = single ? 1 : ceil_div(pairs, kChunkPairs),
-      .chunk_pairs = single ? std::max(round_up(pairs, kThreads), kThreads) : kChunkPairs};
-  const size_t shared_bytes = sizeof(int32_t) * kWarps * static_cast<size_t>(args.num_experts);
-  const auto grid = static_cast<unsigned>(params.num_chunks);
-  if (shared_bytes > 40 * 1024) {
-    for (auto* kernel : {count_kernel, scatter_kernel}) {
+  const auto launch = [&](auto* kernel, int32_t num_chunks, int32_t run, int32_t counts) {
+    const size_t shared_bytes =
+        sizeof(int32_t) * static_cast<size_t>(counts) * static_cast<size_t>(args.num_experts);
+    if (shared_bytes > 40 * 1024) {
       CUDA_CHECK(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
                                       static_cast<int>(shared_bytes)));
     }
+    const PermuteParams params{.args = args, .num_chunks = num_chunks, .run = run};
+    launch_dependent(kernel, static_cast<unsigned>(num_chunks), kThreads, shared_bytes, stream, params);
+  };
+  if (pairs <= kBlockPairs) return launch(permute_kernel<1>, 1, ceil_div(pairs, kWarps), kWarps);
+  if (pairs <= kClusterPairs) {
+    return launch(permute_kernel<kClusterBlocks>, kClusterBlocks, ceil_div(pairs, kClusterBlocks * kWarps),
+                  kWarps + kClusterBlocks);
   }
-  if (!single) launch_dependent(count_kernel, grid, kThreads, shared_bytes, stream, params);
-  launch_dependent(scatter_kernel, grid, kThreads, shared_bytes, stream, params);
+  const int32_t rounds = pairs <= kManyPairs ? 1 : kMaxRounds, chunks = ceil_div(pairs, rounds * kThreads);
+  launch(rank_kernel, chunks, rounds * kWarpSize, kWarps);
+  launch(scatter_kernel, chunks, rounds * kWarpSize, 0);
 }
 
 }  // namespace moerun

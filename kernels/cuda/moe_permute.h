@@ -12,6 +12,12 @@ struct RoutedRow {
   float weight = 0;
 };
 
+/// How an expert's sorted rows are cut into nearly equal tiles.
+struct MoeTiling {
+  int32_t max_rows = 0;  ///< of a tile, a multiple of row_step and at least 64
+  int32_t row_step = 0;  ///< a tile's rows are a multiple of it, but for an expert's last tile
+};
+
 /// Consecutive sorted rows of one expert that are computed as one column tile of the grouped GEMM. The tiles
 /// of an expert come in groups of at most kMaxGroup, which share a pass over its weights.
 struct MoeTile {
@@ -37,7 +43,8 @@ struct MoePlan {
   MoeTile* tiles = nullptr;          ///< [max_tiles]
   int32_t* tile_arrivals = nullptr;  ///< [max_tiles] finished pieces of h, counted by the grouped GEMM
   MoeCounters* counters = nullptr;
-  int32_t* chunk_counts = nullptr;  ///< [chunks, num_experts] scratch of moe_permute
+  int32_t* chunk_counts = nullptr;  ///< [chunks, num_experts] scratch of moe_permute, as is
+  uint32_t* ranked = nullptr;       ///< [max_tokens · k]: a pair's expert and its place among the chunk's
 };
 
 /// Bytes of workspace for steps of up to `max_tokens` tokens, and the plan laid out in such a workspace
@@ -46,15 +53,14 @@ size_t moe_plan_bytes(int64_t max_tokens, int32_t k, int32_t num_experts);
 MoePlan moe_plan_in(void* workspace, int64_t max_tokens, int32_t k, int32_t num_experts);
 
 struct MoePermuteArgs {
-  const int32_t* topk_ids = nullptr;           ///< [n, k] global expert ids; negative: not computed here
-  const float* topk_weights = nullptr;         ///< [n, k]
-  const int32_t* local_slot = nullptr;         ///< [num_experts] the expert's index here, or −1
-  int32_t num_tokens = 0;                      ///< n
-  const int32_t* device_num_tokens = nullptr;  ///< optional: the true n ≤ num_tokens, read on the device
+  const int32_t* topk_ids = nullptr;    ///< [n, k] global expert ids; negative: not computed here
+  const float* topk_weights = nullptr;  ///< [n, k]
+  const int32_t* local_slot = nullptr;  ///< [num_experts] the expert's index here, or −1
+  int32_t num_tokens = 0;               ///< n
   int32_t k = 0;
   int32_t num_experts = 0;  ///< at most 512
-  int32_t tile_rows = 0;    ///< grouped_gemm_tile_rows(…)
-  MoePlan plan;             ///< out
+  MoeTiling tiling;
+  MoePlan plan;  ///< out
   unsigned long long* expert_tokens =
       nullptr;  ///< optional [num_experts]: += the tokens of each local expert
 };

@@ -6,6 +6,7 @@
 
 #include "device/cuda/cuda_linear.h"
 #include "device/cuda_device.h"
+#include "kernels/cuda/grouped_gemm.h"
 #include "tests/catch.h"
 #include "tests/gpu/side.h"
 
@@ -20,10 +21,10 @@ using Part = std::pair<int64_t, int64_t>;
 constexpr Part kParts[] = {{0, 1}, {699, 700}, {13, 15}, {100, 137}, {256, 512}, {1, 700}};
 
 StepLimits limits() {
-  return {.max_num_batched_tokens = 1024,
+  return {.max_num_batched_tokens = 2048,
           .max_num_seqs = 256,
           .max_model_len = 4096,
-          .max_routed_tokens = 1024,
+          .max_routed_tokens = 2048,
           .max_logit_rows = 1024,
           .num_heads = 32,
           .num_kv_heads = 4,
@@ -205,6 +206,69 @@ TEST_CASE("gpu bits: router and expert_ffn", "[gpu]") {
                          .slots = &slots,
                          .out = out});
     });
+  });
+}
+
+TEST_CASE("gpu bits: expert_ffn where its tiling and its kernel change, of skewed routing", "[gpu]") {
+  constexpr int64_t kTokens = 1810, kIn = 1032, kWidth = 136;  // neither fills its blocks of 64 and 128
+  constexpr int32_t kExperts = 8, k = 4;
+  const auto max_rows = [](int64_t tokens) { return grouped_gemm_tiling(tokens, k, kExperts).max_rows; };
+  for_each_dtype([&](Bits& bits, std::mt19937_64& random, DType dtype) {
+    std::vector<Part> parts{{0, 1}, {kTokens - 1, kTokens}, {100, 137}};
+    const auto add = [&](int64_t tokens) {
+      const auto begin = static_cast<int64_t>(random() % static_cast<uint64_t>(kTokens - tokens + 1));
+      parts.emplace_back(begin, begin + tokens);
+    };
+    std::vector<int32_t> tilings{max_rows(1)};
+    for (int64_t tokens = 2; tokens <= kTokens; ++tokens) {
+      if (max_rows(tokens) == tilings.back()) continue;
+      tilings.push_back(max_rows(tokens));
+      add(tokens - 1);
+      add(tokens);
+    }
+    REQUIRE(tilings == std::vector<int32_t>{64, 128, 160, 256, 160});
+
+    const Tensor x = bits.side().put(random_values(random, kTokens * kIn, dtype), kTokens, kIn);
+    const Matrix gate_up =
+        bits.side().matrix(Matrix::Kind::expert_gate_up, kExperts, 2 * kWidth, kIn,
+                           random_values(random, kExperts * 2 * kWidth * kIn, dtype, 0.05F));
+    const Matrix down = bits.side().matrix(Matrix::Kind::expert_down, kExperts, kIn, kWidth,
+                                           random_values(random, kExperts * kIn * kWidth, dtype, 0.05F));
+    ExpertSlots slots;
+    slots.host_local_slot = {0, 1, 2, 3, 4, 5, 6, 7};
+    slots.num_local = kExperts;
+    slots.local_slot = bits.side().put_ints(slots.host_local_slot);
+    const Tensor weights =
+        bits.side().put(random_values(random, kTokens * k, DType::float32), kTokens, k, DType::float32);
+    struct Routing {
+      const char* name;
+      int from, to;  // of the experts, which are in random order; a token goes to the first k
+      bool marked;   // all but the first are computed elsewhere
+    };
+    for (const Routing& routing :
+         {Routing{"uniform", 0, kExperts, false}, Routing{"two experts without tokens", 1, 6, false},
+          Routing{"the same for all", 0, 0, false}, Routing{"all on one", 0, 0, true}}) {
+      std::vector<int32_t> ids, order(kExperts);
+      std::iota(order.begin(), order.end(), 0);
+      std::shuffle(order.begin(), order.end(), random);
+      for (int64_t t = 0; t < kTokens; ++t) {
+        std::shuffle(order.begin() + routing.from, order.begin() + routing.to, random);
+        for (int i = 0; i < k; ++i)
+          ids.push_back(routing.marked && i > 0 ? -1 : order[static_cast<size_t>(i)]);
+      }
+      const Ints topk_ids = bits.side().put_ints(ids);
+      bits.check(
+          routing.name, kIn, dtype,
+          [&](int64_t b, int64_t e, Tensor out) {
+            bits.device().expert_ffn(
+                {.in = {x.slice(b, e), {topk_ids.data + b * k, (e - b) * k}, weights.slice(b, e)},
+                 .gate_up = &gate_up,
+                 .down = &down,
+                 .slots = &slots,
+                 .out = out});
+          },
+          kTokens, parts);
+    }
   });
 }
 

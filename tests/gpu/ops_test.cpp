@@ -159,9 +159,10 @@ TEST_CASE("gpu: router and expert_ffn", "[gpu]") {
     for (const Case& c :
          {Case{"one token", 1, 256, 64, 32, 8, 0}, Case{"odd", 37, 256, 64, 32, 8, 0},
           Case{"one place", 130, 256, 64, 32, 8, 1}, Case{"half local", 77, 256, 64, 32, 8, 2},
-          Case{"wide tiles", 600, 2048, 768, 16, 4, 0},
+          Case{"the wide kernel", 600, 2048, 768, 16, 4, 0},
           Case{"odd, an expert without tokens", 401, 328, 72, 4, 3, 1},
-          Case{"wide tiles, half local", 710, 200, 104, 8, 2, 2}, Case{"many", 900, 512, 256, 128, 8, 0},
+          Case{"the wide kernel, many tiles an expert", 1301, 328, 72, 4, 3, 1},
+          Case{"the wide kernel, half local", 710, 200, 104, 8, 2, 2}, Case{"many", 900, 512, 256, 128, 8, 0},
           Case{"more than 128 experts", 33, 256, 64, 200, 8, 0}, Case{"few experts", 19, 128, 96, 4, 2, 0}}) {
       INFO(c.name);
       const Floats x = random_values(random, c.n * c.hidden, pair.dtype),

@@ -1,16 +1,13 @@
 // The one-sided exchange with N virtual ranks in this process, all their windows on one GPU, a stream each:
 // the same struct and the same kernels as between processes and GPUs. Data are compared exactly; sums with
 // the tree over ranks computed here.
-#include <cuda_runtime_api.h>
-
 #include <bit>
 #include <numeric>
 #include <random>
 
-#include "device/cuda/cuda_check.h"
-#include "device/cuda/cuda_memory.h"
 #include "kernels/cuda/p2p_exchange.h"
 #include "tests/catch.h"
+#include "tests/gpu/device_array.h"
 #include "tests/gpu/side.h"
 
 using namespace moerun;
@@ -19,24 +16,6 @@ using namespace moerun::test;
 namespace {
 
 constexpr DType kType = DType::bfloat16;
-
-template <typename T>
-T* device_array(Arena& arena, size_t count) {
-  return static_cast<T*>(arena.allocate(count * sizeof(T), "test"));
-}
-template <typename T>
-void put(T* device, const std::vector<T>& host) {
-  if (host.empty()) return;
-  CUDA_CHECK(cudaMemcpy(device, host.data(), host.size() * sizeof(T), cudaMemcpyHostToDevice));
-  // A copy from pageable memory may still be on its way, and the ranks' streams do not wait for it.
-  CUDA_CHECK(cudaDeviceSynchronize());
-}
-template <typename T>
-std::vector<T> get(const void* device, size_t count) {
-  std::vector<T> host(count);
-  CUDA_CHECK(cudaMemcpy(host.data(), device, count * sizeof(T), cudaMemcpyDeviceToHost));
-  return host;
-}
 
 /// One virtual rank: its window, its tokens and its stream.
 struct Rank {

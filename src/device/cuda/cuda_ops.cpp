@@ -186,14 +186,14 @@ void CudaDevice::expert_ffn(const ExpertFfnArgs& args) {
     const int64_t end = std::min(args.in.x.rows, begin + room.expert_tokens);
     const auto num_tokens = static_cast<int32_t>(end - begin);
     const int32_t* const topk_ids = args.in.topk_ids.data + begin * k;
-    const int32_t tile_rows = grouped_gemm_tile_rows(num_tokens, k, num_experts);
+    const MoeTiling tiling = grouped_gemm_tiling(num_tokens, k, num_experts);
     launch_moe_permute({.topk_ids = topk_ids,
                         .topk_weights = static_cast<const float*>(args.in.topk_weights.data) + begin * k,
                         .local_slot = args.slots->local_slot.data,
                         .num_tokens = num_tokens,
                         .k = k,
                         .num_experts = num_experts,
-                        .tile_rows = tile_rows,
+                        .tiling = tiling,
                         .plan = room.experts,
                         .expert_tokens = reinterpret_cast<unsigned long long*>(args.expert_tokens)},
                        stream_);
@@ -206,10 +206,10 @@ void CudaDevice::expert_ffn(const ExpertFfnArgs& args) {
                          .h = room.expert_h,
                          .y = y,
                          .plan = room.experts,
+                         .tiling = tiling,
                          .k = k,
                          .hidden = hidden,
                          .intermediate = intermediate,
-                         .tile_rows = tile_rows,
                          .num_sms = properties_.multiProcessorCount},
                         stream_);
     if (args.pairs) continue;

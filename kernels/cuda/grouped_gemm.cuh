@@ -1,0 +1,82 @@
+#pragma once
+// What the two grouped GEMM kernels share: tiles, their order, the ring of stages.
+#include "kernels/cuda/grouped_gemm.h"
+#include "kernels/cuda/hopper.cuh"
+
+namespace moerun::cuda {
+
+constexpr int kGroupThreads = 128;               // a warpgroup
+constexpr int kGemmThreads = 3 * kGroupThreads;  // producer, two consumers
+constexpr int kConsumerWarps = 8;
+constexpr int kBlockRows = PackedWeight::kBlockRows, kBlockK = PackedWeight::kBlockCols;
+constexpr int kBlockBytes = kBlockRows * kBlockK * 2, kRowBytes = kBlockK * 2;
+constexpr int kWorkSlots = 4;
+/// Registers of a block of kGemmThreads as it starts: setmaxnreg redistributes these and no more.
+constexpr int kGemmRegisters = 168 * kGemmThreads;
+
+/// One tile of one of the two products: some rows of weights times the tokens of a column tile.
+struct Work {
+  int32_t product = 0;  ///< 0: gate/up, 1: down, −1: no more
+  int32_t slot = 0;     ///< local expert
+  int32_t row_block = 0;
+  int32_t row_begin = 0, rows = 0;  ///< sorted rows
+  int32_t tile = 0;                 ///< index in the plan
+  int32_t sharers = 0;              ///< tiles of its group, which read the same weights
+};
+
+/// A position in a ring of stages in shared memory.
+template <int kStages>
+struct Ring {
+  uint32_t stage = 0, parity = 0;
+  __device__ void advance() {
+    if (++stage == kStages) stage = 0, parity ^= 1;
+  }
+};
+
+struct Sizes {
+  int32_t k_blocks, row_blocks;
+};
+/// Of a product in tiles of kTileRows weight rows.
+template <int kTileRows>
+__device__ Sizes sizes_of(const GroupedGemmArgs& args, int product) {
+  return product == 0 ? Sizes{ceil_div(args.hidden, kBlockK), ceil_div(2 * args.intermediate, kTileRows)}
+                      : Sizes{ceil_div(args.intermediate, kBlockK), ceil_div(args.hidden, kTileRows)};
+}
+
+/// The work of a ticket. The tiles of a group share a pass over the weights: for each block of weight rows,
+/// all tiles of the group in turn.
+template <int kTileRows>
+__device__ Work work_of_ticket(const GroupedGemmArgs& args, int32_t ticket) {
+  const int32_t num_tiles = args.plan.counters->num_tiles;
+  Work work{.product = 0};
+  int32_t row_blocks = sizes_of<kTileRows>(args, 0).row_blocks;
+  if (ticket >= num_tiles * row_blocks) {
+    ticket -= num_tiles * row_blocks;
+    work.product = 1;
+    row_blocks = sizes_of<kTileRows>(args, 1).row_blocks;
+    if (ticket >= num_tiles * row_blocks) return {.product = -1};
+  }
+  const int32_t group = args.plan.tiles[ticket / row_blocks].group;
+  const int32_t first = group / 16;
+  const int32_t in_group = ticket - first * row_blocks;
+  work.sharers = group % 16;
+  work.row_block = in_group / work.sharers;
+  work.tile = first + in_group % work.sharers;
+  const MoeTile tile = args.plan.tiles[work.tile];
+  work.slot = tile.slot;
+  work.row_begin = tile.row_begin;
+  work.rows = tile.rows;
+  return work;
+}
+
+__device__ __forceinline__ float silu(float v) { return __fdividef(v, 1.0f + __expf(-v)); }
+
+}  // namespace moerun::cuda
+
+namespace moerun {
+
+/// grouped_gemm_wide.cu's kernel, for tilings of kWideTileRows.
+constexpr int32_t kWideTileRows = 160;
+void launch_grouped_gemm_wide(const GroupedGemmArgs& args, cudaStream_t stream);
+
+}  // namespace moerun
