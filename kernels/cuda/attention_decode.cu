@@ -331,7 +331,7 @@ DecodeWorkspace decode_workspace_for(const StepLimits& limits) {
 }
 
 void launch_attention_decode(DType dtype, const DevicePlan& plan, const AttentionArgs& args,
-                             const DecodeWorkspace& workspace, cudaStream_t stream) {
+                             const DecodeWorkspace& workspace, bool after_kernel, cudaStream_t stream) {
   if (plan.num_seqs == plan.num_prefill_seqs) return;
   const int32_t kv_heads = args.kv.num_kv_heads, group = args.num_heads / kv_heads;
   if (args.kv.block_size % kMinBlockSize != 0)
@@ -365,11 +365,13 @@ void launch_attention_decode(DType dtype, const DevicePlan& plan, const Attentio
     // Spans last: the thread blocks past a sequence's end come last, and so do the shorter ones.
     const dim3 grid(static_cast<unsigned>(kv_heads), static_cast<unsigned>(num_seqs),
                     static_cast<unsigned>(max_spans));
+    const Follow follow =
+        after_kernel || params.first_seq > plan.num_prefill_seqs ? Follow::kernel : Follow::anything;
     with_head(dtype, args.kv.head_dim, [&]<class T, int kDim>() {
       if (group <= 8)
-        launch_dependent(attention_decode_kernel<T, kDim, 1>, grid, kThreads, 0, stream, params);
+        launch(follow, attention_decode_kernel<T, kDim, 1>, grid, kThreads, 0, stream, params);
       else
-        launch_dependent(attention_decode_kernel<T, kDim, 2>, grid, kThreads, 0, stream, params);
+        launch(follow, attention_decode_kernel<T, kDim, 2>, grid, kThreads, 0, stream, params);
     });
   }
 }

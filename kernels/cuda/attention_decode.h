@@ -21,8 +21,9 @@ DecodeWorkspace decode_workspace_for(const StepLimits& limits);
 /// into spans of a fixed number of positions from 0 on; within a span four warps take slices of 16 keys in
 /// turn; slices, warps and spans are each combined ascending. So a row's bits depend on its own context
 /// alone. Head sizes 64 and 128, up to 16 query heads a key head, blocks of a multiple of 32 tokens. What the
-/// grid is depends on plan.num_seqs, num_prefill_seqs and max_context_len alone.
+/// grid is depends on plan.num_seqs, num_prefill_seqs and max_context_len alone. `after_kernel`: what the
+/// stream holds before is a kernel, and nothing of another stream is waited for.
 void launch_attention_decode(DType dtype, const DevicePlan& plan, const AttentionArgs& args,
-                             const DecodeWorkspace& workspace, cudaStream_t stream);
+                             const DecodeWorkspace& workspace, bool after_kernel, cudaStream_t stream);
 
 }  // namespace moerun

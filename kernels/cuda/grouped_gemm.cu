@@ -1,7 +1,7 @@
 // The experts' products as one persistent kernel.
 //
 // Weights are the M operand of wgmma (128 rows a tile, 64 for each of two consumer warpgroups) and tokens are
-// the N operand (32 to 256 columns, as many as the expert has): few tokens waste no tensor-core rows, many
+// the N operand (32 to 128 columns, as many as the expert has): few tokens waste no tensor-core rows, many
 // fill the widest instruction. A producer warpgroup feeds both through a ring of shared-memory stages:
 // weights by bulk copies of the packed blocks (packed_weight.h), tokens row by row with 16-byte copies, so
 // that the gather costs no pass of its own. Both products run in one launch: tiles are taken in order from a
@@ -257,20 +257,8 @@ __device__ void consume(const GroupedGemmArgs& args, Shared<kColumns>& shared, i
       case 3:
         tile.template operator()<96>();
         break;
-      case 4:
-        tile.template operator()<128>();
-        break;
-      case 5:
-        tile.template operator()<160>();
-        break;
-      case 6:
-        tile.template operator()<192>();
-        break;
-      case 7:
-        tile.template operator()<224>();
-        break;
       default:
-        tile.template operator()<256>();
+        tile.template operator()<128>();
         break;
     }
   }
@@ -319,13 +307,10 @@ void launch_columns(const GroupedGemmArgs& args, cudaStream_t stream) {
 }  // namespace
 
 MoeTiling grouped_gemm_tiling(int64_t num_tokens, int32_t k, int32_t num_experts) {
-  constexpr MoeTiling kWide{.max_rows = kWideTileRows, .row_step = 8};
   const int64_t rows_an_expert = num_tokens * k / num_experts;
   if (rows_an_expert <= 40) return {.max_rows = 64, .row_step = 32};
   if (rows_an_expert <= 96) return {.max_rows = 128, .row_step = 32};
-  if (rows_an_expert <= 230) return kWide;
-  if (rows_an_expert <= 900) return {.max_rows = 256, .row_step = 32};
-  return kWide;
+  return {.max_rows = kWideTileRows, .row_step = 8};
 }
 
 void launch_grouped_gemm(const GroupedGemmArgs& args, cudaStream_t stream) {
@@ -341,10 +326,8 @@ void launch_grouped_gemm(const GroupedGemmArgs& args, cudaStream_t stream) {
         return launch_columns<T, 64>(args, stream);
       case 128:
         return launch_columns<T, 128>(args, stream);
-      case 256:
-        return launch_columns<T, 256>(args, stream);
       default:
-        throw Error("grouped_gemm: tiles of 64, 128, 160 or 256 rows, not " + std::to_string(max_rows));
+        throw Error("grouped_gemm: tiles of 64, 128 or 160 rows, not " + std::to_string(max_rows));
     }
   });
 }

@@ -374,15 +374,18 @@ __device__ __forceinline__ void wgmma_settled(float (&d)[kCount]) {
 #undef MOERUN_O72
 #undef MOERUN_O76
 
-/// Launches with the programmatic-dependency attribute, so that the kernel's prologue may overlap the end of
-/// the previous kernel of the stream. The kernel must call dependency_wait() before it reads or writes
-/// anything that another kernel touches.
+/// How a launch follows what its stream holds.
+enum class Follow {
+  kernel,    ///< a kernel, whose end its prologue may overlap
+  anything,  ///< what another stream did, too
+};
+
 template <class... Params, class... Args>
-void launch_dependent(void (*kernel)(Params...), dim3 grid, dim3 block, size_t shared_bytes,
-                      cudaStream_t stream, Args&&... args) {
+void launch(Follow follow, void (*kernel)(Params...), dim3 grid, dim3 block, size_t shared_bytes,
+            cudaStream_t stream, Args&&... args) {
   cudaLaunchAttribute attribute{};
   attribute.id = cudaLaunchAttributeProgrammaticStreamSerialization;
-  attribute.val.programmaticStreamSerializationAllowed = 1;
+  attribute.val.programmaticStreamSerializationAllowed = follow == Follow::kernel;
   cudaLaunchConfig_t config{};
   config.gridDim = grid;
   config.blockDim = block;
@@ -391,6 +394,15 @@ void launch_dependent(void (*kernel)(Params...), dim3 grid, dim3 block, size_t s
   config.attrs = &attribute;
   config.numAttrs = 1;
   CUDA_CHECK(cudaLaunchKernelEx(&config, kernel, static_cast<Params>(args)...));
+}
+
+/// Launches with the programmatic-dependency attribute, so that the kernel's prologue may overlap the end of
+/// the previous kernel of the stream. The kernel must call dependency_wait() before it reads or writes
+/// anything that another kernel touches.
+template <class Kernel, class... Args>
+void launch_dependent(Kernel kernel, dim3 grid, dim3 block, size_t shared_bytes, cudaStream_t stream,
+                      Args&&... args) {
+  launch(Follow::kernel, kernel, grid, block, shared_bytes, stream, std::forward<Args>(args)...);
 }
 
 }  // namespace moerun::cuda

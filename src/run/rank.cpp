@@ -119,14 +119,16 @@ StepLimits Rank::limits() const {
   const ModelShard shard = this->shard();
   const int64_t part =
       part_of_step(job.scheduler.max_num_batched_tokens, start_.layout.tensor, at_.tensor).padded;
-  constexpr int64_t kMaxLogitRows = 256;
+  // A decode step's rows at once, up to a size at which the product with the LM head is no longer bound by
+  // its weights.
+  constexpr int64_t kFewestLogitRows = 256, kMostLogitRows = 512;
   return {.max_num_batched_tokens = job.scheduler.max_num_batched_tokens,
           .max_num_seqs = job.scheduler.max_num_seqs,
           .max_model_len = job.model.max_model_len,
           .block_size = job.memory.block_size,
           .num_host_blocks = num_host_blocks(shard),
           .max_routed_tokens = part * start_.layout.ep_size(),
-          .max_logit_rows = kMaxLogitRows,
+          .max_logit_rows = std::clamp<int64_t>(job.scheduler.max_num_seqs, kFewestLogitRows, kMostLogitRows),
           .num_heads = shard.num_heads(config),
           .num_kv_heads = shard.num_kv_heads(config),
           .head_dim = config.head_dim,

@@ -235,31 +235,51 @@ void attention(Bench& bench) {
   std::vector<int32_t> blocks(kCacheTokens / kBlock);
   std::iota(blocks.begin(), blocks.end(), 0);
   std::shuffle(blocks.begin(), blocks.end(), std::mt19937_64(1));
-  const auto run = [&](int32_t seqs, int32_t context, bool decode) {
-    StepPlan plan{.max_blocks = static_cast<int32_t>((context + kBlock - 1) / kBlock),
-                  .num_prefill_seqs = decode ? 0 : seqs};
-    const int32_t queries = decode ? 1 : context;
-    plan.tokens.resize(static_cast<size_t>(seqs) * static_cast<size_t>(queries));
+  struct Sequences {
+    int32_t count, queries, context;
+  };
+  // Prompts first; the others have one query each.
+  const auto run = [&](const std::string& name, const Sequences& prompts, const Sequences& decodes) {
+    StepPlan plan{.max_blocks = static_cast<int32_t>(
+                      (std::max(prompts.context, decodes.context) + kBlock - 1) / kBlock),
+                  .num_prefill_seqs = prompts.count};
+    plan.cu_seqlens_q.push_back(0);
+    double bytes = 0, flop = 0;
+    constexpr double kHeadsBytes = kHeads * kHeadDim * 4.0, kKeyBytes = kKvHeads * kHeadDim * 4.0;
+    for (const Sequences& kind : {prompts, decodes})
+      for (int32_t s = 0; s < kind.count; ++s) {
+        plan.cu_seqlens_q.push_back(plan.cu_seqlens_q.back() + kind.queries);
+        plan.context_lens.push_back(kind.context);
+        bytes += kind.context * kKeyBytes + kind.queries * kHeadsBytes;
+        const double pairs = kind.queries * (kind.context - (kind.queries - 1) / 2.0);
+        if (kind.queries > 1) flop += 4.0 * kHeads * kHeadDim * pairs;
+      }
+    plan.tokens.resize(static_cast<size_t>(plan.cu_seqlens_q.back()));
     plan.positions = plan.slot_mapping = plan.tokens;
-    plan.context_lens.assign(static_cast<size_t>(seqs), context);
-    for (int32_t s = 0; s <= seqs; ++s) plan.cu_seqlens_q.push_back(s * queries);
-    plan.block_table.assign(blocks.begin(), blocks.begin() + int64_t{seqs} * plan.max_blocks);
+    plan.block_table.assign(blocks.begin(),
+                            blocks.begin() + int64_t{prompts.count + decodes.count} * plan.max_blocks);
     const DevicePlan uploaded = device.upload(plan);
-    const double keys = static_cast<double>(seqs) * context, heads = kHeads * kHeadDim;
-    const double bytes =
-        decode ? keys * kKvHeads * kHeadDim * 4 : keys * (heads * 4 + kKvHeads * kHeadDim * 4);
-    bench.time(fmt::format("{} {} x {}", decode ? "decode" : "prefill", seqs, context), plan.num_tokens(),
-               bytes, decode ? 0 : 2 * heads * keys * (context + 1), [&](int64_t i) {
-                 device.attention(uploaded, {.q = q.first(plan.num_tokens()),
-                                             .kv = layers[static_cast<size_t>(i % 2)],
-                                             .out = out.first(plan.num_tokens()),
-                                             .num_heads = kHeads,
-                                             .scale = 0.088388F});
-               });
+    bench.time(name, plan.num_tokens(), bytes, flop, [&](int64_t i) {
+      device.attention(uploaded, {.q = q.first(plan.num_tokens()),
+                                  .kv = layers[static_cast<size_t>(i % 2)],
+                                  .out = out.first(plan.num_tokens()),
+                                  .num_heads = kHeads,
+                                  .scale = 0.088388F});
+    });
   };
   for (const auto& [seqs, context] : {std::pair{1, 2048}, {64, 1024}, {128, 2048}, {256, 1024}, {512, 512}})
-    run(seqs, context, true);
-  for (const int32_t context : {256, 512, 1024, 2048}) run(16, context, false);
+    run(fmt::format("decode {} x {}", seqs, context), {}, {seqs, 1, context});
+  for (const int32_t context : {256, 512, 1024, 2048})
+    run(fmt::format("prefill 16 x {}", context), {16, context, context}, {});
+  // Mixed steps of 1,024/128 and 512/512, and their parts.
+  for (const auto& [prompts, decodes] : {std::pair{Sequences{2, 744, 744}, Sequences{185, 1, 1088}},
+                                         {Sequences{1, 270, 400}, Sequences{265, 1, 768}}}) {
+    const std::string prompt = fmt::format("{} x {} of {}", prompts.count, prompts.queries, prompts.context),
+                      decode = fmt::format("{} x {}", decodes.count, decodes.context);
+    run("prefill " + prompt, prompts, {});
+    run("decode " + decode, {}, decodes);
+    run("both", prompts, decodes);
+  }
 }
 
 /// What runs between a layer's products, at sizes of decode, of mixed and of prefill steps. Nothing else runs

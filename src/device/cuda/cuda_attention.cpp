@@ -13,14 +13,8 @@ namespace {
 // kernels/README.md): prefill is bound by its arithmetic; a bit more than half of the multiprocessors take
 // all of the memory's bandwidth.
 constexpr double kPrefillFlopPerSm = 3.2e12, kDecodeBytesPerSm = 40e9;
-// A part shorter than this is over before the fork and the join are.
-constexpr double kShortest = 8e-6;
-
-bool recording(cudaStream_t stream) {
-  cudaStreamCaptureStatus status{};
-  CUDA_CHECK(cudaStreamIsCapturing(stream, &status));
-  return status != cudaStreamCaptureStatusNone;
-}
+// Seconds. With a shorter part, the fork and the join cost what they save.
+constexpr double kShortest = 20e-6;
 
 }  // namespace
 
@@ -37,17 +31,15 @@ int32_t StepAttention::prefill_sms(DType dtype, const DevicePlan& plan, const At
 void StepAttention::run(DType dtype, const DevicePlan& plan, const AttentionArgs& args,
                         const DecodeWorkspace& workspace) {
   const int32_t sms = prefill_sms(dtype, plan, args);
-  // Steps that are recorded recur, and have no prompts but by chance.
-  if (sms == num_sms_ || recording(stream_)) {
+  if (sms == num_sms_) {
     launch_attention_prefill(dtype, plan, args, num_sms_, stream_);
-    launch_attention_decode(dtype, plan, args, workspace, stream_);
+    launch_attention_decode(dtype, plan, args, workspace, true, stream_);
     return;
   }
   CUDA_CHECK(cudaEventRecord(begin_, stream_));
   CUDA_CHECK(cudaStreamWaitEvent(side_, begin_));
-  // First in, prefill gets multiprocessors of its own; decode's many small blocks take the others.
   launch_attention_prefill(dtype, plan, args, sms, stream_);
-  launch_attention_decode(dtype, plan, args, workspace, side_);
+  launch_attention_decode(dtype, plan, args, workspace, false, side_);
   CUDA_CHECK(cudaEventRecord(end_, side_));
   CUDA_CHECK(cudaStreamWaitEvent(stream_, end_));
 }

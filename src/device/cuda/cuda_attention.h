@@ -21,7 +21,8 @@ class StepAttention {
 
   cudaStream_t stream_;
   int32_t num_sms_;
-  Stream side_;  // of decode, where it runs beside prefill
+  // Of decode, where it runs beside prefill. Its many small blocks would leave no room for prefill's.
+  Stream side_{Stream::Priority::low};
   Event begin_, end_;
 };
 

@@ -47,9 +47,11 @@ class PinnedBuffer {
   size_t size_ = 0;
 };
 
+/// Thread blocks of a stream of high priority are placed first.
 class Stream {
  public:
-  Stream();
+  enum class Priority { low, high };
+  explicit Stream(Priority priority = Priority::high);
   ~Stream();
   Stream(const Stream&) = delete;
   Stream& operator=(const Stream&) = delete;

@@ -9,9 +9,9 @@ namespace moerun {
 
 /// A step's plan on its way to the GPU: packed into pinned memory and copied at once, to the same addresses
 /// every step, so that graphs can hold them. For the same reason the longest context counts in steps of
-/// DevicePlan::kContextStep and alone decides the width of the block table: decode steps of equal size look equal until
-/// the next step is reached. Two pinned buffers take turns: the next plan may be packed while
-/// the last one is still crossing the bus. Thread contract: the engine thread.
+/// DevicePlan::kContextStep and alone decides the width of the block table: decode steps of equal size look
+/// equal until the next step is reached. Two pinned buffers take turns: the next plan may be packed while the
+/// last one is still crossing the bus. Thread contract: the engine thread.
 class PlanUpload {
  public:
   PlanUpload(Arena& arena, cudaStream_t stream, const StepLimits& limits);
