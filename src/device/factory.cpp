@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include "device/cpu_device.h"
+#include "device/gpu_of_rank.h"
 #include "moerun/error.h"
 
 #if MOERUN_CUDA
@@ -21,18 +22,15 @@ int num_gpus() { return cuda_device_count(); }
 
 std::unique_ptr<Device> make_gpu(const DeviceRequest& request) {
   const int count = num_gpus();
-  if (count > 1 && request.local_rank >= count)
-    throw Error(
-        fmt::format("rank {} of this node has no GPU of its own: {} are visible", request.local_rank, count));
   // Slurm's --gpus-per-task with cgroups hides the other ranks' GPUs: each rank then cannot map their memory.
-  if (count == 1 && request.local_size > 1 && request.speaks)
+  if (count == 1 && request.local_size > 1 && request.speaks && !request.shared_gpus)
     fmt::print(
         stderr,
         "moerun: {} ranks run on this node and each sees one GPU alone: if the GPUs were bound to tasks "
         "(--gpus-per-task, --gpu-bind), ranks cannot reach each other's memory and the exchange is "
         "slower; give the job its GPUs as a whole (--gres=gpu:{} or --gpus-per-node)\n",
         request.local_size, request.local_size);
-  return make_cuda_device({.index = count == 1 ? 0 : request.local_rank,
+  return make_cuda_device({.index = gpu_of_rank(request.local_rank, count, request.shared_gpus),
                            .dtype = request.dtype,
                            .gpu_memory_utilization = request.memory.gpu_memory_utilization,
                            .graphs = request.graphs});

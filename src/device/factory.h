@@ -11,6 +11,7 @@ namespace moerun {
 struct DeviceRequest {
   DType dtype = DType::float32;
   int local_rank = 0, local_size = 1;  ///< among the ranks of this node
+  bool shared_gpus = false;            ///< several ranks may take one GPU (parallel.allow_shared_gpu)
   bool speaks = false;                 ///< whether this rank says what concerns them all
   bool graphs = true;
   Job::Memory memory;
@@ -27,8 +28,7 @@ Job::DeviceKind resolve_device(Job::DeviceKind kind);
 /// checkpoint. Throws BadInput when the device cannot.
 DType resolve_dtype(Job::DeviceKind kind, std::optional<DType> asked, DType of_checkpoint);
 
-/// Makes the rank's device (cpu or cuda). A rank takes GPU 0 if it sees one alone, else the one of its local
-/// rank. Throws Error.
+/// Makes the rank's device (cpu or cuda), on the GPU that gpu_of_rank names. Throws Error.
 std::unique_ptr<Device> make_device(Job::DeviceKind kind, const DeviceRequest& request);
 
 }  // namespace moerun

@@ -67,7 +67,8 @@ Rank::Rank(const MpiEnv& env, const Start& start, const Communicators& comms, Wa
         make_device(job.device, {.dtype = resolve_dtype(job.device, job.model.dtype, start.config.dtype),
                                  .local_rank = env.local_rank(),
                                  .local_size = env.local_size(),
-                                 .speaks = env.rank() == 0 && !job.parallel.allow_shared_gpu,
+                                 .shared_gpus = job.parallel.allow_shared_gpu,
+                                 .speaks = env.rank() == 0,
                                  .graphs = !job.enforce_eager,
                                  .memory = job.memory});
     check_shared_gpus();

@@ -77,7 +77,7 @@ def check_gpus(machine, report, samples, out):
         # Without the host's process ids nvidia-smi may list nobody; the memory says how level the GPUs are, and no more.
         out["used_mib"] = {uuid: max(s["used"].get(uuid, 0) for s in samples) for uuid in gpu_of_rank.values()} if samples else {}
         expect(False, "nvidia-smi listed no process for every GPU at any time (a container that hides process ids?)")
-    last = full[-1]
+    last = max(full, key=lambda sample: sum(sample["used"].values()))  # weights, keys and values are there
     # nvidia-smi outside of this process-id namespace shows other numbers; then they are compared as counts.
     out["own_process_ids"] = {p[1] for p in last["processes"]} <= set(rank_of_pid)
     out["gpus"] = [{"gpu": uuid, "rank": rank, "used_mib": last["used"][uuid],
