@@ -3,11 +3,11 @@
 #include <fmt/format.h>
 
 #include "device/cpu_device.h"
-#include "device/gpu_of_rank.h"
 #include "moerun/error.h"
 
 #if MOERUN_CUDA
 #include "device/cuda_device.h"
+#include "device/gpu_of_rank.h"
 #endif
 
 namespace moerun {
