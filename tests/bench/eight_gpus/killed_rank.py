@@ -13,7 +13,7 @@ GONE_WITHIN_S = 15
 
 def job_of(machine, folder):
     # Lengths differ, so that answers come all the time.
-    random = ({"num_prompts": 1500, "input_len": 512, "output_len": 256, "range_ratio": 0.8} if machine.on_gpus else
+    random = ({"num_prompts": 200 * machine.ranks, "input_len": 512, "output_len": 256, "range_ratio": 0.8} if machine.on_gpus else
               {"num_prompts": 3000, "input_len": 16, "output_len": 16, "range_ratio": 0.8})
     return {"model": {"path": "data/qwen3-30b-a3b" if machine.on_gpus else "data/tiny-moe", "load_format": "dummy", "max_model_len": 1600},
             "device": machine.device, "scheduler": {"max_num_seqs": 256 if machine.on_gpus else 32}, "input": {"random": random},

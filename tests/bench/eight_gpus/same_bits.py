@@ -5,7 +5,7 @@ import time
 
 from machine import REPO, Failure, Layout, OutOfTime, load_script
 
-CPU_ROWS, CPU_TOKENS = 12, 8  # of 128 rows and 48 tokens, so that a dry run is short
+CPU_ROWS, CPU_TOKENS = 12, 8  # of 256 rows and 48 tokens, so that a dry run is short
 RUN_S = 60  # a run that takes longer hangs
 
 
