@@ -10,6 +10,7 @@
 #include "kernels/cuda/attention_heads.cuh"
 #include "kernels/cuda/prefill_tiles.cuh"
 #include "kernels/cuda/tensor_copy.cuh"
+#include "kernels/cuda/wgmma.cuh"
 
 namespace moerun {
 namespace {

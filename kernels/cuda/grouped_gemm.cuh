@@ -1,7 +1,7 @@
 #pragma once
 // What the two grouped GEMM kernels share: tiles, their order, the ring of stages.
 #include "kernels/cuda/grouped_gemm.h"
-#include "kernels/cuda/hopper.cuh"
+#include "kernels/cuda/wgmma.cuh"
 
 namespace moerun::cuda {
 
