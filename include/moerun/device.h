@@ -87,6 +87,7 @@ struct DevicePlan {
 
   Ints tokens, positions, slot_mapping, cu_seqlens_q, context_lens, block_table;
   int32_t num_tokens = 0, num_seqs = 0, num_prefill_seqs = 0, max_blocks = 0;
+  // Only the CUDA device, which chooses grids by them, fills these in:
   int32_t max_context_len = 0, max_query_len = 0;
   int64_t prefill_pairs = 0;  ///< of a prefilling sequence's token and a key that it attends to
   int64_t decode_keys = 0;    ///< that the decoding sequences attend to

@@ -107,8 +107,7 @@ void Coordinator::relay_stop() {
   if (request.kind <= told_stop_) return;
   told_stop_ = request.kind;
   outcome_.stop = request;
-  outcome_.progress.seconds = since_began();
-  outcome_.progress.end_handing_out();
+  outcome_.progress.end_handing_out(since_began());
   for (size_t i = 0; i < groups_.size(); ++i)
     if (!groups_[i].finished) send_to(i, {.stop = request.kind});
 }
@@ -130,8 +129,7 @@ void Coordinator::hand_out() {
     send_to(i, handout);
   }
   if (!exhausted_) return;
-  progress.seconds = since_began();
-  progress.end_handing_out();
+  progress.end_handing_out(since_began());
   for (size_t i = 0; i < groups_.size(); ++i)
     if (!groups_[i].told_no_more) {
       groups_[i].told_no_more = true;

@@ -29,9 +29,10 @@ struct JobProgress {
   uint64_t tokens_first_answer = 0;  ///< prompt and output tokens when the first answer came
   uint64_t tokens_handed_out = 0;    ///< prompt and output tokens at handed_out_s
 
-  void end_handing_out() {
+  /// `now`: seconds since the first row was handed out. The first call counts.
+  void end_handing_out(double now) {
     if (handed_out_s > 0) return;
-    handed_out_s = seconds;
+    handed_out_s = now;
     tokens_handed_out = tokens();
   }
   uint64_t tokens() const { return prompt_tokens + output_tokens; }

@@ -14,13 +14,13 @@
 
 namespace moerun {
 
-/// What one rank counted; a leader's counts of rows and tokens are its group's.
 /// Steps of one kind: how many, and their time from plan to answers.
 struct StepCount {
   int64_t steps = 0;
   double seconds = 0;
 };
 
+/// What one rank counted; a leader's counts of rows and tokens are its group's.
 struct EngineStats {
   int64_t steps = 0, prompt_tokens = 0, output_tokens = 0;
   int64_t preemptions = 0, swaps = 0, max_blocks_used = 0, num_blocks = 0;

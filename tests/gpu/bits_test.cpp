@@ -7,7 +7,7 @@
 #include "device/cuda/cuda_linear.h"
 #include "device/cuda_device.h"
 #include "kernels/cuda/grouped_gemm.h"
-#include "tests/catch.h"
+#include "tests/gpu/each_dtype.h"
 #include "tests/gpu/side.h"
 
 using namespace moerun;
@@ -76,21 +76,11 @@ class Bits {
   Side side_;
 };
 
-template <typename Body>
-void for_each_dtype(Body body) {
-  for (const DType dtype : {DType::bfloat16, DType::float16}) {
-    const uint64_t seed = std::random_device()();
-    INFO("dtype " << name_of(dtype) << ", seed " << seed);
-    std::mt19937_64 random(seed);
-    Bits bits(dtype);
-    body(bits, random, dtype);
-  }
-}
-
 }  // namespace
 
 TEST_CASE("gpu bits: linear, linear_tree, norms", "[gpu]") {
-  for_each_dtype([](Bits& bits, std::mt19937_64& random, DType dtype) {
+  for_each_dtype([](DType dtype, std::mt19937_64& random) {
+    Bits bits(dtype);
     Device& device = bits.device();
     for (const auto& [out_features, in_features] :
          {std::pair<int64_t, int64_t>{5120, 2048}, {2048, 4096}, {kVocab, 2048}, {1536, 256}}) {
@@ -117,7 +107,8 @@ TEST_CASE("gpu bits: linear, linear_tree, norms", "[gpu]") {
 }
 
 TEST_CASE("gpu bits: linear_tree_add_rms_norm is linear_tree, then add_rms_norm", "[gpu]") {
-  for_each_dtype([](Bits& bits, std::mt19937_64& random, DType dtype) {
+  for_each_dtype([](DType dtype, std::mt19937_64& random) {
+    Bits bits(dtype);
     Device& device = bits.device();
     // 2,500 rows of 2,048 columns in eight parts are more than the workspace holds at once.
     for (const auto& [rows, cols, chunks] : {std::tuple<int64_t, int64_t, int32_t>{1, kHidden, 4},
@@ -150,7 +141,8 @@ TEST_CASE("gpu bits: linear_tree_add_rms_norm is linear_tree, then add_rms_norm"
 }
 
 TEST_CASE("gpu bits: router and expert_ffn", "[gpu]") {
-  for_each_dtype([](Bits& bits, std::mt19937_64& random, DType dtype) {
+  for_each_dtype([](DType dtype, std::mt19937_64& random) {
+    Bits bits(dtype);
     Device& device = bits.device();
     // Rows and parts take tiles of other sizes; the router has four ways to cut its rows.
     constexpr int64_t kExperts = 48, kWidth = 256, k = 8, kRouterRows = 2500;
@@ -213,7 +205,8 @@ TEST_CASE("gpu bits: expert_ffn where its tiling and its kernel change, of skewe
   constexpr int64_t kTokens = 1810, kIn = 1032, kWidth = 136;  // neither fills its blocks of 64 and 128
   constexpr int32_t kExperts = 8, k = 4;
   const auto max_rows = [](int64_t tokens) { return grouped_gemm_tiling(tokens, k, kExperts).max_rows; };
-  for_each_dtype([&](Bits& bits, std::mt19937_64& random, DType dtype) {
+  for_each_dtype([&](DType dtype, std::mt19937_64& random) {
+    Bits bits(dtype);
     std::vector<Part> parts{{0, 1}, {kTokens - 1, kTokens}, {100, 137}};
     const auto add = [&](int64_t tokens) {
       const auto begin = static_cast<int64_t>(random() % static_cast<uint64_t>(kTokens - tokens + 1));

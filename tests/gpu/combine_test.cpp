@@ -6,7 +6,7 @@
 #include "device/cuda_device.h"
 #include "kernels/cuda/moe_combine.h"
 #include "moerun/expert_tree.h"
-#include "tests/catch.h"
+#include "tests/gpu/each_dtype.h"
 #include "tests/gpu/side.h"
 
 using namespace moerun;
@@ -96,10 +96,7 @@ Step make_step(const Case& c, int64_t n, DType dtype, std::mt19937_64& random) {
 
 TEST_CASE("gpu bits: moe_combine is the tree over expert ids", "[gpu]") {
   constexpr int64_t kTokens = 37;
-  for (const DType dtype : {DType::bfloat16, DType::float16}) {
-    const uint64_t seed = std::random_device()();
-    INFO("dtype " << name_of(dtype) << ", seed " << seed);
-    std::mt19937_64 random(seed);
+  for_each_dtype([&](DType dtype, std::mt19937_64& random) {
     const auto device = make_cuda_device({.dtype = dtype, .gpu_memory_utilization = 0.2});
     Side side(*device);
     std::vector<Case> cases{{128, 8, 2048, 100, false}, {512, 8, 2056, 100, false}, {512, 16, 4104, 50, true},
@@ -129,15 +126,12 @@ TEST_CASE("gpu bits: moe_combine is the tree over expert ids", "[gpu]") {
       expected.resize(expected.size() + static_cast<size_t>(c.hidden), std::nanf(""));
       CHECK(same(side.get(out), expected));
     }
-  }
+  });
 }
 
 TEST_CASE("gpu bits: a sum of two 16-bit values is rounded as float32's sum is", "[gpu]") {
   constexpr int64_t kRows = 512, kCols = 2048, kCount = kRows * kCols;
-  for (const DType dtype : {DType::bfloat16, DType::float16}) {
-    const uint64_t seed = std::random_device()();
-    INFO("dtype " << name_of(dtype) << ", seed " << seed);
-    std::mt19937_64 random(seed);
+  for_each_dtype([&](DType dtype, std::mt19937_64& random) {
     const auto device = make_cuda_device({.dtype = dtype, .gpu_memory_utilization = 0.2});
     Side side(*device);
     // Every finite pattern may come, subnormal ones too; half of the second values lie within 2^12 of the
@@ -160,5 +154,5 @@ TEST_CASE("gpu bits: a sum of two 16-bit values is rounded as float32's sum is",
     const Tensor sum = side.poisoned(kRows, kCols);
     device->tree_sum(side.put(shards, 2 * kRows, kCols), 2, sum);
     CHECK(same(side.get(sum), expected));
-  }
+  });
 }

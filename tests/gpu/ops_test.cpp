@@ -7,7 +7,7 @@
 #include "device/cpu_device.h"
 #include "device/cuda_device.h"
 #include "moerun/expert_tree.h"
-#include "tests/catch.h"
+#include "tests/gpu/each_dtype.h"
 #include "tests/gpu/side.h"
 
 using namespace moerun;
@@ -48,18 +48,6 @@ struct Pair {
   DType dtype;
 };
 
-/// Runs `body` for each 16-bit type with a fresh seed that a failure shows.
-template <typename Body>
-void for_each_dtype(Body body) {
-  for (const DType dtype : {DType::bfloat16, DType::float16}) {
-    const uint64_t seed = std::random_device()();
-    INFO("dtype " << name_of(dtype) << ", seed " << seed);
-    std::mt19937_64 random(seed);
-    Pair pair(dtype);
-    body(pair, random);
-  }
-}
-
 ExpertSlots make_slots(Side& side, const std::vector<int32_t>& local_slot) {
   ExpertSlots slots;
   slots.local_slot = side.put_ints(local_slot);
@@ -71,7 +59,8 @@ ExpertSlots make_slots(Side& side, const std::vector<int32_t>& local_slot) {
 }  // namespace
 
 TEST_CASE("gpu: embed, rms_norm, add_rms_norm, tree_sum, gather_rows, silu_mul", "[gpu]") {
-  for_each_dtype([](Pair& pair, std::mt19937_64& random) {
+  for_each_dtype([](DType dtype, std::mt19937_64& random) {
+    Pair pair(dtype);
     for (const auto& [n, hidden] : {std::pair<int64_t, int64_t>{1, 256}, {7, 64}, {129, 2048}}) {
       CAPTURE(n, hidden);
       const Floats x = random_values(random, n * hidden, pair.dtype),
@@ -113,7 +102,8 @@ TEST_CASE("gpu: embed, rms_norm, add_rms_norm, tree_sum, gather_rows, silu_mul",
 }
 
 TEST_CASE("gpu: linear and linear_tree", "[gpu]") {
-  for_each_dtype([](Pair& pair, std::mt19937_64& random) {
+  for_each_dtype([](DType dtype, std::mt19937_64& random) {
+    Pair pair(dtype);
     for (const auto& [n, out_features, in_features] :
          {std::array<int64_t, 3>{1, 320, 256}, {65, 512, 128}, {300, 2048, 4096}, {3, 4096, 256}}) {
       CAPTURE(n, out_features, in_features);
@@ -155,7 +145,8 @@ TEST_CASE("gpu: router and expert_ffn", "[gpu]") {
     int64_t n, hidden, intermediate, experts, k;
     int skew;  // 0: random gate; 1: all tokens on the same experts; 2: only every other expert is local
   };
-  for_each_dtype([](Pair& pair, std::mt19937_64& random) {
+  for_each_dtype([](DType dtype, std::mt19937_64& random) {
+    Pair pair(dtype);
     for (const Case& c :
          {Case{"one token", 1, 256, 64, 32, 8, 0}, Case{"odd", 37, 256, 64, 32, 8, 0},
           Case{"one place", 130, 256, 64, 32, 8, 1}, Case{"half local", 77, 256, 64, 32, 8, 2},
@@ -221,7 +212,8 @@ TEST_CASE(
     "gpu: expert_ffn leaves a partial sum for each subtree that is local, skips ids of -1, and leaves alone "
     "what another rank computes though it is here",
     "[gpu]") {
-  for_each_dtype([](Pair& pair, std::mt19937_64& random) {
+  for_each_dtype([](DType dtype, std::mt19937_64& random) {
+    Pair pair(dtype);
     constexpr int64_t n = 53, hidden = 256, width = 64, experts = 32, k = 8;
     std::vector<int32_t> local_slot(experts, -1), ids, named_ids, marked_ids;
     int32_t slots_used = 0;
@@ -297,7 +289,8 @@ TEST_CASE("gpu: rope_and_cache and attention, prefill in chunks and decode", "[g
   struct Shape {
     int32_t heads, kv_heads, head_dim;
   };
-  for_each_dtype([](Pair& pair, std::mt19937_64& random) {
+  for_each_dtype([](DType dtype, std::mt19937_64& random) {
+    Pair pair(dtype);
     for (const Shape& s : {Shape{8, 4, 64}, Shape{32, 4, 128}, Shape{4, 4, 128}, Shape{2, 1, 64}}) {
       CAPTURE(s.heads, s.kv_heads, s.head_dim);
       constexpr int32_t kBlock = 64, kBlocks = 64, kMaxLen = 1024;
@@ -392,7 +385,8 @@ TEST_CASE("gpu: rope_and_cache and attention, prefill in chunks and decode", "[g
 }
 
 TEST_CASE("gpu: sample draws and scores as the CPU does", "[gpu]") {
-  for_each_dtype([](Pair& pair, std::mt19937_64& random) {
+  for_each_dtype([](DType dtype, std::mt19937_64& random) {
+    Pair pair(dtype);
     constexpr int64_t kVocab = 5003;
     std::vector<LogitRow> rows;
     StepPlan plan;
@@ -442,7 +436,8 @@ TEST_CASE("gpu: sample draws and scores as the CPU does", "[gpu]") {
 TEST_CASE(
     "gpu: sample draws as the CPU does from odd vocabularies, ties, edges of top_p and thousands of rows",
     "[gpu]") {
-  for_each_dtype([](Pair& pair, std::mt19937_64& random) {
+  for_each_dtype([](DType dtype, std::mt19937_64& random) {
+    Pair pair(dtype);
     constexpr int64_t kRows = 128;
     const auto below = [&](int64_t n) { return static_cast<int64_t>(random() % static_cast<uint64_t>(n)); };
     const auto one_of = [&](std::initializer_list<float> values) {

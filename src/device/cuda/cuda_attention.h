@@ -21,8 +21,7 @@ class StepAttention {
 
   cudaStream_t stream_;
   int32_t num_sms_;
-  // Of decode, where it runs beside prefill. Its many small blocks would leave no room for prefill's.
-  Stream side_{Stream::Priority::low};
+  Stream side_;  // of decode, where it runs beside prefill
   Event begin_, end_;
 };
 

@@ -47,11 +47,9 @@ class PinnedBuffer {
   size_t size_ = 0;
 };
 
-/// Thread blocks of a stream of high priority are placed first.
 class Stream {
  public:
-  enum class Priority { low, high };
-  explicit Stream(Priority priority = Priority::high);
+  Stream();
   ~Stream();
   Stream(const Stream&) = delete;
   Stream& operator=(const Stream&) = delete;
