@@ -275,6 +275,7 @@ __device__ void consume(const Params& params, Shared<kDim>& shared, int consumer
       for (int i = 0; i < kDim / 2; ++i) o[i] *= shrink[i / 2 % 2];
       pack_weights<T>(s, weights);
     }
+    __syncwarp();  // every lane has read the tile, and the warp's products have read the queries
     release(&shared.queries_empty[query_ring.stage]);
     query_ring.advance();
     mbarrier_wait(&shared.values_full[value_ring.stage], value_ring.parity);

@@ -94,6 +94,7 @@ device: cuda
 input: {{path: {work}/prompts.jsonl}}
 sampling: {{max_tokens: 1, prompt_logprobs: true, ignore_eos: true}}
 output: {{path: {work}/answers.h5}}
+memory: {{gpu_memory_utilization: 0.2}}
 """)
     reference = transformers_logprobs(folder, prompts, torch.float32)
     for name, dtype in (("bfloat16", torch.bfloat16), ("float16", torch.float16)):
