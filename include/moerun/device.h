@@ -204,6 +204,11 @@ class Device {
   Tensor tensor(int64_t rows, int64_t cols, DType dtype, const char* what) {
     return {allocate(static_cast<size_t>(rows * cols) * size_of(dtype), what), dtype, rows, cols};
   }
+  /// A table of which a step reads few rows (`embed`): kept in the host's memory, which a GPU reads over the
+  /// bus, so that the GPU's own memory has room for more keys and values.
+  virtual Tensor host_tensor(int64_t rows, int64_t cols, DType dtype, const char* what) {
+    return tensor(rows, cols, dtype, what);
+  }
   Ints ints(int64_t size, const char* what) {
     return {static_cast<int32_t*>(allocate(static_cast<size_t>(size) * 4, what)), size};
   }
@@ -229,7 +234,7 @@ class Device {
   /// device itself would wait out for ever.
   virtual void set_wait_check(const std::function<void()>& check) { (void)check; }
 
-  /// What `allocate` and `matrix` took so far, by name, in the order of first use.
+  /// What `allocate`, `matrix` and `host_tensor` took so far, by name, in the order of first use.
   virtual std::vector<MemoryUse> memory_table() const = 0;
   /// Who holds memory of this GPU right now; empty on the CPU.
   virtual std::vector<DeviceProcess> processes() const { return {}; }

@@ -41,6 +41,12 @@ class Loader {
     fill(out, 0, source_.get(name, rows, cols));
     return out;
   }
+  Tensor embedding() {
+    const Tensor out =
+        device_.host_tensor(config_.vocab_size, config_.hidden_size, device_.dtype(), "embedding");
+    fill(out, 0, source_.get("model.embed_tokens.weight", out.rows, out.cols));
+    return out;
+  }
   Tensor vector(const std::string& name, int64_t cols) { return tensor(name, 1, cols, "norms"); }
 
   LayerWeights layer(int64_t index) {
@@ -141,8 +147,7 @@ Weights load_weights(Device& device, const ModelConfig& config, const ModelShard
                      const WeightSource& source, const LoadProgress& progress) {
   Loader loader(device, config, shard, source, progress);
   Weights weights;
-  weights.embedding =
-      loader.tensor("model.embed_tokens.weight", config.vocab_size, config.hidden_size, "embedding");
+  weights.embedding = loader.embedding();
   for (int64_t layer = 0; layer < config.num_hidden_layers; ++layer)
     weights.layers.push_back(loader.layer(layer));
   weights.final_norm = loader.vector("model.norm.weight", config.hidden_size);

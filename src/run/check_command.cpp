@@ -63,8 +63,12 @@ void print_memory(const CheckedJob& checked, DType dtype) {
   const double redundant = static_cast<double>(redundant_parameters(checked.config, shard)) * element;
   const double weights = static_cast<double>(num_parameters(checked.config, shard)) * element + redundant;
   const double token = static_cast<double>(key_value_block_bytes(checked.config, shard, 1, dtype));
+  const double embedding =
+      static_cast<double>(checked.config.vocab_size * checked.config.hidden_size) * element;
   fmt::print("memory       {:.2f} GiB of weights a rank ({} of {} experts)\n", weights / kGiB,
              shard.local_experts.size(), checked.config.num_experts);
+  if (job.device == Job::DeviceKind::cuda)
+    fmt::print("             {:.2f} GiB of them, the embedding, in the host's memory\n", embedding / kGiB);
   if (job.parallel.redundant_experts > 0)
     fmt::print(
         "             {:.2f} GiB of them are room for redundant experts: in a layer {} of the engine's {}\n",
@@ -87,8 +91,9 @@ void print_memory(const CheckedJob& checked, DType dtype) {
   const double step = static_cast<double>(job.scheduler.max_num_batched_tokens * checked.config.hidden_size) *
                       (static_cast<double>(checked.config.num_experts_per_tok) * 3 + 12) * 2;
   const double other = 1.2 * kGiB + step;
-  room("on an H100 of 80 GB", 79.6 * kGiB * job.memory.gpu_memory_utilization - weights - other);
-  room("on an H200 of 141 GB", 140.4 * kGiB * job.memory.gpu_memory_utilization - weights - other);
+  const double on_gpu = weights - embedding + other;
+  room("on an H100 of 80 GB", 79.6 * kGiB * job.memory.gpu_memory_utilization - on_gpu);
+  room("on an H200 of 141 GB", 140.4 * kGiB * job.memory.gpu_memory_utilization - on_gpu);
 }
 
 }  // namespace

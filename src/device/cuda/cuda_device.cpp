@@ -107,6 +107,12 @@ CudaDevice::~CudaDevice() { cudaStreamSynchronize(stream_); }  // what is enqueu
 
 void* CudaDevice::allocate(size_t bytes, const char* what) { return arena_->allocate(bytes, what); }
 
+Tensor CudaDevice::host_tensor(int64_t rows, int64_t cols, DType dtype, const char* what) {
+  const size_t bytes = static_cast<size_t>(rows * cols) * size_of(dtype);
+  host_uses_.add(fmt::format("{} (host memory)", what), bytes);
+  return {host_tensors_.emplace_back(bytes).data(), dtype, rows, cols};
+}
+
 size_t CudaDevice::matrix_elements(const Matrix& matrix) const {
   if (matrix.kind == Matrix::Kind::expert_gate_up || matrix.kind == Matrix::Kind::expert_down)
     return static_cast<size_t>(PackedWeight{matrix.out_features, matrix.in_features}.elements());
@@ -143,6 +149,7 @@ void CudaDevice::load(const Tensor& tensor, int64_t row0, const HostMatrix& part
 std::vector<MemoryUse> CudaDevice::memory_table() const {
   std::vector<MemoryUse> table = arena_->uses();
   table.push_back({"not used", arena_->free_bytes()});
+  table.insert(table.end(), host_uses_.table().begin(), host_uses_.table().end());
   return table;
 }
 

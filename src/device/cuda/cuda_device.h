@@ -1,4 +1,5 @@
 #pragma once
+#include <deque>
 #include <functional>
 #include <memory>
 #include <optional>
@@ -12,6 +13,7 @@
 #include "device/cuda/cuda_wait.h"
 #include "device/cuda/cuda_workspace.h"
 #include "device/cuda_device.h"
+#include "device/memory_uses.h"
 #include "moerun/device.h"
 
 namespace moerun {
@@ -30,6 +32,7 @@ class CudaDevice : public Device {
   const Arena& arena() const { return *arena_; }
 
   void* allocate(size_t bytes, const char* what) override;
+  Tensor host_tensor(int64_t rows, int64_t cols, DType dtype, const char* what) override;
   Matrix matrix(Matrix::Kind kind, int64_t count, int64_t out_features, int64_t in_features,
                 const char* what) override;
   void load(const Matrix& matrix, int64_t index, int64_t row0, const HostMatrix& part) override;
@@ -83,6 +86,8 @@ class CudaDevice : public Device {
   Stream stream_;
   StreamWait wait_;
   std::unique_ptr<Arena> arena_;
+  std::deque<PinnedBuffer> host_tensors_;
+  MemoryUses host_uses_;
   std::unique_ptr<WeightUpload> weights_;
   std::unique_ptr<CudaWorkspace> workspace_;
   StepAttention attention_;
