@@ -21,7 +21,8 @@ using namespace moerun;
 struct Command {
   enum class Kind { run, check, tokenize } kind = Kind::run;
   RunOptions run;
-  int num_ranks = 0;  ///< `check --ranks`; 0: what the layout says
+  int num_ranks = 0;          ///< `check --ranks`; 0: what the layout says
+  std::string measured_path;  ///< `check --measured`; empty: none
   std::string model_dir;
 };
 
@@ -44,7 +45,8 @@ std::optional<int> parse(int argc, char** argv, Command& command) {
   CLI::App app(
       "moerun: runs a Mixture-of-Experts language model over prompt files as an MPI batch job\n"
       "  mpirun -n RANKS moerun JOB.yaml [key=value ...]   run, or resume, a job: one rank a GPU\n"
-      "  moerun check [--ranks N] JOB.yaml [key=value ...] every check that needs no GPU, then what would "
+      "  moerun check [--ranks N] [--measured FILE] JOB.yaml [key=value ...]\n"
+      "                                                    every check that needs no GPU, then what would "
       "run\n"
       "  moerun tokenize MODEL_DIR < lines.jsonl           {\"text\"|\"messages\"} a line in, {\"ids\"} a "
       "line out");
@@ -54,6 +56,10 @@ std::optional<int> parse(int argc, char** argv, Command& command) {
     command.kind = Command::Kind::check;
     app.add_option("--ranks", command.num_ranks, "as if this many ranks were started")
         ->check(CLI::PositiveNumber);
+    app.add_option("--measured", command.measured_path,
+                   "times of the exchange to print beside the cost model: what jobs/eight-gpus.sh or "
+                   "exchange_bench --json wrote")
+        ->type_name("FILE");
     add_job_arguments(app, command.run);
   } else if (word == "tokenize") {
     command.kind = Command::Kind::tokenize;
@@ -92,7 +98,7 @@ int main(int argc, char** argv) {
     if (const auto code = parse(argc, argv, command)) return *code;
     switch (command.kind) {
       case Command::Kind::check:
-        return check_main(command.run, command.num_ranks);
+        return check_main(command.run, command.num_ranks, command.measured_path);
       case Command::Kind::tokenize:
         return tokenize_main(command.model_dir, std::cin, std::cout);
       case Command::Kind::run:

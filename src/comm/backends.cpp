@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include "comm/exchange_choice.h"
 #include "comm/mpi_collective.h"
 #include "comm/mpi_env.h"
 #include "comm/mpi_exchange.h"
@@ -44,56 +45,12 @@ std::unique_ptr<ExpertExchange> mpi_exchange(const BackendRequest& request) {
 
 #if MOERUN_CUDA
 
-/// An exchange and the reason for it, in one sentence.
-struct Pick {
-  AllToAll exchange;
-  std::string why;
-};
-
-/// Throws BadInput when what was asked for cannot be had here.
-Pick pick(const BackendRequest& request, const GpuLinks& links) {
-  const bool nccl = !links.shared || nccl_takes_shared_gpus();
-  const bool p2p = links.one_node && links.peer_access;
-  switch (request.all_to_all) {
-    case AllToAll::nccl:
-      if (!nccl)
-        throw BadInput(
-            "parallel.all_to_all: nccl: ranks of an engine share a GPU, which NCCL takes from 2.30.3 on and "
-            "with NCCL_MULTI_RANK_GPU_ENABLE=1 alone: use p2p or mpi");
-      break;
-    case AllToAll::p2p:
-      if (!p2p)
-        throw BadInput(
-            links.one_node
-                ? "parallel.all_to_all: p2p: a rank's GPU cannot address every other one (is each "
-                  "rank shown one GPU alone?): use nccl or mpi"
-                : "parallel.all_to_all: p2p: the ranks of an engine are on several nodes: use nccl "
-                  "or mpi, or one replica a node");
-      break;
-    case AllToAll::mpi:
-      break;
-    case AllToAll::automatic:
-      if (links.shared)
-        return {AllToAll::mpi, "ranks share a GPU: through the host's memory, for tests alone"};
-      if (p2p) return {AllToAll::p2p, "every rank's GPU can address every other one of the engine"};
-      if (request.experts->num_redundant() == 0 &&
-          one_subtree_a_rank(request.experts->ranks(), size_of_comm(request.ep)))
-        return {AllToAll::nccl, links.one_node ? "a GPU cannot address every other one of the engine"
-                                               : "the ranks of an engine are on several nodes"};
-      return {
-          AllToAll::mpi,
-          "GPUs cannot address each other, and nccl takes no redundant experts and needs a power of two of "
-          "ranks that divides the experts"};
-  }
-  return {request.all_to_all, "asked for"};
-}
-
 Backends gpu_backends(const BackendRequest& request) {
   Device& device = *request.device;
   const int ranks = size_of_comm(request.ep);
   const GpuLinks links = ranks > 1 ? gpu_links(request.ep) : GpuLinks();
-  const Pick picked =
-      ranks > 1 ? pick(request, links) : Pick{AllToAll::automatic, "one rank holds all experts"};
+  const ExchangeChoice picked = ranks > 1 ? choose_exchange(request.all_to_all, *request.experts, links)
+                                          : ExchangeChoice{AllToAll::automatic, "one rank holds all experts"};
   Backends out{.why = picked.why};
   if (size_of_comm(request.tp) == 1)
     out.tp = std::make_unique<LocalCollective>(device);

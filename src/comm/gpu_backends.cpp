@@ -40,31 +40,34 @@ GpuLinks gpu_links(MPI_Comm engine) {
   CUDA_CHECK(cudaGetDevice(&own));
   MPI_CHECK(MPI_Comm_size(engine, &ranks));
   MPI_CHECK(MPI_Comm_rank(engine, &rank));
-  MPI_Comm shared = MPI_COMM_NULL;
-  MPI_CHECK(MPI_Comm_split_type(engine, MPI_COMM_TYPE_SHARED, rank, MPI_INFO_NULL, &shared));
-  on_this_node = Communicator(shared).size();
+  MPI_Comm node = MPI_COMM_NULL;
+  MPI_CHECK(MPI_Comm_split_type(engine, MPI_COMM_TYPE_SHARED, rank, MPI_INFO_NULL, &node));
+  on_this_node = Communicator(node).size();
 
   cudaDeviceProp properties{};
   CUDA_CHECK(cudaGetDeviceProperties(&properties, own));
   std::vector<cudaUUID_t> uuids(static_cast<size_t>(ranks));
   MPI_CHECK(MPI_Allgather(&properties.uuid, sizeof properties.uuid, MPI_BYTE, uuids.data(),
                           sizeof properties.uuid, MPI_BYTE, engine));
-  int flags[2] = {on_this_node == ranks, 1};  // one node; every GPU can be addressed
+  // One node; every GPU can be addressed; NCCL takes ranks that share one.
+  int flags[3] = {on_this_node == ranks, 1, nccl_takes_shared_gpus()};
   std::set<std::string_view> distinct;
   for (const cudaUUID_t& uuid : uuids) {
     distinct.insert({uuid.bytes, sizeof uuid.bytes});
     flags[1] &= flags[0] && reaches(uuid, own);
   }
-  MPI_CHECK(MPI_Allreduce(MPI_IN_PLACE, flags, 2, MPI_INT, MPI_MIN, engine));
-  return {.shared = distinct.size() < uuids.size(), .one_node = flags[0] != 0, .peer_access = flags[1] != 0};
+  MPI_CHECK(MPI_Allreduce(MPI_IN_PLACE, flags, 3, MPI_INT, MPI_MIN, engine));
+  const bool shared = distinct.size() < uuids.size();
+  return {.shared = shared,
+          .nccl = !shared || flags[2] != 0,
+          .one_node = flags[0] != 0,
+          .peer_access = flags[1] != 0};
 }
 
 bool nccl_takes_shared_gpus() {
-  constexpr int kFirst = 23003;  // 2.30.3, as NCCL_VERSION_CODE counts
   int version = 0;
   NCCL_CHECK(ncclGetVersion(&version));
-  const char* const enabled = std::getenv("NCCL_MULTI_RANK_GPU_ENABLE");
-  return version >= kFirst && enabled && std::string_view(enabled) == "1";
+  return nccl_takes_shared_gpus(version, std::getenv("NCCL_MULTI_RANK_GPU_ENABLE"));
 }
 
 std::unique_ptr<Collective> make_nccl_collective(MPI_Comm tp, Device& device, size_t scratch_bytes) {

@@ -5,6 +5,7 @@
 #include <memory>
 #include <string>
 
+#include "comm/exchange_choice.h"
 #include "comm/exchange_options.h"
 #include "fault/progress.h"
 #include "moerun/comm.h"
@@ -14,17 +15,10 @@ namespace moerun {
 // This header names no CUDA or NCCL type: host code includes it. What it declares exists in builds with
 // CUDA=1. Thread contract: the engine thread, which has chosen its device.
 
-/// What the GPUs of an engine offer to its exchanges; the same at every rank.
-struct GpuLinks {
-  bool shared = false;      ///< two ranks share a GPU
-  bool one_node = true;     ///< all ranks are on one
-  bool peer_access = true;  ///< each GPU can address every other's memory (or is the same one)
-};
-
 /// Collective over `engine`. Throws Error.
 GpuLinks gpu_links(MPI_Comm engine);
 
-/// Whether NCCL takes two ranks on one GPU: from 2.30.3 on, when NCCL_MULTI_RANK_GPU_ENABLE=1.
+/// Whether the NCCL that was loaded takes two ranks on one GPU in this process's environment.
 bool nccl_takes_shared_gpus();
 
 /// Collective over their communicator. `device` and `progress` must outlive what they make. Throw Error.

@@ -3,8 +3,11 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <map>
+#include <vector>
 
 #include "comm/cost_model.h"
+#include "comm/measured_exchange.h"
 #include "device/factory.h"
 #include "job/job_file.h"
 #include "model/shard.h"
@@ -29,19 +32,22 @@ ModelShard first_shard(const CheckedJob& checked) {
           .redundant_slots = experts.num_redundant_slots(0)};
 }
 
-/// What crosses between ranks in one layer for a full step: the cost model of the all-to-all.
-void print_exchange(const CheckedJob& checked, DType dtype) {
-  const Layout& layout = checked.layout;
-  if (layout.ep_size() == 1) return;
-  constexpr double kNvLink = 450e9, kInfiniBand = 50e9;  // bytes/s each way: NVLink 4, one NDR 400 link
+/// A rank's part of the exchange in one layer of a full step.
+ExchangeLoad full_load(const CheckedJob& checked, DType dtype) {
   const ModelConfig& config = checked.config;
-  const ExchangeLoad load{
-      .ranks = layout.ep_size(),
-      .tokens = static_cast<double>(checked.job.scheduler.max_num_batched_tokens) / layout.tensor,
-      .hidden_size = config.hidden_size,
-      .element_bytes = static_cast<int64_t>(size_of(dtype)),
-      .num_experts = config.num_experts,
-      .num_experts_per_tok = config.num_experts_per_tok};
+  return {.ranks = checked.layout.ep_size(),
+          .tokens = static_cast<double>(checked.job.scheduler.max_num_batched_tokens) / checked.layout.tensor,
+          .hidden_size = config.hidden_size,
+          .element_bytes = static_cast<int64_t>(size_of(dtype)),
+          .num_experts = config.num_experts,
+          .num_experts_per_tok = config.num_experts_per_tok};
+}
+
+constexpr double kNvLink = 450e9, kInfiniBand = 50e9;  // bytes/s each way: NVLink 4, one NDR 400 link
+
+/// What crosses between ranks in one layer for a full step: the cost model of the all-to-all.
+void print_exchange(const ExchangeLoad& load) {
+  if (load.ranks == 1) return;
   fmt::print(
       "exchange     a full step brings {:.0f} tokens a rank; the experts of each are on {:.2f} of {} ranks\n",
       load.tokens, expected_ranks(load), load.ranks);
@@ -54,6 +60,44 @@ void print_exchange(const CheckedJob& checked, DType dtype) {
   };
   print("p2p, mpi, nccl by counts", cost_once_a_rank(load));
   print("nccl by all-gather", cost_all_gather(load));
+}
+
+/// The measurements of such a job's exchange, of the one that it asks for. Throws BadInput.
+std::vector<MeasuredExchange> measured_of(const CheckedJob& checked, const ExchangeLoad& load,
+                                          const std::string& path) {
+  if (path.empty()) return {};
+  if (load.ranks == 1)
+    throw BadInput(fmt::format("--measured {}: with one rank an engine nothing is exchanged", path));
+  const std::map<Job::Parallel::AllToAll, std::string> names{{Job::Parallel::AllToAll::automatic, ""},
+                                                             {Job::Parallel::AllToAll::mpi, "mpi"},
+                                                             {Job::Parallel::AllToAll::nccl, "nccl"},
+                                                             {Job::Parallel::AllToAll::p2p, "p2p"}};
+  try {
+    return measured_for(read_measured_exchange(path), load, names.at(checked.job.parallel.all_to_all));
+  } catch (const BadInput& fault) {
+    throw BadInput(fmt::format("--measured: {}", fault.what()));
+  }
+}
+
+/// A table for each exchange, device and date: what was measured, the model's time of it, and their ratio.
+void print_measured(const std::vector<MeasuredExchange>& measured) {
+  std::string title;
+  for (const MeasuredExchange& row : measured) {
+    const std::string of = fmt::format("{} on {}, {}", row.exchange, row.device, row.date);
+    if (of != title) {
+      fmt::print("measured     {}, µs a layer:\n{:>26} {:>12}", of, "tokens a rank", "measured");
+      for (const double link : {kNvLink, kInfiniBand})
+        fmt::print(" {:>20}", fmt::format("model at {:.0f} GB/s", link / 1e9));
+      fmt::print("\n");
+      title = of;
+    }
+    fmt::print("{:>26} {:>12.1f}", row.load.tokens, row.us);
+    for (const double link : {kNvLink, kInfiniBand}) {
+      const double model = row.cost().seconds(link) * 1e6;
+      fmt::print(" {:>20}", fmt::format("{:.2f} (×{:.1f})", model, row.us / model));
+    }
+    fmt::print("\n");
+  }
 }
 
 void print_memory(const CheckedJob& checked, DType dtype) {
@@ -98,7 +142,7 @@ void print_memory(const CheckedJob& checked, DType dtype) {
 
 }  // namespace
 
-int check_main(const RunOptions& options, int num_ranks) {
+int check_main(const RunOptions& options, int num_ranks, const std::string& measured_path) {
   Job job = read_job(options.job_path, options.overrides);
   if (num_ranks == 0)
     num_ranks = job.parallel.tensor * std::max(job.parallel.data, 1) * job.parallel.replicas;
@@ -106,6 +150,8 @@ int check_main(const RunOptions& options, int num_ranks) {
   if (job.device == Job::DeviceKind::automatic) job.device = resolve_device(job.device);
   const CheckedJob checked = check_job(std::move(job), num_ranks);
   const DType dtype = resolve_dtype(checked.job.device, checked.job.model.dtype, checked.config.dtype);
+  const ExchangeLoad load = full_load(checked, dtype);
+  const std::vector<MeasuredExchange> measured = measured_of(checked, load, measured_path);
 
   for (const std::string& warning : checked.input.warnings) fmt::print("note         {}\n", warning);
   fmt::print("job          {}: sound\n", options.job_path);
@@ -116,7 +162,8 @@ int check_main(const RunOptions& options, int num_ranks) {
              name_of(dtype), name_of(checked.job.device));
   fmt::print("layout       {}\n", layout_text(checked.layout));
   print_memory(checked, dtype);
-  print_exchange(checked, dtype);
+  print_exchange(load);
+  print_measured(measured);
   return static_cast<int>(ExitCode::ok);
 }
 

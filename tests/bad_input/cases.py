@@ -212,6 +212,10 @@ CASES = [
     # Paths.
     Case("no model folder", ["nowhere/config.json: cannot be read; model.path must be a Hugging Face model folder"], arguments=("job.yaml", "model.path=nowhere")),
     Case("a model folder without a configuration", ["./config.json: cannot be read"], arguments=("job.yaml", "model.path=.")),
+    Case("a file of measurements that is none", ['--measured: in.jsonl:1: no "exchange"'],
+         arguments=("--measured", "in.jsonl", "job.yaml", "parallel.data=2")),
+    Case("measurements, and nothing to compare them with", ["--measured in.jsonl: with one rank an engine nothing is exchanged"],
+         arguments=("--measured", "in.jsonl", "job.yaml")),
     Case("no input", ["input.path: none.jsonl cannot be read: No such file"], arguments=("job.yaml", "input.path=none.jsonl")),
     Case("an input that is a folder", ["input.path: in.jsonl is no regular file"], input="",
          prepare=lambda folder: ((folder / "in.jsonl").unlink(), (folder / "in.jsonl").mkdir())),

@@ -3,12 +3,14 @@
 // timed, the exchange's sums are compared with sums made here from the tokens alone, to the last bit.
 //
 // Usage: mpirun -n RANKS exchange_bench [--all-to-all p2p] [--device cuda] [--json FILE] ...   (--help)
+#include <fmt/chrono.h>
 #include <fmt/format.h>
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
+#include <ctime>
 #include <fstream>
 #include <functional>
 #include <map>
@@ -267,6 +269,9 @@ int parse(int argc, char** argv, Options& options) {
       ->delimiter(',')
       ->check(CLI::PositiveNumber);
   app.add_option("--hidden", options.hidden, "elements of a token")->check(CLI::PositiveNumber);
+  app.add_option("--num-experts", options.num_experts, "of a layer")->check(CLI::PositiveNumber);
+  app.add_option("--num-experts-per-tok", options.num_experts_per_tok, "that a token goes to")
+      ->check(CLI::PositiveNumber);
   app.add_option("--rounds", options.rounds, "timed rounds")->check(CLI::PositiveNumber);
   app.add_option("--memory", options.memory, "part of the GPU's memory that a rank takes")
       ->check(CLI::Range(0.01, 1.0));
@@ -275,6 +280,11 @@ int parse(int argc, char** argv, Options& options) {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
     return app.exit(error) == 0 ? 0 : static_cast<int>(ExitCode::bad_input);
+  }
+  if (options.num_experts_per_tok > options.num_experts) {
+    fmt::print(stderr, "exchange_bench: {} experts a token, of {}\n", options.num_experts_per_tok,
+               options.num_experts);
+    return static_cast<int>(ExitCode::bad_input);
   }
   return -1;
 }
@@ -288,7 +298,8 @@ class Printer {
         dtype_(dtype),
         shares_gpu_(shares_gpu),
         name_(bench.backends().all_to_all),
-        device_(bench.device_name()) {
+        device_(bench.device_name()),
+        date_(fmt::format("{:%Y-%m-%dT%H:%M:%SZ}", fmt::gmtime(std::time(nullptr)))) {
     if (!options.json.empty()) {
       file_.open(options.json);
       if (!file_) throw Error(fmt::format("{}: cannot be written", options.json));
@@ -315,8 +326,13 @@ class Printer {
     const double bytes = row.dispatch_bytes + row.combine_bytes, rate = bytes / row.us / 1e3;
     nlohmann::ordered_json line{{"exchange", name_},
                                 {"device", device_},
+                                {"date", date_},
                                 {"ranks", ranks_},
                                 {"ranks_share_a_gpu", shares_gpu_},
+                                {"hidden", load.hidden_size},
+                                {"element_bytes", load.element_bytes},
+                                {"num_experts", load.num_experts},
+                                {"num_experts_per_tok", load.num_experts_per_tok},
                                 {"tokens", row.tokens},
                                 {"us", row.us},
                                 {"graph", row.graph},
@@ -345,7 +361,7 @@ class Printer {
   int ranks_;
   DType dtype_;
   bool shares_gpu_;
-  std::string name_, device_;
+  std::string name_, device_, date_;
   std::ofstream file_;
 };
 

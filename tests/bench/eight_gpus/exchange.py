@@ -14,7 +14,7 @@ def measure(machine, until, out):
     wanted = [("p2p", "1,8,64,256,1024,4096,8192"), ("nccl", "1,8,64,256,1024,4096,8192"), ("mpi", "1,64,1024")]
     options = ["--device", "cuda"]
     if not machine.on_gpus:
-        wanted, options = [("mpi", "1,8,64")], ["--device", "cpu", "--hidden", "256", "--rounds", "5"]
+        wanted, options = [("mpi", "1,8,64")], ["--device", "cpu", "--hidden", "256", "--num-experts", "32", "--rounds", "5"]
     out["rows"], faults = [], []
     with tempfile.TemporaryDirectory() as folder:
         for place, (exchange, tokens) in enumerate(wanted):
