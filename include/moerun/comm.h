@@ -54,6 +54,8 @@ class ExpertExchange {
   /// go to their experts' homes.
   virtual bool takes_copies() const { return false; }
   virtual std::string name() const = 0;
+  /// Whether nothing moves: dispatch and combine do nothing, and expert_ffn's sums are the layer's.
+  virtual bool local() const { return false; }
   /// Whether expert_ffn leaves a row for each (token, choice) pair in partials() instead of sums: the token's
   /// own rank then adds them.
   virtual bool wants_pairs() const { return false; }

@@ -126,10 +126,9 @@ struct RouterArgs {
   Tensor topk_weights;  ///< [n, k] float32 out
 };
 
-/// What add_rms_norm takes, where it follows a product.
 struct AddRmsNormArgs {
   Tensor residual;  ///< [n, cols] in and out
-  Tensor delta;     ///< [n, cols] room for the product
+  Tensor delta;     ///< [n, cols]
   Tensor weight;    ///< [1, cols]
   float eps = 0;
   Tensor out;  ///< [n, cols]
@@ -263,7 +262,7 @@ class Device {
   /// Hugging Face Qwen3MoeRMSNorm: x·rsqrt(mean(x²)+eps) in float32, rounded to dtype, times weight.
   virtual void rms_norm(Tensor x, const Tensor& weight, float eps, Tensor out) = 0;
   /// residual += delta (rounded to dtype), then out = rms_norm(residual).
-  virtual void add_rms_norm(Tensor residual, Tensor delta, const Tensor& weight, float eps, Tensor out) = 0;
+  virtual void add_rms_norm(const AddRmsNormArgs& args) = 0;
   virtual void linear(Tensor x, const Matrix& w, const Tensor* bias, Tensor out) = 0;
   /// y = x·Wᵀ with K cut into `chunks` equal parts (a power of two), each summed ascending, then summed as a
   /// binary tree: the same bits as `chunks/T` parts on each of T ranks followed by
@@ -274,7 +273,7 @@ class Device {
   virtual void linear_tree_add_rms_norm(Tensor x, const Matrix& w, int32_t chunks,
                                         const AddRmsNormArgs& then) {
     linear_tree(x, w, chunks, then.delta);
-    add_rms_norm(then.residual, then.delta, then.weight, then.eps, then.out);
+    add_rms_norm(then);
   }
   /// Every row of x += bias [1, cols], rounded to dtype.
   virtual void add_bias(Tensor x, const Tensor& bias) = 0;
@@ -286,6 +285,13 @@ class Device {
   /// The local experts' share of each token: weight·down(silu(gate x)·up x), summed along the tree over
   /// expert ids (moerun/expert_tree.h) as far as it lies on this rank; one row of `out` for each partial sum.
   virtual void expert_ffn(const ExpertFfnArgs& args) = 0;
+  /// The bits of expert_ffn, one sum a token, into `then.delta` (which is `args.out`) and add_rms_norm of it;
+  /// `then.out` may be the tokens themselves. A device that does both in one pass leaves `then.delta`
+  /// undefined.
+  virtual void expert_ffn_add_rms_norm(const ExpertFfnArgs& args, const AddRmsNormArgs& then) {
+    expert_ffn(args);
+    add_rms_norm(then);
+  }
   virtual void gather_rows(Tensor x, std::span<const int32_t> rows, Tensor out) = 0;
   /// out[i] = binary tree sum over s of shards[s·out.rows + i], each node rounded to the tensors' dtype.
   virtual void tree_sum(Tensor shards, int32_t num_shards, Tensor out) = 0;

@@ -2,6 +2,7 @@
 
 #include "kernels/cuda/hopper.cuh"
 #include "kernels/cuda/moe_combine.h"
+#include "kernels/cuda/rms_norm_row.cuh"
 #include "moerun/expert_tree.h"
 
 namespace moerun {
@@ -11,7 +12,8 @@ using namespace cuda;
 
 constexpr int kThreads = 256, kBlocksAnSm = 4;
 constexpr int kMaxK = 16;
-constexpr int kSpanEnd = 64;  // above every meeting level
+constexpr int kSpanEnd = 64;                                            // above every meeting level
+static_assert(kMaxCombineNormHidden <= kMaxNormThreads * kNormVector);  // a thread holds one vector of a row
 
 /// A token's local pairs in ascending order of expert id, and how their subtree sums are put together. A
 /// subtree's sum stays with its first pair: pair f takes in pair g where g begins the right half of a subtree
@@ -77,6 +79,30 @@ __device__ void order_pairs(const MoeCombineArgs& args, int32_t token, Order<kPa
   __syncwarp();
 }
 
+/// Eight elements of each of the token's local rows, in the order of the pairs: all loads are in flight
+/// before the first sum.
+template <int kPairs>
+__device__ void load_rows(const uint4* y, int32_t chunks, int32_t chunk, const Order<kPairs>& order,
+                          uint4 (&node)[kPairs]) {
+  const int32_t num_local = order.num_local;
+#pragma unroll
+  for (int i = 0; i < kPairs; ++i) {
+    if (i < num_local) node[i] = __ldcs(y + order.slot[i] * chunks + chunk);
+  }
+}
+
+/// Leaves each sum with its first pair. By falling f and rising g, both halves are done when they are added.
+template <class T, int kPairs>
+__device__ void add_rows(const Order<kPairs>& order, uint4 (&node)[kPairs]) {
+#pragma unroll
+  for (int f = kPairs - 2; f >= 0; --f) {
+#pragma unroll
+    for (int g = f + 1; g < kPairs; ++g) {
+      if (order.merge(f, g)) node[f] = add_rounded<T>(node[f], node[g]);
+    }
+  }
+}
+
 /// A block a token, eight elements a thread. Each warp orders the pairs for itself, so that none waits for
 /// another.
 template <class T, int kPairs>
@@ -88,26 +114,16 @@ __global__ void __launch_bounds__(kThreads, kPairs <= 8 ? kBlocksAnSm : 1)
   order_pairs(args, token, order);  // reads what it may before the wait
   dependency_wait();
   dependents_launch();
-  const int32_t chunks = args.hidden / 8, num_local = order.num_local;
+  const int32_t chunks = args.hidden / 8;
   const uint4* const y = static_cast<const uint4*>(args.y) + int64_t{token} * args.k * chunks;
   const int64_t first_row = args.partial_offsets ? args.partial_offsets[token] : token;
 
   for (int32_t chunk = threadIdx.x; chunk < chunks; chunk += blockDim.x) {
-    uint4 node[kPairs];  // all loads in flight before the first sum
-#pragma unroll
-    for (int i = 0; i < kPairs; ++i) {
-      if (i < num_local) node[i] = __ldcs(y + order.slot[i] * chunks + chunk);
-    }
-    // By falling f and rising g, both halves are done when they are added.
-#pragma unroll
-    for (int f = kPairs - 2; f >= 0; --f) {
-#pragma unroll
-      for (int g = f + 1; g < kPairs; ++g) {
-        if (order.merge(f, g)) node[f] = add_rounded<T>(node[f], node[g]);
-      }
-    }
+    uint4 node[kPairs];
+    load_rows(y, chunks, chunk, order, node);
+    add_rows<T>(order, node);
     uint4* out = static_cast<uint4*>(args.out) + first_row * chunks + chunk;
-    if (num_local == 0 && !args.partial_offsets) *out = make_uint4(0, 0, 0, 0);
+    if (order.num_local == 0 && !args.partial_offsets) *out = make_uint4(0, 0, 0, 0);
 #pragma unroll
     for (int i = 0; i < kPairs; ++i) {
       if (order.begins >> i & 1) {
@@ -116,6 +132,36 @@ __global__ void __launch_bounds__(kThreads, kPairs <= 8 ? kBlocksAnSm : 1)
       }
     }
   }
+}
+
+/// The same for one sum a token, which stays in registers on its way to the normed row.
+template <class T>
+__global__ void __launch_bounds__(kMaxNormThreads)
+    combine_norm_kernel(const __grid_constant__ MoeCombineNormArgs args) {
+  __shared__ Order<kMaxCombineNormK> of_warp[kMaxNormThreads / kWarpSize];
+  const int32_t token = blockIdx.x, chunk = threadIdx.x, chunks = args.sums.hidden / 8;
+  const bool mine = chunk < chunks;
+  const int64_t row = int64_t{token} * chunks;
+  uint4* const residual = static_cast<uint4*>(args.residual) + row + chunk;
+  uint4 old, sum[1], weight[1];
+  float squares = 0;
+  if (mine) {  // older than the experts' rows: read before the wait
+    old = __ldcg(residual);
+    weight[0] = static_cast<const uint4*>(args.weight)[chunk];
+  }
+  Order<kMaxCombineNormK>& order = of_warp[threadIdx.x / kWarpSize];
+  order_pairs(args.sums, token, order);
+  dependency_wait();
+  dependents_launch();
+  if (mine) {
+    uint4 node[kMaxCombineNormK];
+    load_rows(static_cast<const uint4*>(args.sums.y) + row * args.sums.k, chunks, chunk, order, node);
+    add_rows<T>(order, node);
+    if (order.num_local == 0) node[0] = make_uint4(0, 0, 0, 0);
+    *residual = sum[0] = add_rounded<T>(node[0], old);
+    squares = add_squares<T>(sum[0], 0);
+  }
+  write_normed<T>(sum, weight, squares, args.sums.hidden, args.eps, static_cast<uint4*>(args.sums.out) + row);
 }
 
 // ---------------------------------------------------------------- launchers
@@ -136,6 +182,21 @@ void launch_moe_combine(const MoeCombineArgs& args, cudaStream_t stream) {
     } else {
       launch_dependent(combine_kernel<T, kMaxK>, grid, threads, 0, stream, args);
     }
+  });
+}
+
+void launch_moe_combine_add_rms_norm(const MoeCombineNormArgs& args, cudaStream_t stream) {
+  const MoeCombineArgs& sums = args.sums;
+  if (sums.k < 1 || sums.k > kMaxCombineNormK || sums.hidden < 8 || sums.hidden > kMaxCombineNormHidden ||
+      sums.hidden % 8 != 0 || sums.partial_offsets)
+    throw Error(
+        "moe_combine_add_rms_norm takes one sum a token, of 1 to 8 experts, and a hidden size of up to 8192, "
+        "a multiple of 8, not " +
+        std::to_string(sums.k) + " and " + std::to_string(sums.hidden));
+  if (sums.num_tokens == 0) return;
+  with_element(sums.dtype, [&]<class T>(T) {
+    launch_dependent(combine_norm_kernel<T>, static_cast<unsigned>(sums.num_tokens),
+                     norm_threads(sums.hidden), 0, stream, args);
   });
 }
 

@@ -29,4 +29,18 @@ struct MoeCombineArgs {
 
 void launch_moe_combine(const MoeCombineArgs& args, cudaStream_t stream);
 
+constexpr int32_t kMaxCombineNormK = 8, kMaxCombineNormHidden = 8192;
+
+/// Adds each token's sum to its residual (rounded to dtype) and normalises that: the bits of
+/// launch_moe_combine and launch_rms_norm one after the other, without a sum in memory between them. residual
+/// and weight are read as early as topk_ids.
+struct MoeCombineNormArgs {
+  MoeCombineArgs sums;           ///< of one sum a token; k and hidden at most the above; `out`: normed rows
+  void* residual = nullptr;      ///< [num_tokens, hidden] in and out
+  const void* weight = nullptr;  ///< [hidden]
+  float eps = 0;
+};
+
+void launch_moe_combine_add_rms_norm(const MoeCombineNormArgs& args, cudaStream_t stream);
+
 }  // namespace moerun

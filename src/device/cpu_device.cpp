@@ -135,9 +135,9 @@ class CpuDevice : public Device {
     cpu::rms_norm(floats(x), floats(weight), eps, x.rows, x.cols, floats(out));
   }
 
-  void add_rms_norm(Tensor residual, Tensor delta, const Tensor& weight, float eps, Tensor out) override {
-    cpu::add(floats(residual), floats(delta), residual.rows * residual.cols);
-    rms_norm(residual, weight, eps, out);
+  void add_rms_norm(const AddRmsNormArgs& args) override {
+    cpu::add(floats(args.residual), floats(args.delta), args.residual.rows * args.residual.cols);
+    rms_norm(args.residual, args.weight, args.eps, args.out);
   }
 
   void linear(Tensor x, const Matrix& w, const Tensor* bias, Tensor out) override {

@@ -14,6 +14,11 @@ struct Qwen3Moe::Step {
   TokenPart part;
   Tensor residual, delta, normed;  // [part.padded, hidden]
   Tensor hidden;                   // [part.padded · tensor, hidden]
+
+  /// How attention, experts and dense layers end: delta joins the residual, and the sum is normed.
+  AddRmsNormArgs norm(const Tensor& weight, float eps) const {
+    return {.residual = residual, .delta = delta, .weight = weight, .eps = eps, .out = normed};
+  }
 };
 
 Qwen3Moe::Qwen3Moe(const ModelConfig& config, const ModelShard& shard, const StepLimits& limits, Parts parts)
@@ -147,24 +152,21 @@ void Qwen3Moe::layers(const Step& step) {
   Device& device = *parts_.device;
   const auto eps = static_cast<float>(config_.rms_norm_eps);
   const bool any = step.plan.num_tokens > 0;
-  if (any)
+  const std::vector<LayerWeights>& layers = weights_.layers;
+  if (any) {
     device.embed(weights_.embedding, {step.plan.tokens.data + step.part.begin, step.part.count()},
                  step.residual.first(step.part.count()));
-  for (size_t i = 0; i < weights_.layers.size(); ++i) {
-    const LayerWeights& layer = weights_.layers[i];
-    if (any) {
-      if (i == 0)
-        device.rms_norm(step.residual, layer.input_norm, eps, step.normed);
-      else
-        device.add_rms_norm(step.residual, step.delta, layer.input_norm, eps, step.normed);
-      attention(step, layer, cache_[i]);
-    }
-    if (layer.sparse)
-      sparse_mlp(step, i);
-    else if (any)
-      dense_mlp(step, layer);
+    device.rms_norm(step.residual, layers.front().input_norm, eps, step.normed);
   }
-  if (any) device.add_rms_norm(step.residual, step.delta, weights_.final_norm, eps, step.normed);
+  for (size_t i = 0; i < layers.size(); ++i) {
+    const bool last = i + 1 == layers.size();
+    const AddRmsNormArgs then = step.norm(last ? weights_.final_norm : layers[i + 1].input_norm, eps);
+    if (any) attention(step, layers[i], cache_[i]);
+    if (layers[i].sparse)
+      sparse_mlp(step, i, then);
+    else if (any)
+      dense_mlp(step, layers[i], then);
+  }
 }
 
 void Qwen3Moe::attention(const Step& step, const LayerWeights& layer, const KvLayer& kv) {
@@ -192,21 +194,18 @@ void Qwen3Moe::attention(const Step& step, const LayerWeights& layer, const KvLa
                                .num_heads = num_heads,
                                .scale = 1.0F / std::sqrt(static_cast<float>(config_.head_dim))});
   const int32_t chunks = output_chunks(config_) / shard_.tensor;
-  const AddRmsNormArgs then{.residual = step.residual,
-                            .delta = step.delta,
-                            .weight = layer.post_attention_norm,
-                            .eps = eps,
-                            .out = step.normed};
+  const AddRmsNormArgs then = step.norm(layer.post_attention_norm, eps);
   if (whole && !layer.output_bias.data)
     return device.linear_tree_add_rms_norm(heads_.first(n), layer.output, chunks, then);
   device.linear_tree(heads_.first(n), layer.output, chunks, (whole ? step.delta : step.hidden).first(n));
   if (!whole) parts_.tp->reduce_scatter(step.hidden, step.delta);
   if (layer.output_bias.data) device.add_bias(step.delta, layer.output_bias);
-  device.add_rms_norm(then.residual, then.delta, then.weight, then.eps, then.out);
+  device.add_rms_norm(then);
 }
 
-void Qwen3Moe::sparse_mlp(const Step& step, size_t index) {
+void Qwen3Moe::sparse_mlp(const Step& step, size_t index, const AddRmsNormArgs& then) {
   Device& device = *parts_.device;
+  ExpertExchange& exchange = *parts_.exchange;
   const LayerWeights& layer = weights_.layers[index];
   const ExpertSlots& slots = slots_[slots_.size() > 1 ? index : 0];
   const int64_t n = step.part.count(), k = config_.num_experts_per_tok;
@@ -221,27 +220,31 @@ void Qwen3Moe::sparse_mlp(const Step& step, size_t index) {
                    .norm_topk_prob = config_.norm_topk_prob,
                    .topk_ids = tokens.topk_ids,
                    .topk_weights = tokens.topk_weights});
-  const Routed here = parts_.exchange->dispatch(tokens);
+  const Routed here = exchange.dispatch(tokens);
   const Tensor sums = step.delta.first(n);
-  if (here.x.rows > 0)
-    device.expert_ffn({.in = here,
-                       .gate_up = &layer.gate_up,
-                       .down = &layer.down,
-                       .slots = &slots,
-                       .out = parts_.exchange->partials(sums),
-                       .partial_offsets = parts_.exchange->partial_offsets(),
-                       .pairs = parts_.exchange->wants_pairs(),
-                       .expert_tokens = expert_tokens_ + static_cast<int64_t>(index) * config_.num_experts});
-  parts_.exchange->combine(sums);
+  const ExpertFfnArgs experts{
+      .in = here,
+      .gate_up = &layer.gate_up,
+      .down = &layer.down,
+      .slots = &slots,
+      .out = exchange.partials(sums),
+      .partial_offsets = exchange.partial_offsets(),
+      .pairs = exchange.wants_pairs(),
+      .expert_tokens = expert_tokens_ + static_cast<int64_t>(index) * config_.num_experts};
+  if (n > 0 && exchange.local()) return device.expert_ffn_add_rms_norm(experts, then);
+  if (here.x.rows > 0) device.expert_ffn(experts);
+  exchange.combine(sums);
+  if (n > 0) device.add_rms_norm(then);
 }
 
-void Qwen3Moe::dense_mlp(const Step& step, const LayerWeights& layer) {
+void Qwen3Moe::dense_mlp(const Step& step, const LayerWeights& layer, const AddRmsNormArgs& then) {
   Device& device = *parts_.device;
   const int64_t n = step.part.count();
   if (n == 0) return;
   device.linear(step.normed.first(n), layer.gate_up, nullptr, dense_gate_up_.first(n));
   device.silu_mul(dense_gate_up_.first(n), dense_.first(n));
   device.linear(dense_.first(n), layer.down, nullptr, step.delta.first(n));
+  device.add_rms_norm(then);
 }
 
 StepResult Qwen3Moe::logits(const Step& step, const StepPlan& plan) {

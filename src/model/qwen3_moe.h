@@ -53,10 +53,11 @@ class Qwen3Moe : public StepRunner {
 
   size_t num_expert_counts() const;
   void layers(const Step& step);
-  /// From step.normed to the post-attention norm, in step.normed.
+  // Each goes from step.normed to the sum with the residual, normed again: attention by its layer's own
+  // post-attention norm, experts and dense layers by `then`, the norm of what follows the layer.
   void attention(const Step& step, const LayerWeights& layer, const KvLayer& kv);
-  void sparse_mlp(const Step& step, size_t layer);
-  void dense_mlp(const Step& step, const LayerWeights& layer);
+  void sparse_mlp(const Step& step, size_t layer, const AddRmsNormArgs& then);
+  void dense_mlp(const Step& step, const LayerWeights& layer, const AddRmsNormArgs& then);
   StepResult logits(const Step& step, const StepPlan& plan);
 
   const ModelConfig& config_;

@@ -137,7 +137,7 @@ void dense(Bench& bench) {
   for (const int64_t n : kTokens) {
     const auto rows = static_cast<double>(n);
     bench.time("add_rms_norm", n, rows * kHidden * 2 * 4, 0, [&](int64_t i) {
-      device.add_rms_norm(residual.first(n), at(x, i, n), weight, 1e-6F, at(x, (i + 1) % kCopies, n));
+      device.add_rms_norm({residual.first(n), at(x, i, n), weight, 1e-6F, at(x, (i + 1) % kCopies, n)});
     });
     bench.time(
         "linear qkv", n, 2.0 * (kQkv * kHidden + rows * (kQkv + kHidden)), 2.0 * rows * kQkv * kHidden,
@@ -288,14 +288,15 @@ void small(Bench& bench) {
   Device& device = bench.device();
   auto* const stream = static_cast<cudaStream_t>(cuda_stream(device));
   constexpr int64_t kMost = 4096, kBlock = 64, kParts = 4;
-  std::vector<Tensor> x, y, qkv, gates;
+  std::vector<Tensor> x, y, qkv, gates, residuals;  // a residual is read while the kernel before still runs
   for (int64_t i = 0; i < kCopies; ++i) {
     x.push_back(bench.random(kMost, kHidden, 1));
+    residuals.push_back(bench.random(kMost, kHidden, 1));
     y.push_back(bench.random(kMost * kTopK, kHidden, 1));
     qkv.push_back(bench.random(kMost, kQkv, 1));
     gates.push_back(bench.random(kExperts, kHidden, 0.05F));
   }
-  const Tensor residual = bench.random(kMost, kHidden, 1), weight = bench.random(1, kHidden, 1),
+  const Tensor residual = residuals[0], weight = bench.random(1, kHidden, 1),
                out = bench.random(kMost, kHidden, 1), q = bench.random(kMost, kAttention, 1),
                angles = bench.random(kMost, kHeadDim / 2, 1, DType::float32),
                head_norm = bench.random(1, kHeadDim, 1),
@@ -327,6 +328,19 @@ void small(Bench& bench) {
                           .hidden = kHidden},
                          stream);
     });
+    bench.time("moe_combine_add_rms_norm", n, row_bytes * (kTopK + 3), 0, [&](int64_t i) {
+      launch_moe_combine_add_rms_norm({.sums = {.y = copy(y, i).data,
+                                                .topk_ids = topk_ids.data,
+                                                .local_slot = local_slot.data,
+                                                .out = out.data,
+                                                .num_tokens = static_cast<int32_t>(n),
+                                                .k = kTopK,
+                                                .hidden = kHidden},
+                                       .residual = copy(residuals, i).data,
+                                       .weight = weight.data,
+                                       .eps = 1e-6F},
+                                      stream);
+    });
     bench.time("router", n, row_bytes, 2.0 * static_cast<double>(n * kHidden * kExperts), [&](int64_t i) {
       device.router({.x = copy(x, i).first(n),
                      .gate = copy(gates, i),
@@ -338,7 +352,7 @@ void small(Bench& bench) {
     bench.time("tree_sum, 4", n, row_bytes * (kParts + 1), 0,
                [&](int64_t i) { device.tree_sum(copy(y, i).first(kParts * n), kParts, out.first(n)); });
     bench.time("add_rms_norm", n, row_bytes * 4, 0, [&](int64_t i) {
-      device.add_rms_norm(residual.first(n), copy(x, i).first(n), weight, 1e-6F, out.first(n));
+      device.add_rms_norm({residual.first(n), copy(x, i).first(n), weight, 1e-6F, out.first(n)});
     });
     bench.time("add_rms_norm of 4 parts", n, row_bytes * (kParts + 3), 0, [&](int64_t i) {
       launch_rms_norm({.x = copy(y, i).data,

@@ -46,9 +46,9 @@ std::vector<char> bytes_of(Device& device, const Tensor& tensor) {
 
 class Bits {
  public:
-  explicit Bits(DType dtype)
+  explicit Bits(DType dtype, const StepLimits& room = limits())
       : device_(make_cuda_device({.dtype = dtype, .gpu_memory_utilization = 0.2})), side_(*device_) {
-    device_->reserve(limits());
+    device_->reserve(room);
   }
   Side& side() { return side_; }
   Device& device() { return *device_; }
@@ -132,10 +132,81 @@ TEST_CASE("gpu bits: linear_tree_add_rms_norm is linear_tree, then add_rms_norm"
       const Tensor residual = bits.side().put(old, rows, cols), delta = bits.side().poisoned(rows, cols),
                    out = bits.side().poisoned(rows, cols);
       device.linear_tree(x, w, chunks, delta);
-      device.add_rms_norm(residual, delta, one.weight, one.eps, out);
+      device.add_rms_norm({residual, delta, one.weight, one.eps, out});
       CHECK(bytes_of(device, one.residual) == bytes_of(device, residual));
       CHECK(bytes_of(device, one.out) == bytes_of(device, out));
       CHECK(!std::isnan(bits.side().get(out)[0]));
+    }
+  });
+}
+
+TEST_CASE("gpu bits: expert_ffn_add_rms_norm is expert_ffn, then add_rms_norm", "[gpu]") {
+  constexpr int64_t kWidth = 72, kMostHidden = 8200;
+  constexpr int32_t kExperts = 24, kMostK = 12;
+  StepLimits room = limits();
+  room.num_experts_per_tok = kMostK;
+  room.hidden_size = kMostHidden;
+  for_each_dtype([&](DType dtype, std::mt19937_64& random) {
+    Bits bits(dtype, room);
+    Device& device = bits.device();
+    Side& side = bits.side();
+    ExpertSlots slots;  // a third of the experts is elsewhere
+    for (int32_t e = 0; e < kExperts; ++e)
+      slots.host_local_slot.push_back(e % 3 == 1 ? -1 : static_cast<int32_t>(slots.num_local++));
+    slots.local_slot = side.put_ints(slots.host_local_slot);
+    // 2,500 tokens are more than the workspace holds at once; the last two shapes go one after the other.
+    for (const auto& [tokens, hidden, k] : {std::tuple<int64_t, int64_t, int32_t>{1, kHidden, 8},
+                                            {2500, kHidden, 8},
+                                            {41, 40, 1},
+                                            {300, 328, 3},
+                                            {77, 1032, 7},
+                                            {19, 4104, 8},
+                                            {5, 8192, 6},
+                                            {5, kMostHidden, 8},
+                                            {37, 328, kMostK}}) {
+      CAPTURE(tokens, hidden, k);
+      const Matrix gate_up =
+          side.matrix(Matrix::Kind::expert_gate_up, slots.num_local, 2 * kWidth, hidden,
+                      random_values(random, slots.num_local * 2 * kWidth * hidden, dtype, 0.05F));
+      const Matrix down = side.matrix(Matrix::Kind::expert_down, slots.num_local, hidden, kWidth,
+                                      random_values(random, slots.num_local * hidden * kWidth, dtype, 0.05F));
+      std::vector<int32_t> ids, order(kExperts);
+      std::iota(order.begin(), order.end(), 0);
+      for (int64_t t = 0; t < tokens; ++t) {
+        std::shuffle(order.begin(), order.end(), random);
+        for (int32_t i = 0; i < k; ++i)  // a fifth of the tokens has none at all
+          ids.push_back(t % 5 == 4 ? -1 : order[static_cast<size_t>(i)]);
+      }
+      const Floats x = random_values(random, tokens * hidden, dtype);
+      Floats old = random_values(random, tokens * hidden, dtype);
+      for (size_t i = 0; i < old.size(); i += 3) old[i] = -0.0F;  // with no expert's sum, 0, it is +0
+      const Tensor weights =
+          side.put(random_values(random, tokens * k, DType::float32), tokens, k, DType::float32);
+      const auto experts = [&](const Tensor& in, const Tensor& out) {
+        return ExpertFfnArgs{.in = {.x = in, .topk_ids = side.put_ints(ids), .topk_weights = weights},
+                             .gate_up = &gate_up,
+                             .down = &down,
+                             .slots = &slots,
+                             .out = out};
+      };
+      const auto norm = [&](const Tensor& weight, const Tensor& out) {
+        return AddRmsNormArgs{.residual = side.put(old, tokens, hidden),
+                              .delta = side.poisoned(tokens, hidden),
+                              .weight = weight,
+                              .eps = 1e-6F,
+                              .out = out};
+      };
+      const Tensor weight = side.put(random_values(random, hidden, dtype), 1, hidden);
+      const AddRmsNormArgs one = norm(weight, side.put(x, tokens, hidden)),  // in the place of the tokens
+          two = norm(weight, side.poisoned(tokens, hidden));
+      device.expert_ffn_add_rms_norm(experts(one.out, one.delta), one);
+      device.expert_ffn(experts(side.put(x, tokens, hidden), two.delta));
+      device.add_rms_norm(two);
+      CHECK(bytes_of(device, one.residual) == bytes_of(device, two.residual));
+      CHECK(bytes_of(device, one.out) == bytes_of(device, two.out));
+      CHECK(std::isfinite(side.get(two.out)[0]));
+      CHECK(side.get(two.residual) != old);
+      CHECK(std::isnan(side.get(one.delta)[0]) == (k <= 8 && hidden <= 8192));  // in one pass
     }
   });
 }

@@ -83,7 +83,7 @@ TEST_CASE("gpu: embed, rms_norm, add_rms_norm, tree_sum, gather_rows, silu_mul",
         const Tensor residual = side->put(x, n, hidden);
         device.rms_norm(residual, w, 1e-6F, normed);
         out.push_back(side->get(normed));
-        device.add_rms_norm(residual, side->put(delta, n, hidden), w, 1e-6F, normed);
+        device.add_rms_norm({residual, side->put(delta, n, hidden), w, 1e-6F, normed});
         out.push_back(side->get(residual));
         out.push_back(side->get(normed));
         const Tensor sum = side->poisoned(n, hidden);

@@ -57,7 +57,7 @@ class MemoryDevice : public Device {
   DevicePlan upload(const StepPlan&) override { unused(); }
   void embed(const Tensor&, Ints, Tensor) override { unused(); }
   void rms_norm(Tensor, const Tensor&, float, Tensor) override { unused(); }
-  void add_rms_norm(Tensor, Tensor, const Tensor&, float, Tensor) override { unused(); }
+  void add_rms_norm(const AddRmsNormArgs&) override { unused(); }
   void add_bias(Tensor, const Tensor&) override { unused(); }
   void linear(Tensor, const Matrix&, const Tensor*, Tensor) override { unused(); }
   void linear_tree(Tensor, const Matrix&, int32_t, Tensor) override { unused(); }

@@ -18,6 +18,8 @@
 
 namespace moerun {
 
+struct MoeCombineArgs;
+
 /// A Hopper GPU. Operations are launches of kernels/cuda on one stream; what they need beyond their arguments
 /// is set aside by `reserve`.
 class CudaDevice : public Device {
@@ -52,7 +54,7 @@ class CudaDevice : public Device {
   DevicePlan upload(const StepPlan& plan) override;
   void embed(const Tensor& table, Ints tokens, Tensor out) override;
   void rms_norm(Tensor x, const Tensor& weight, float eps, Tensor out) override;
-  void add_rms_norm(Tensor residual, Tensor delta, const Tensor& weight, float eps, Tensor out) override;
+  void add_rms_norm(const AddRmsNormArgs& args) override;
   void linear(Tensor x, const Matrix& w, const Tensor* bias, Tensor out) override;
   void linear_tree(Tensor x, const Matrix& w, int32_t chunks, Tensor out) override;
   void linear_tree_add_rms_norm(Tensor x, const Matrix& w, int32_t chunks,
@@ -63,6 +65,7 @@ class CudaDevice : public Device {
   void silu_mul(Tensor gate_up, Tensor out) override;
   void router(const RouterArgs& args) override;
   void expert_ffn(const ExpertFfnArgs& args) override;
+  void expert_ffn_add_rms_norm(const ExpertFfnArgs& args, const AddRmsNormArgs& then) override;
   void gather_rows(Tensor x, std::span<const int32_t> rows, Tensor out) override;
   void tree_sum(Tensor shards, int32_t num_shards, Tensor out) override;
   std::vector<TokenResult> sample(Tensor logits, std::span<const LogitRow> rows,
@@ -75,6 +78,9 @@ class CudaDevice : public Device {
   /// each time, with [chunks, end − begin, out_features] there.
   void linear_in_parts(Tensor x, const Matrix& w, int32_t chunks, DType out_dtype,
                        const std::function<void(int64_t, int64_t)>& sum);
+  /// weight·y of each pair, as many tokens at a time as the workspace holds; `sum(begin, rows)` follows each
+  /// time: the rows of the tokens from `begin` on, and not yet where their sums go.
+  void experts_in_parts(const ExpertFfnArgs& args, const std::function<void(int64_t, MoeCombineArgs)>& sum);
 
   size_t matrix_elements(const Matrix& matrix) const;
 

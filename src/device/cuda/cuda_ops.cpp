@@ -58,15 +58,15 @@ void CudaDevice::rms_norm(Tensor x, const Tensor& weight, float eps, Tensor out)
                   stream_);
 }
 
-void CudaDevice::add_rms_norm(Tensor residual, Tensor delta, const Tensor& weight, float eps, Tensor out) {
+void CudaDevice::add_rms_norm(const AddRmsNormArgs& args) {
   launch_rms_norm({.dtype = dtype(),
-                   .x = delta.data,
-                   .residual = residual.data,
-                   .weight = weight.data,
-                   .out = out.data,
-                   .rows = residual.rows,
-                   .cols = static_cast<int32_t>(residual.cols),
-                   .eps = eps},
+                   .x = args.delta.data,
+                   .residual = args.residual.data,
+                   .weight = args.weight.data,
+                   .out = args.out.data,
+                   .rows = args.residual.rows,
+                   .cols = static_cast<int32_t>(args.residual.cols),
+                   .eps = args.eps},
                   stream_);
 }
 
@@ -172,7 +172,8 @@ void CudaDevice::router(const RouterArgs& args) {
                     stream_);
 }
 
-void CudaDevice::expert_ffn(const ExpertFfnArgs& args) {
+void CudaDevice::experts_in_parts(const ExpertFfnArgs& args,
+                                  const std::function<void(int64_t, MoeCombineArgs)>& sum) {
   CudaWorkspace& room = workspace();
   const auto k = static_cast<int32_t>(args.in.topk_weights.cols);
   const auto hidden = static_cast<int32_t>(args.in.x.cols),
@@ -212,20 +213,40 @@ void CudaDevice::expert_ffn(const ExpertFfnArgs& args) {
                          .intermediate = intermediate,
                          .num_sms = properties_.multiProcessorCount},
                         stream_);
-    if (args.pairs) continue;
-    // Rows of partial sums count from the step's first one; rows of tokens from this part's.
-    launch_moe_combine(
-        {.dtype = dtype(),
-         .y = y,
-         .topk_ids = topk_ids,
-         .local_slot = args.slots->local_slot.data,
-         .partial_offsets = args.partial_offsets.data ? args.partial_offsets.data + begin : nullptr,
-         .out = args.partial_offsets.data ? args.out.data : args.out.slice(begin, end).data,
-         .num_tokens = num_tokens,
-         .k = k,
-         .hidden = hidden},
-        stream_);
+    sum(begin, {.dtype = dtype(),
+                .y = y,
+                .topk_ids = topk_ids,
+                .local_slot = args.slots->local_slot.data,
+                .num_tokens = num_tokens,
+                .k = k,
+                .hidden = hidden});
   }
+}
+
+void CudaDevice::expert_ffn(const ExpertFfnArgs& args) {
+  experts_in_parts(args, [&](int64_t begin, MoeCombineArgs rows) {
+    if (args.pairs) return;
+    // Rows of partial sums count from the step's first one; rows of tokens from this part's.
+    rows.partial_offsets = args.partial_offsets.data ? args.partial_offsets.data + begin : nullptr;
+    rows.out =
+        args.partial_offsets.data ? args.out.data : args.out.slice(begin, begin + rows.num_tokens).data;
+    launch_moe_combine(rows, stream_);
+  });
+}
+
+void CudaDevice::expert_ffn_add_rms_norm(const ExpertFfnArgs& args, const AddRmsNormArgs& then) {
+  if (args.pairs || args.partial_offsets.data)
+    throw Error("experts are normalised with the residual where each token has one sum alone");
+  if (args.in.topk_weights.cols > kMaxCombineNormK || args.in.x.cols > kMaxCombineNormHidden)
+    return Device::expert_ffn_add_rms_norm(args, then);
+  experts_in_parts(args, [&](int64_t begin, MoeCombineArgs rows) {
+    rows.out = then.out.slice(begin, begin + rows.num_tokens).data;
+    launch_moe_combine_add_rms_norm({.sums = rows,
+                                     .residual = then.residual.slice(begin, begin + rows.num_tokens).data,
+                                     .weight = then.weight.data,
+                                     .eps = then.eps},
+                                    stream_);
+  });
 }
 
 std::vector<TokenResult> CudaDevice::sample(Tensor logits, std::span<const LogitRow> rows,
