@@ -275,8 +275,7 @@ __device__ void consume(const Params& params, Shared<kDim>& shared, int consumer
       for (int i = 0; i < kDim / 2; ++i) o[i] *= shrink[i / 2 % 2];
       pack_weights<T>(s, weights);
     }
-    __syncwarp();  // every lane has read the tile, and the warp's products have read the queries
-    release(&shared.queries_empty[query_ring.stage]);
+    mbarrier_arrive(&shared.queries_empty[query_ring.stage]);  // each thread has read the tile
     query_ring.advance();
     mbarrier_wait(&shared.values_full[value_ring.stage], value_ring.parity);
     if (tile.context < (last + 1) * kKeys)
@@ -323,7 +322,8 @@ __global__ void __launch_bounds__(kThreads, 1)
     for (int i = 0; i < kStages; ++i) {
       for (uint64_t* const full : {&shared.queries_full[i], &shared.keys_full[i], &shared.values_full[i]})
         mbarrier_init(full, 1);
-      for (uint64_t* const empty : {&shared.queries_empty[i], &shared.keys_empty[i], &shared.values_empty[i]})
+      mbarrier_init(&shared.queries_empty[i], kConsumers * kGroupThreads);
+      for (uint64_t* const empty : {&shared.keys_empty[i], &shared.values_empty[i]})
         mbarrier_init(empty, kConsumerWarps);
     }
     mbarrier_init_fence();
