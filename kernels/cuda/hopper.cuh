@@ -130,8 +130,22 @@ __device__ __forceinline__ uint32_t cluster_rank() {
 __device__ __forceinline__ void cluster_arrive() {
   asm volatile("barrier.cluster.arrive.release.aligned;" ::: "memory");
 }
+/// For a barrier that orders no memory: the end of the blocks' lives, or mbarriers after mbarrier_init_fence().
+__device__ __forceinline__ void cluster_arrive_relaxed() {
+  asm volatile("barrier.cluster.arrive.relaxed.aligned;" ::: "memory");
+}
 __device__ __forceinline__ void cluster_wait() {
   asm volatile("barrier.cluster.wait.acquire.aligned;" ::: "memory");
+}
+/// Arrives on the barrier that the cluster's block `rank` has where this one has `barrier`. It tells of reads
+/// that are over and orders no writes: a release at the cluster's scope would be a fence of the whole GPU.
+__device__ __forceinline__ void mbarrier_arrive_in_cluster(uint64_t* barrier, uint32_t rank) {
+  asm volatile(
+      "{\n.reg .b32 there;\n"
+      "mapa.shared::cluster.u32 there, %0, %1;\n"
+      "mbarrier.arrive.shared::cluster.b64 _, [there];\n}" ::"r"(smem_address(barrier)),
+      "r"(rank)
+      : "memory");
 }
 /// Into the shared memory of the cluster's block `rank`, where it has `p`.
 __device__ __forceinline__ void store_in_cluster(int32_t* p, uint32_t rank, int32_t value) {

@@ -65,5 +65,15 @@ __device__ __forceinline__ void tensor_copy(uint32_t shared, const CUtensorMap& 
       "l"(&map), "r"(x), "r"(y), "r"(z), "r"(smem_address(barrier))
       : "memory");
 }
+/// The same into every block of the cluster that `blocks` has a bit of, where this one has `shared`; counted
+/// on their `barrier`.
+__device__ __forceinline__ void tensor_copy_multicast(uint32_t shared, const CUtensorMap& map, int32_t x,
+                                                      int32_t y, uint64_t* barrier, uint32_t blocks) {
+  asm volatile(
+      "cp.async.bulk.tensor.2d.shared::cluster.global.mbarrier::complete_tx::bytes.multicast::cluster [%0], "
+      "[%1, {%2, %3}], [%4], %5;" ::"r"(shared),
+      "l"(&map), "r"(x), "r"(y), "r"(smem_address(barrier)), "h"(static_cast<uint16_t>(blocks))
+      : "memory");
+}
 
 }  // namespace moerun::cuda
