@@ -57,7 +57,6 @@ __device__ __forceinline__ uint64_t wgmma_descriptor_alternate(uint32_t shared) 
 #define MOERUN_L68 MOERUN_D3 ",%64,%65,%66,%67"
 #define MOERUN_L72 MOERUN_L68 ",%68,%69,%70,%71"
 #define MOERUN_L76 MOERUN_L72 ",%72,%73,%74,%75"
-#define MOERUN_L88 MOERUN_D4 ",%80,%81,%82,%83,%84,%85,%86,%87"
 #define MOERUN_L104 MOERUN_D5 ",%96,%97,%98,%99,%100,%101,%102,%103"
 #define MOERUN_L108 MOERUN_L104 ",%104,%105,%106,%107"
 #define MOERUN_L120 MOERUN_D6 ",%112,%113,%114,%115,%116,%117,%118,%119"
@@ -71,7 +70,6 @@ __device__ __forceinline__ uint64_t wgmma_descriptor_alternate(uint32_t shared) 
 #define MOERUN_O68 MOERUN_F3, MOERUN_F4(64)
 #define MOERUN_O72 MOERUN_O68, MOERUN_F4(68)
 #define MOERUN_O76 MOERUN_O72, MOERUN_F4(72)
-#define MOERUN_O88 MOERUN_F4X, MOERUN_F4(80), MOERUN_F4(84)
 #define MOERUN_O104 MOERUN_F5, MOERUN_F4(96), MOERUN_F4(100)
 #define MOERUN_O108 MOERUN_O104, MOERUN_F4(104)
 #define MOERUN_O120 MOERUN_F6, MOERUN_F4(112), MOERUN_F4(116)
@@ -112,14 +110,12 @@ __device__ __forceinline__ void wgmma_64xNx16(float (&d)[kColumns / 2], uint64_t
   MOERUN_WGMMA(136, MOERUN_L68, 68, 69, 70, MOERUN_O68)
   MOERUN_WGMMA(144, MOERUN_L72, 72, 73, 74, MOERUN_O72)
   MOERUN_WGMMA(152, MOERUN_L76, 76, 77, 78, MOERUN_O76)
-  MOERUN_WGMMA(176, MOERUN_L88, 88, 89, 90, MOERUN_O88)
-  MOERUN_WGMMA(208, MOERUN_L104, 104, 105, 106, MOERUN_O104)
   MOERUN_WGMMA(216, MOERUN_L108, 108, 109, 110, MOERUN_O108)
   MOERUN_WGMMA(240, MOERUN_L120, 120, 121, 122, MOERUN_O120)
   constexpr bool kKnown = kColumns % 32 == 0 || kColumns == 40 || kColumns == 56 || kColumns == 72 ||
                           kColumns == 88 || kColumns == 104 || kColumns == 112 || kColumns == 120 ||
-                          kColumns == 136 || kColumns == 144 || kColumns == 152 || kColumns == 176 ||
-                          kColumns == 208 || kColumns == 216 || kColumns == 240;
+                          kColumns == 136 || kColumns == 144 || kColumns == 152 || kColumns == 216 ||
+                          kColumns == 240;
   static_assert(kKnown && kColumns <= 256);
 }
 
@@ -194,7 +190,6 @@ __device__ __forceinline__ void wgmma_settled(float (&d)[kCount]) {
 #undef MOERUN_L68
 #undef MOERUN_L72
 #undef MOERUN_L76
-#undef MOERUN_L88
 #undef MOERUN_L104
 #undef MOERUN_L108
 #undef MOERUN_L120
@@ -208,7 +203,6 @@ __device__ __forceinline__ void wgmma_settled(float (&d)[kCount]) {
 #undef MOERUN_O68
 #undef MOERUN_O72
 #undef MOERUN_O76
-#undef MOERUN_O88
 #undef MOERUN_O104
 #undef MOERUN_O108
 #undef MOERUN_O120

@@ -10,6 +10,8 @@
 #include "kernels/cuda/norms.h"
 #include "kernels/cuda/rope_cache.h"
 #include "kernels/cuda/router.h"
+#include "kernels/cuda/tree_gemm.h"
+#include "kernels/cuda/tree_gemm_tiling.h"
 
 namespace moerun {
 
@@ -107,6 +109,17 @@ void CudaDevice::linear_in_parts(Tensor x, const Matrix& w, int32_t chunks, DTyp
 
 void CudaDevice::linear_tree(Tensor x, const Matrix& w, int32_t chunks, Tensor out) {
   if (chunks == 1) return linear(x, w, nullptr, out);
+  if (tree_gemm_takes(x.rows, w.out_features, w.in_features, chunks))
+    return launch_tree_gemm({.dtype = dtype(),
+                             .x = x.data,
+                             .w = w.data,
+                             .out = out.data,
+                             .rows = x.rows,
+                             .out_features = w.out_features,
+                             .in_features = w.in_features,
+                             .chunks = chunks,
+                             .num_sms = properties_.multiProcessorCount},
+                            stream_);
   linear_in_parts(x, w, chunks, out.dtype, [&](int64_t begin, int64_t end) {
     const Tensor sums = out.slice(begin, end);
     tree_sum({workspace().parts, out.dtype, chunks * sums.rows, sums.cols}, chunks, sums);
@@ -115,7 +128,9 @@ void CudaDevice::linear_tree(Tensor x, const Matrix& w, int32_t chunks, Tensor o
 
 void CudaDevice::linear_tree_add_rms_norm(Tensor x, const Matrix& w, int32_t chunks,
                                           const AddRmsNormArgs& then) {
-  if (chunks == 1 || chunks > kMaxRmsNormParts) return Device::linear_tree_add_rms_norm(x, w, chunks, then);
+  if (chunks == 1 || chunks > kMaxRmsNormParts ||
+      tree_gemm_takes(x.rows, w.out_features, w.in_features, chunks))
+    return Device::linear_tree_add_rms_norm(x, w, chunks, then);
   linear_in_parts(x, w, chunks, dtype(), [&](int64_t begin, int64_t end) {
     launch_rms_norm({.dtype = dtype(),
                      .x = workspace().parts,
