@@ -26,7 +26,8 @@ namespace {
 constexpr int64_t kHidden = 2048, kHeads = 32, kKvHeads = 4, kHeadDim = 128, kExperts = 128, kTopK = 8,
                   kWidth = 768, kVocab = 151936, kMaxTokens = 16384, kCopies = 4;
 constexpr int64_t kQkv = (kHeads + 2 * kKvHeads) * kHeadDim, kAttention = kHeads * kHeadDim;
-const std::vector<int64_t> kTokens{1, 16, 64, 256, 1024, 4096, 16384};
+const std::vector<int64_t> kTokens{1, 16, 64, 256, 1024, 4096, 16384},
+    kDenseTokens{1, 16, 64, 256, 570, 1024, 1690, 4096, 16384};
 
 struct Ceilings {
   double bytes_a_second = 3.09e12, flop_a_second = 753e12;
@@ -125,7 +126,8 @@ void dense(Bench& bench) {
     qkv.push_back(bench.random_matrix(Matrix::Kind::plain, 1, kQkv, kHidden));
     output.push_back(bench.random_matrix(Matrix::Kind::plain, 1, kHidden, kAttention));
   }
-  const Tensor residual = bench.random(kMaxTokens, kHidden, 1), weight = bench.random(1, kHidden, 1);
+  const Tensor residual = bench.random(kMaxTokens, kHidden, 1), weight = bench.random(1, kHidden, 1),
+               delta = bench.random(kMaxTokens, kHidden, 1);
   const auto at = [](const std::vector<Tensor>& tensors, int64_t i, int64_t n) {
     return tensors[static_cast<size_t>(i)].first(n);
   };
@@ -134,7 +136,7 @@ void dense(Bench& bench) {
     tensor.cols = kAttention;
     return tensor.first(n);
   };
-  for (const int64_t n : kTokens) {
+  for (const int64_t n : kDenseTokens) {
     const auto rows = static_cast<double>(n);
     bench.time("add_rms_norm", n, rows * kHidden * 2 * 4, 0, [&](int64_t i) {
       device.add_rms_norm({residual.first(n), at(x, i, n), weight, 1e-6F, at(x, (i + 1) % kCopies, n)});
@@ -148,6 +150,12 @@ void dense(Bench& bench) {
                  2.0 * rows * kAttention * kHidden, [&](int64_t i) {
                    device.linear_tree(narrow(i, n), output[static_cast<size_t>(i)], chunks, at(x, i, n));
                  });
+    bench.time(
+        "linear_tree_add_rms_norm, 4", n, 2.0 * (kAttention * kHidden + rows * (kAttention + 3 * kHidden)),
+        2.0 * rows * kAttention * kHidden, [&](int64_t i) {
+          device.linear_tree_add_rms_norm(narrow(i, n), output[static_cast<size_t>(i)], 4,
+                                          {residual.first(n), delta.first(n), weight, 1e-6F, at(x, i, n)});
+        });
   }
 }
 

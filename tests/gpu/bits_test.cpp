@@ -7,6 +7,7 @@
 #include "device/cuda/cuda_linear.h"
 #include "device/cuda_device.h"
 #include "kernels/cuda/grouped_gemm.h"
+#include "kernels/cuda/tree_gemm_tiling.h"
 #include "tests/gpu/each_dtype.h"
 #include "tests/gpu/side.h"
 
@@ -114,6 +115,10 @@ TEST_CASE("gpu bits: linear_tree_add_rms_norm is linear_tree, then add_rms_norm"
     for (const auto& [rows, cols, chunks] : {std::tuple<int64_t, int64_t, int32_t>{1, kHidden, 4},
                                              {37, kHidden, 1},
                                              {300, 328, 2},
+                                             {kTreeGemmMinRows - 1, kHidden, 4},
+                                             {kTreeGemmMinRows, kHidden, 4},
+                                             {570, 328, 2},
+                                             {1690, kHidden, 4},
                                              {2500, kHidden, 8},
                                              {5, 8200, 4},
                                              {3, 16384, 8}}) {
@@ -136,6 +141,9 @@ TEST_CASE("gpu bits: linear_tree_add_rms_norm is linear_tree, then add_rms_norm"
       CHECK(bytes_of(device, one.residual) == bytes_of(device, residual));
       CHECK(bytes_of(device, one.out) == bytes_of(device, out));
       CHECK(!std::isnan(bits.side().get(out)[0]));
+      // The norm sums parts that cuBLASLt left; tree_gemm leaves their sum.
+      const bool parts = chunks > 1 && !tree_gemm_takes(rows, cols, kInFeatures, chunks);
+      CHECK(std::isnan(bits.side().get(one.delta)[0]) == parts);
     }
   });
 }
