@@ -159,9 +159,10 @@ __device__ __forceinline__ void multiply_pair(Shared<kWidth>& shared, Ring<Share
   for (int i = 0; i < kWidth / 4; ++i) sum[i] = add_pairs<T>(sum[i], pack_floats<T>(d[2 * i], d[2 * i + 1]));
 }
 
-/// A warp's 16 features, 32 bytes a token, from `feature` and `token` on.
-template <int kWidth>
-__device__ __forceinline__ void store(const Params& p, int32_t feature, int32_t token,
+/// A warp's 16 features, 32 bytes a token, from `feature` and `token` on. With `add`, they are added to what
+/// this same thread stored there before.
+template <class T, int kWidth>
+__device__ __forceinline__ void store(const Params& p, int32_t feature, int32_t token, bool add,
                                       uint8_t (*staging)[512], const uint32_t (&sum)[kWidth / 4]) {
   const int lane = threadIdx.x % kWarpSize;
   // stmatrix: lane l addresses row l%8 of matrix l/8 = (eight tokens, half of the 16 features); halves trade
@@ -178,10 +179,14 @@ __device__ __forceinline__ void store(const Params& p, int32_t feature, int32_t 
 #pragma unroll
   for (int first = 0; first < kRounds; first += kStagingTiles) {
     __syncwarp();  // the round before, or the tile before, has been read
+    uint4 old[kStagingTiles];
 #pragma unroll
     for (int i = 0; i < kStagingTiles; ++i) {
       if (first + i >= kRounds) break;
       const int at = 4 * (first + i);
+      const int32_t row = (first + i) * 16 + read_token;
+      if (add && row < tokens)
+        old[i] = *reinterpret_cast<const uint4*>(out + static_cast<int64_t>(row) * p.out_features);
       store_matrices_transposed(smem_address(staging[i]) + write_at, sum[at], sum[at + 1], word(at + 2),
                                 word(at + 3));
     }
@@ -190,8 +195,10 @@ __device__ __forceinline__ void store(const Params& p, int32_t feature, int32_t 
     for (int i = 0; i < kStagingTiles; ++i) {
       if (first + i >= kRounds) break;
       const int32_t row = (first + i) * 16 + read_token;
-      const uint4 value = *reinterpret_cast<const uint4*>(staging[i] + read_at);
-      if (row < tokens) *reinterpret_cast<uint4*>(out + static_cast<int64_t>(row) * p.out_features) = value;
+      if (row >= tokens) continue;
+      uint4 value = *reinterpret_cast<const uint4*>(staging[i] + read_at);
+      if (add) value = add_rounded<T>(old[i], value);
+      *reinterpret_cast<uint4*>(out + static_cast<int64_t>(row) * p.out_features) = value;
     }
   }
 }
@@ -212,17 +219,21 @@ __device__ __forceinline__ void consume(const Params& p, Shared<kWidth>& shared,
       else
         return shared.kept[i][consumer * kGroupThreads + thread];
     };
-    multiply_pair<T, kWidth>(shared, ring, consumer, p.k_blocks, sum);
-    if (p.pairs == 2) {
-#pragma unroll
-      for (int i = 0; i < kWords; ++i) kept(i) = sum[i];
+    // Two pairs of chunks meet here, two of those in `out`.
+#pragma unroll 1
+    for (int32_t pair = 0; pair < p.pairs; pair += 2) {
       multiply_pair<T, kWidth>(shared, ring, consumer, p.k_blocks, sum);
+      if (p.pairs > 1) {
 #pragma unroll
-      for (int i = 0; i < kWords; ++i) sum[i] = add_pairs<T>(kept(i), sum[i]);
+        for (int i = 0; i < kWords; ++i) kept(i) = sum[i];
+        multiply_pair<T, kWidth>(shared, ring, consumer, p.k_blocks, sum);
+#pragma unroll
+        for (int i = 0; i < kWords; ++i) sum[i] = add_pairs<T>(kept(i), sum[i]);
+      }
+      store<T, kWidth>(p, group % p.feature_tiles * kFeatures + consumer * 64 + warp * 16,
+                       (group / p.feature_tiles * S::kCluster + rank) * kWidth, pair > 0,
+                       shared.staging[consumer * 4 + warp], sum);
     }
-    store<kWidth>(p, group % p.feature_tiles * kFeatures + consumer * 64 + warp * 16,
-                  (group / p.feature_tiles * S::kCluster + rank) * kWidth,
-                  shared.staging[consumer * 4 + warp], sum);
   }
 }
 

@@ -14,7 +14,7 @@ inline constexpr int64_t kTreeGemmMinRows = 512;
 /// Whether launch_tree_gemm computes [rows, in_features]·[out_features, in_features]ᵀ in `chunks` parts of K.
 /// Everything else goes to cuBLASLt in parts.
 constexpr bool tree_gemm_takes(int64_t rows, int64_t out_features, int64_t in_features, int32_t chunks) {
-  return (chunks == 2 || chunks == 4) && in_features % (chunks * kTreeGemmBlockK) == 0 &&
+  return (chunks == 2 || chunks == 4 || chunks == 8) && in_features % (chunks * kTreeGemmBlockK) == 0 &&
          out_features % 8 == 0 && rows >= kTreeGemmMinRows;
 }
 

@@ -26,6 +26,7 @@ namespace {
 constexpr int64_t kHidden = 2048, kHeads = 32, kKvHeads = 4, kHeadDim = 128, kExperts = 128, kTopK = 8,
                   kWidth = 768, kVocab = 151936, kMaxTokens = 16384, kCopies = 4;
 constexpr int64_t kQkv = (kHeads + 2 * kKvHeads) * kHeadDim, kAttention = kHeads * kHeadDim;
+constexpr int32_t kOutputChunks = 8;  // of the output projection's K: output_chunks (src/model/shard.h)
 const std::vector<int64_t> kTokens{1, 16, 64, 256, 1024, 4096, 16384},
     kDenseTokens{1, 16, 64, 256, 570, 1024, 1690, 4096, 16384};
 
@@ -144,18 +145,19 @@ void dense(Bench& bench) {
     bench.time(
         "linear qkv", n, 2.0 * (kQkv * kHidden + rows * (kQkv + kHidden)), 2.0 * rows * kQkv * kHidden,
         [&](int64_t i) { device.linear(at(x, i, n), qkv[static_cast<size_t>(i)], nullptr, at(wide, i, n)); });
-    for (const int32_t chunks : {1, 4})
+    for (const int32_t chunks : {1, kOutputChunks})
       bench.time(fmt::format("linear_tree output, {}", chunks), n,
                  2.0 * (kAttention * kHidden + rows * (kAttention + kHidden)),
                  2.0 * rows * kAttention * kHidden, [&](int64_t i) {
                    device.linear_tree(narrow(i, n), output[static_cast<size_t>(i)], chunks, at(x, i, n));
                  });
-    bench.time(
-        "linear_tree_add_rms_norm, 4", n, 2.0 * (kAttention * kHidden + rows * (kAttention + 3 * kHidden)),
-        2.0 * rows * kAttention * kHidden, [&](int64_t i) {
-          device.linear_tree_add_rms_norm(narrow(i, n), output[static_cast<size_t>(i)], 4,
-                                          {residual.first(n), delta.first(n), weight, 1e-6F, at(x, i, n)});
-        });
+    bench.time(fmt::format("linear_tree_add_rms_norm, {}", kOutputChunks), n,
+               2.0 * (kAttention * kHidden + rows * (kAttention + 3 * kHidden)),
+               2.0 * rows * kAttention * kHidden, [&](int64_t i) {
+                 device.linear_tree_add_rms_norm(
+                     narrow(i, n), output[static_cast<size_t>(i)], kOutputChunks,
+                     {residual.first(n), delta.first(n), weight, 1e-6F, at(x, i, n)});
+               });
   }
 }
 
@@ -295,7 +297,7 @@ void attention(Bench& bench) {
 void small(Bench& bench) {
   Device& device = bench.device();
   auto* const stream = static_cast<cudaStream_t>(cuda_stream(device));
-  constexpr int64_t kMost = 4096, kBlock = 64, kParts = 4;
+  constexpr int64_t kMost = 4096, kBlock = 64;
   std::vector<Tensor> x, y, qkv, gates, residuals;  // a residual is read while the kernel before still runs
   for (int64_t i = 0; i < kCopies; ++i) {
     x.push_back(bench.random(kMost, kHidden, 1));
@@ -357,22 +359,25 @@ void small(Bench& bench) {
                      .topk_ids = {routed_ids.data, n * kTopK},
                      .topk_weights = topk_weights.first(n)});
     });
-    bench.time("tree_sum, 4", n, row_bytes * (kParts + 1), 0,
-               [&](int64_t i) { device.tree_sum(copy(y, i).first(kParts * n), kParts, out.first(n)); });
+    bench.time(fmt::format("tree_sum, {}", kOutputChunks), n, row_bytes * (kOutputChunks + 1), 0,
+               [&](int64_t i) {
+                 device.tree_sum(copy(y, i).first(kOutputChunks * n), kOutputChunks, out.first(n));
+               });
     bench.time("add_rms_norm", n, row_bytes * 4, 0, [&](int64_t i) {
       device.add_rms_norm({residual.first(n), copy(x, i).first(n), weight, 1e-6F, out.first(n)});
     });
-    bench.time("add_rms_norm of 4 parts", n, row_bytes * (kParts + 3), 0, [&](int64_t i) {
-      launch_rms_norm({.x = copy(y, i).data,
-                       .num_parts = kParts,
-                       .residual = residual.data,
-                       .weight = weight.data,
-                       .out = out.data,
-                       .rows = n,
-                       .cols = kHidden,
-                       .eps = 1e-6F},
-                      stream);
-    });
+    bench.time(fmt::format("add_rms_norm of {} parts", kOutputChunks), n, row_bytes * (kOutputChunks + 3), 0,
+               [&](int64_t i) {
+                 launch_rms_norm({.x = copy(y, i).data,
+                                  .num_parts = kOutputChunks,
+                                  .residual = residual.data,
+                                  .weight = weight.data,
+                                  .out = out.data,
+                                  .rows = n,
+                                  .cols = kHidden,
+                                  .eps = 1e-6F},
+                                 stream);
+               });
     StepPlan plan{.max_blocks = 1};
     plan.tokens.resize(static_cast<size_t>(n));
     std::iota(plan.tokens.begin(), plan.tokens.end(), 0);

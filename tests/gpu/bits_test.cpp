@@ -111,22 +111,27 @@ TEST_CASE("gpu bits: linear_tree_add_rms_norm is linear_tree, then add_rms_norm"
   for_each_dtype([](DType dtype, std::mt19937_64& random) {
     Bits bits(dtype);
     Device& device = bits.device();
-    // 2,500 rows of 2,048 columns in eight parts are more than the workspace holds at once.
-    for (const auto& [rows, cols, chunks] : {std::tuple<int64_t, int64_t, int32_t>{1, kHidden, 4},
-                                             {37, kHidden, 1},
-                                             {300, 328, 2},
-                                             {kTreeGemmMinRows - 1, kHidden, 4},
-                                             {kTreeGemmMinRows, kHidden, 4},
-                                             {570, 328, 2},
-                                             {1690, kHidden, 4},
-                                             {2500, kHidden, 8},
-                                             {5, 8200, 4},
-                                             {3, 16384, 8}}) {
+    struct Case {
+      int64_t rows, cols;
+      int32_t chunks;
+      int64_t in_features = 512;
+    };
+    // 2,500 rows of 2,048 columns in eight parts, of a K that tree_gemm does not take, are more than the
+    // workspace holds at once.
+    for (const auto& [rows, cols, chunks, in_features] : {Case{1, kHidden, 4},
+                                                          {37, kHidden, 1},
+                                                          {300, 328, 2},
+                                                          {kTreeGemmMinRows - 1, kHidden, 4},
+                                                          {kTreeGemmMinRows, kHidden, 4},
+                                                          {570, 328, 2},
+                                                          {1690, kHidden, 8},
+                                                          {2500, kHidden, 8, 448},
+                                                          {5, 8200, 4},
+                                                          {3, 16384, 8}}) {
       CAPTURE(rows, cols, chunks);
-      constexpr int64_t kInFeatures = 512;
-      const Tensor x = bits.side().put(random_values(random, rows * kInFeatures, dtype), rows, kInFeatures);
-      const Matrix w = bits.side().matrix(Matrix::Kind::plain, 1, cols, kInFeatures,
-                                          random_values(random, cols * kInFeatures, dtype, 0.05F));
+      const Tensor x = bits.side().put(random_values(random, rows * in_features, dtype), rows, in_features);
+      const Matrix w = bits.side().matrix(Matrix::Kind::plain, 1, cols, in_features,
+                                          random_values(random, cols * in_features, dtype, 0.05F));
       const Floats old = random_values(random, rows * cols, dtype);
       const AddRmsNormArgs one{.residual = bits.side().put(old, rows, cols),
                                .delta = bits.side().poisoned(rows, cols),
@@ -142,7 +147,7 @@ TEST_CASE("gpu bits: linear_tree_add_rms_norm is linear_tree, then add_rms_norm"
       CHECK(bytes_of(device, one.out) == bytes_of(device, out));
       CHECK(!std::isnan(bits.side().get(out)[0]));
       // The norm sums parts that cuBLASLt left; tree_gemm leaves their sum.
-      const bool parts = chunks > 1 && !tree_gemm_takes(rows, cols, kInFeatures, chunks);
+      const bool parts = chunks > 1 && !tree_gemm_takes(rows, cols, in_features, chunks);
       CHECK(std::isnan(bits.side().get(one.delta)[0]) == parts);
     }
   });

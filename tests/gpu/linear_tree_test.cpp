@@ -91,7 +91,8 @@ TEST_CASE("gpu bits: linear_tree is the tree of its chunks' ordered products", "
     for (const Case& c : {Case{2048, 64, 4, rows_of_all_widths(2048)}, Case{2048, 64, 2, edges},
                           Case{328, 1024, 4, edges}, Case{1000, 192, 2, {kTreeGemmMinRows, 1690, kMostRows}},
                           Case{2048, 1024, 4, {kTreeGemmMinRows - 1, 570, 1690}}, Case{8, 64, 2, {570, 3001}},
-                          Case{264, 64, 8, {1, 570, 1690}}}) {
+                          Case{264, 64, 8, edges}, Case{2048, 512, 8, rows_of_all_widths(2048)},
+                          Case{264, 64, 16, {1, 570}}}) {
       const int64_t in_features = c.chunk * c.chunks;
       CAPTURE(c.out_features, in_features, c.chunks);
       const int64_t most = *std::max_element(c.rows.begin(), c.rows.end()), first = most / 7;

@@ -4,15 +4,16 @@
 
 using namespace moerun;
 
-TEST_CASE("tree_gemm takes whole stages of two or four chunks", "[tree_gemm]") {
+TEST_CASE("tree_gemm takes whole stages of two, four or eight chunks", "[tree_gemm]") {
   CHECK(tree_gemm_takes(kTreeGemmMinRows, 2048, 4096, 4));
   CHECK(tree_gemm_takes(1690, 2048, 2048, 2));
   CHECK(tree_gemm_takes(1690, 8, 256, 4));
+  CHECK(tree_gemm_takes(1690, 2048, 4096, 8));
   CHECK_FALSE(tree_gemm_takes(kTreeGemmMinRows - 1, 2048, 4096, 4));
   CHECK_FALSE(tree_gemm_takes(1690, 2052, 4096, 4));  // rows of the output that are not aligned
   CHECK_FALSE(tree_gemm_takes(1690, 2048, 4096 + 128, 4));
   CHECK_FALSE(tree_gemm_takes(1690, 2048, 128, 4));
-  for (const int32_t chunks : {1, 8, 16}) CHECK_FALSE(tree_gemm_takes(1690, 2048, 4096, chunks));
+  for (const int32_t chunks : {1, 6, 16}) CHECK_FALSE(tree_gemm_takes(1690, 2048, 4096, chunks));
 }
 
 TEST_CASE("tree_gemm's width fills a wave of the GPU with as few columns as there are", "[tree_gemm]") {
