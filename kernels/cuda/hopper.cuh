@@ -102,7 +102,8 @@ __device__ __forceinline__ void named_barrier_arrive(int id, int threads) {
 __device__ __forceinline__ void dependency_wait() { asm volatile("griddepcontrol.wait;" ::: "memory"); }
 /// Lets the next kernel of the stream start its prologue. Comes after dependency_wait(), so that what ran
 /// before this kernel is complete for that prologue: some kernels read early what is older than their
-/// predecessor.
+/// predecessor. A kernel that was launched with Follow::anything needs no wait: all before it is
+/// complete.
 __device__ __forceinline__ void dependents_launch() { asm volatile("griddepcontrol.launch_dependents;"); }
 
 __device__ __forceinline__ int32_t load_acquire(const int32_t* p) {

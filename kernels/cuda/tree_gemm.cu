@@ -44,7 +44,8 @@ struct Shared {
   static constexpr int kCluster = tree_gemm_cluster(kWidth);
   static constexpr int kWeightSlice = kFeatures / kCluster;  // rows that a block copies
   static constexpr int kTokenBytes = kWidth * kRowBytes, kWeightBytes = kFeatures * kRowBytes;
-  // The first pair's sum waits for the second's in registers, where there are enough.
+  // The first pair's sum waits for the second's in registers, where there are enough. Tiles of 216 keep some
+  // words of it in local memory, outside the loop over K; in shared memory they took longer.
   static constexpr bool kKeepsInRegisters = kWidth <= 216;
   static constexpr int kKeptWords = kKeepsInRegisters ? 1 : kWidth / 4;
   static constexpr int kBesides =
@@ -243,7 +244,7 @@ __global__ void __launch_bounds__(kThreads, 1) __cluster_dims__(tree_gemm_cluste
   extern __shared__ __align__(1024) uint8_t shared_bytes[];
   auto& shared = *reinterpret_cast<Shared<kWidth>*>(shared_bytes);
   if (threadIdx.x == 0) {
-    dependents_launch();
+    dependents_launch();  // without a wait: launched with Follow::anything
     tensor_map_prefetch(p.x);
     tensor_map_prefetch(p.w);
     for (int i = 0; i < Shared<kWidth>::kStages; ++i) {

@@ -109,8 +109,16 @@ void* CudaDevice::allocate(size_t bytes, const char* what) { return arena_->allo
 
 Tensor CudaDevice::host_tensor(int64_t rows, int64_t cols, DType dtype, const char* what) {
   const size_t bytes = static_cast<size_t>(rows * cols) * size_of(dtype);
+  try {
+    host_tensors_.emplace_back(bytes);
+  } catch (const Error& error) {
+    throw Error(
+        fmt::format("host memory: {} needs {:.2f} GiB of pinned memory for each rank on this node; give the "
+                    "job more memory, or start fewer ranks a node ({})",
+                    what, static_cast<double>(bytes) / (1 << 30), error.what()));
+  }
   host_uses_.add(fmt::format("{} (host memory)", what), bytes);
-  return {host_tensors_.emplace_back(bytes).data(), dtype, rows, cols};
+  return {host_tensors_.back().data(), dtype, rows, cols};
 }
 
 size_t CudaDevice::matrix_elements(const Matrix& matrix) const {
