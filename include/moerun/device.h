@@ -126,9 +126,10 @@ struct RouterArgs {
   Tensor topk_weights;  ///< [n, k] float32 out
 };
 
+/// What add_rms_norm takes, alone or after what makes `delta`.
 struct AddRmsNormArgs {
   Tensor residual;  ///< [n, cols] in and out
-  Tensor delta;     ///< [n, cols]
+  Tensor delta;     ///< [n, cols]; undefined after an operation that makes it and norms in one pass
   Tensor weight;    ///< [1, cols]
   float eps = 0;
   Tensor out;  ///< [n, cols]
@@ -203,8 +204,9 @@ class Device {
   Tensor tensor(int64_t rows, int64_t cols, DType dtype, const char* what) {
     return {allocate(static_cast<size_t>(rows * cols) * size_of(dtype), what), dtype, rows, cols};
   }
-  /// A table of which a step reads few rows (`embed`): kept in the host's memory, which a GPU reads over the
-  /// bus, so that the GPU's own memory has room for more keys and values.
+  /// A table of which a step reads few rows (`embed`): in pinned memory of the host, a copy for each rank,
+  /// which a GPU reads over the bus; its own memory has room for more keys and values then. Throws Error that
+  /// names `what` and its bytes.
   virtual Tensor host_tensor(int64_t rows, int64_t cols, DType dtype, const char* what) {
     return tensor(rows, cols, dtype, what);
   }
@@ -233,7 +235,8 @@ class Device {
   /// device itself would wait out for ever.
   virtual void set_wait_check(const std::function<void()>& check) { (void)check; }
 
-  /// What `allocate`, `matrix` and `host_tensor` took so far, by name, in the order of first use.
+  /// What `allocate`, `matrix` and `host_tensor` took so far, by name, in the order of first use; what
+  /// lies in a GPU's host last.
   virtual std::vector<MemoryUse> memory_table() const = 0;
   /// Who holds memory of this GPU right now; empty on the CPU.
   virtual std::vector<DeviceProcess> processes() const { return {}; }

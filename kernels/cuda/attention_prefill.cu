@@ -45,13 +45,6 @@ struct Shared {
   uint64_t keys_full[kStages], keys_empty[kStages], values_full[kStages], values_empty[kStages];
 };
 
-struct Ring {
-  uint32_t stage = 0, parity = 0;
-  __device__ void advance() {
-    if (++stage == kStages) stage = 0, parity ^= 1;
-  }
-};
-
 // ---------------------------------------------------------------- kernels
 
 template <int kDim>
@@ -62,7 +55,7 @@ __device__ void produce(const Params& params, Shared<kDim>& shared) {
   const int32_t group = params.args.num_heads / kv.num_kv_heads;
   const int32_t piece = params.piece, pieces = kKeys / piece;  // of a key tile
   Tiles tiles(params.chunks, lane);
-  Ring ring, query_ring;
+  Ring<kStages> ring, query_ring;
   for (int32_t round = 0;; ++round) {
     // There and back, so that no thread block has the longest tile of every round.
     const int32_t place = round % 2 == 1 ? gridDim.x - 1 - blockIdx.x : blockIdx.x;
@@ -229,7 +222,7 @@ __device__ void consume(const Params& params, Shared<kDim>& shared, int consumer
   const uint64_t keys0 = wgmma_descriptor(smem_address(shared.keys));
   const uint64_t values0 = wgmma_descriptor_transposed(smem_address(shared.values), kKeys * kRowBytes);
   constexpr uint64_t kStageStep = kKeys * kDim * 2 >> 4, kQueryStep = kRows * kDim * 2 >> 4;
-  Ring key_ring, value_ring, query_ring;
+  Ring<kStages> key_ring, value_ring, query_ring;
   const auto release = [&](uint64_t* barrier) {
     if (elected) mbarrier_arrive(barrier);
   };

@@ -169,14 +169,9 @@ __device__ void store_y(const GroupedGemmArgs& args, const Work& work, int consu
   const int lane = threadIdx.x % kWarpSize;
   const int32_t col = work.row_block * kBlockRows + consumer * 64 + warp * 16;
   if (col >= args.hidden) return;
-  // stmatrix: lane l addresses row l%8 of matrix l/8 = (eight tokens, half of the 16 columns); halves trade
-  // places every four tokens: no bank conflicts.
-  const int write_token = lane / 16 * 8 + lane % 8, write_half = lane / 8 % 2;
-  const uint32_t write_at = write_token * 32 + ((write_half ^ (write_token >> 2 & 1)) << 4);
-  const int read_token = lane / 2, half = lane % 2;
-  const uint32_t read_at = read_token * 32 + ((half ^ (read_token >> 2 & 1)) << 4);
-  T* const out = static_cast<T*>(args.y) + col + half * 8;
-  const bool inside = col + half * 8 < args.hidden;
+  const Turned16 turned(lane);
+  T* const out = static_cast<T*>(args.y) + col + turned.half * 8;
+  const bool inside = col + turned.half * 8 < args.hidden;
 #pragma unroll
   for (int round = 0; round < kWidth / 16; ++round) {
     uint32_t m[4];
@@ -189,10 +184,10 @@ __device__ void store_y(const GroupedGemmArgs& args, const Work& work, int consu
       m[2 * q + 1] = pack_floats<T>(v[2] * w0, v[3] * w1);
     }
     uint8_t* const buffer = staging[round % 2];
-    store_matrices_transposed(smem_address(buffer) + write_at, m[0], m[1], m[2], m[3]);
+    store_matrices_transposed(smem_address(buffer) + turned.write_at, m[0], m[1], m[2], m[3]);
     __syncwarp();
-    const int32_t row = round * 16 + read_token;
-    const uint4 value = *reinterpret_cast<const uint4*>(buffer + read_at);
+    const int32_t row = round * 16 + turned.token;
+    const uint4 value = *reinterpret_cast<const uint4*>(buffer + turned.read_at);
     if (row < work.rows && inside) {
       *reinterpret_cast<uint4*>(out + static_cast<int64_t>(routes[row].pair) * args.hidden) = value;
     }

@@ -24,15 +24,6 @@ struct Work {
   int32_t sharers = 0;              ///< tiles of its group, which read the same weights
 };
 
-/// A position in a ring of stages in shared memory.
-template <int kStages>
-struct Ring {
-  uint32_t stage = 0, parity = 0;
-  __device__ void advance() {
-    if (++stage == kStages) stage = 0, parity ^= 1;
-  }
-};
-
 struct Sizes {
   int32_t k_blocks, row_blocks;
 };

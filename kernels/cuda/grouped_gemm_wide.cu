@@ -159,15 +159,10 @@ __device__ __forceinline__ void store_h(const GroupedGemmArgs& args, const Work&
                                         const float (&d1)[kWidth / 2]) {
   const int lane = threadIdx.x % kWarpSize;
   const int32_t col = work.row_block * (kTileRows / 2) + consumer * (kBlockRows / 2) + warp * 16;
-  // stmatrix: lane l addresses row l%8 of matrix l/8 = (eight tokens, half of the 16 columns); halves trade
-  // places every four tokens: no bank conflicts.
-  const int write_token = lane / 16 * 8 + lane % 8, write_half = lane / 8 % 2;
-  const uint32_t write_at = write_token * 32 + ((write_half ^ (write_token >> 2 & 1)) << 4);
-  const int read_token = lane / 2, half = lane % 2;
-  const uint32_t read_at = read_token * 32 + ((half ^ (read_token >> 2 & 1)) << 4);
-  T* const out =
-      static_cast<T*>(args.h) + static_cast<int64_t>(work.row_begin) * args.intermediate + col + half * 8;
-  const bool inside = col + half * 8 < args.intermediate;
+  const Turned16 turned(lane);
+  T* const out = static_cast<T*>(args.h) + static_cast<int64_t>(work.row_begin) * args.intermediate + col +
+                 turned.half * 8;
+  const bool inside = col + turned.half * 8 < args.intermediate;
   constexpr int kRounds = ceil_div(kWidth, 16);  // of 16 tokens, four at a time
 #pragma unroll
   for (int first = 0; first < kRounds; first += 4) {
@@ -185,14 +180,14 @@ __device__ __forceinline__ void store_h(const GroupedGemmArgs& args, const Work&
           m[2 * q + 1] = pack_floats<T>(silu(g[2]) * u[2], silu(g[3]) * u[3]);
         }
       }
-      store_matrices_transposed(smem_address(staging[i]) + write_at, m[0], m[1], m[2], m[3]);
+      store_matrices_transposed(smem_address(staging[i]) + turned.write_at, m[0], m[1], m[2], m[3]);
     }
     __syncwarp();
 #pragma unroll
     for (int i = 0; i < 4; ++i) {
       if (first + i >= kRounds) break;
-      const int32_t row = (first + i) * 16 + read_token;
-      const uint4 value = *reinterpret_cast<const uint4*>(staging[i] + read_at);
+      const int32_t row = (first + i) * 16 + turned.token;
+      const uint4 value = *reinterpret_cast<const uint4*>(staging[i] + turned.read_at);
       if (row < work.rows && inside)
         *reinterpret_cast<uint4*>(out + static_cast<int64_t>(row) * args.intermediate) = value;
     }

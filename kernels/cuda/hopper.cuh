@@ -43,6 +43,15 @@ __device__ __forceinline__ void mbarrier_wait(uint64_t* barrier, uint32_t parity
       : "memory");
 }
 
+/// A position in a ring of stages in shared memory, and the parity of its present use.
+template <int kStages>
+struct Ring {
+  uint32_t stage = 0, parity = 0;
+  __device__ void advance() {
+    if (++stage == kStages) stage = 0, parity ^= 1;
+  }
+};
+
 // --- copies ---
 
 /// `bytes` (a multiple of 16) from global to shared memory by the bulk copy engine; counted on `barrier`.
@@ -181,6 +190,19 @@ __device__ __forceinline__ void store_matrices_transposed(uint32_t row_address, 
                "r"(m0), "r"(m1), "r"(m2), "r"(m3)
                : "memory");
 }
+
+/// How a warp turns 16 tokens of 16 columns around in 512 bytes of shared memory, 32 bytes a token: it writes
+/// them by store_matrices_transposed, whose matrix i is (eight tokens, half of the columns) number i, and
+/// each lane reads half of a token. Halves trade places every four tokens: no bank conflicts.
+struct Turned16 {
+  int token, half;             ///< that the lane reads
+  uint32_t write_at, read_at;  ///< the lane's offsets, in bytes
+  __device__ explicit Turned16(int lane) : token(lane / 2), half(lane % 2) {
+    const int write_token = lane / 16 * 8 + lane % 8, write_half = lane / 8 % 2;
+    write_at = write_token * 32 + ((write_half ^ (write_token >> 2 & 1)) << 4);
+    read_at = token * 32 + ((half ^ (token >> 2 & 1)) << 4);
+  }
+};
 
 /// d += a·b, m16n8k16, float32 accumulators.
 template <class T>

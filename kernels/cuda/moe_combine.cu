@@ -189,10 +189,11 @@ void launch_moe_combine_add_rms_norm(const MoeCombineNormArgs& args, cudaStream_
   const MoeCombineArgs& sums = args.sums;
   if (sums.k < 1 || sums.k > kMaxCombineNormK || sums.hidden < 8 || sums.hidden > kMaxCombineNormHidden ||
       sums.hidden % 8 != 0 || sums.partial_offsets)
-    throw Error(
-        "moe_combine_add_rms_norm takes one sum a token, of 1 to 8 experts, and a hidden size of up to 8192, "
-        "a multiple of 8, not " +
-        std::to_string(sums.k) + " and " + std::to_string(sums.hidden));
+    throw Error("moe_combine_add_rms_norm takes one sum a token, of 1 to " +
+                std::to_string(kMaxCombineNormK) + " experts, and a hidden size of up to " +
+                std::to_string(kMaxCombineNormHidden) + ", a multiple of 8, not " + std::to_string(sums.k) +
+                " and " + std::to_string(sums.hidden) +
+                (sums.partial_offsets ? ", nor several sums a token" : ""));
   if (sums.num_tokens == 0) return;
   with_element(sums.dtype, [&]<class T>(T) {
     launch_dependent(combine_norm_kernel<T>, static_cast<unsigned>(sums.num_tokens),

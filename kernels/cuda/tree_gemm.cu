@@ -60,14 +60,6 @@ struct Shared {
   uint64_t full[kStages], empty[kStages];
 };
 
-template <int kStages>
-struct Ring {
-  uint32_t stage = 0, parity = 0;
-  __device__ void advance() {
-    if (++stage == kStages) stage = 0, parity ^= 1;
-  }
-};
-
 // ---------------------------------------------------------------- kernels: the producer, one thread
 
 template <int kWidth>
@@ -166,15 +158,10 @@ template <class T, int kWidth>
 __device__ __forceinline__ void store(const Params& p, int32_t feature, int32_t token, bool add,
                                       uint8_t (*staging)[512], const uint32_t (&sum)[kWidth / 4]) {
   const int lane = threadIdx.x % kWarpSize;
-  // stmatrix: lane l addresses row l%8 of matrix l/8 = (eight tokens, half of the 16 features); halves trade
-  // places every four tokens: no bank conflicts.
-  const int write_token = lane / 16 * 8 + lane % 8, write_half = lane / 8 % 2;
-  const uint32_t write_at = write_token * 32 + ((write_half ^ (write_token >> 2 & 1)) << 4);
-  const int read_token = lane / 2, half = lane % 2;
-  const uint32_t read_at = read_token * 32 + ((half ^ (read_token >> 2 & 1)) << 4);
-  auto* const out =
-      static_cast<uint16_t*>(p.out) + static_cast<int64_t>(token) * p.out_features + feature + half * 8;
-  const int32_t tokens = feature + half * 8 < p.out_features ? min(kWidth, p.rows - token) : 0;
+  const Turned16 turned(lane);
+  auto* const out = static_cast<uint16_t*>(p.out) + static_cast<int64_t>(token) * p.out_features + feature +
+                    turned.half * 8;
+  const int32_t tokens = feature + turned.half * 8 < p.out_features ? min(kWidth, p.rows - token) : 0;
   constexpr int kWords = kWidth / 4, kRounds = ceil_div(kWidth, 16);  // the last may be half a round
   const auto word = [&](int i) { return i < kWords ? sum[i < kWords ? i : 0] : 0; };
 #pragma unroll
@@ -185,19 +172,19 @@ __device__ __forceinline__ void store(const Params& p, int32_t feature, int32_t 
     for (int i = 0; i < kStagingTiles; ++i) {
       if (first + i >= kRounds) break;
       const int at = 4 * (first + i);
-      const int32_t row = (first + i) * 16 + read_token;
+      const int32_t row = (first + i) * 16 + turned.token;
       if (add && row < tokens)
         old[i] = *reinterpret_cast<const uint4*>(out + static_cast<int64_t>(row) * p.out_features);
-      store_matrices_transposed(smem_address(staging[i]) + write_at, sum[at], sum[at + 1], word(at + 2),
-                                word(at + 3));
+      store_matrices_transposed(smem_address(staging[i]) + turned.write_at, sum[at], sum[at + 1],
+                                word(at + 2), word(at + 3));
     }
     __syncwarp();
 #pragma unroll
     for (int i = 0; i < kStagingTiles; ++i) {
       if (first + i >= kRounds) break;
-      const int32_t row = (first + i) * 16 + read_token;
+      const int32_t row = (first + i) * 16 + turned.token;
       if (row >= tokens) continue;
-      uint4 value = *reinterpret_cast<const uint4*>(staging[i] + read_at);
+      uint4 value = *reinterpret_cast<const uint4*>(staging[i] + turned.read_at);
       if (add) value = add_rounded<T>(old[i], value);
       *reinterpret_cast<uint4*>(out + static_cast<int64_t>(row) * p.out_features) = value;
     }

@@ -30,8 +30,7 @@ ExchangeChoice choose_exchange(AllToAll asked, const ExpertMap& experts, const G
   if (asked == AllToAll::nccl && !links.nccl)
     throw BadInput(
         "parallel.all_to_all: nccl: ranks of an engine share a GPU: use p2p or mpi (NCCL takes two on one "
-        "from "
-        "2.30.3 on, with NCCL_MULTI_RANK_GPU_ENABLE=1 in every rank's environment)");
+        "from 2.30.3 on, with NCCL_MULTI_RANK_GPU_ENABLE=1 in every rank's environment)");
   if (asked == AllToAll::p2p && !links.one_node)
     throw BadInput(
         "parallel.all_to_all: p2p: the ranks of an engine are on several nodes: use nccl or mpi, or one "

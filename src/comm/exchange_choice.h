@@ -11,7 +11,7 @@ namespace moerun {
 /// What the GPUs of an engine offer to its exchanges; the same at every rank.
 struct GpuLinks {
   bool shared = false;      ///< two ranks share a GPU
-  bool nccl = true;         ///< none do, or NCCL takes that at every rank
+  bool nccl = true;         ///< none do, or NCCL takes that at every rank (it sets the limit of ranks a GPU)
   bool one_node = true;     ///< all ranks are on one
   bool peer_access = true;  ///< each GPU can address every other's memory (or is the same one)
 };

@@ -63,8 +63,8 @@ void print_exchange(const ExchangeLoad& load) {
 }
 
 /// The measurements of such a job's exchange, of the one that it asks for. Throws BadInput.
-std::vector<MeasuredExchange> measured_of(const CheckedJob& checked, const ExchangeLoad& load,
-                                          const std::string& path) {
+std::vector<MeasuredExchange> measured_for_job(const CheckedJob& checked, const ExchangeLoad& load,
+                                               const std::string& path) {
   if (path.empty()) return {};
   if (load.ranks == 1)
     throw BadInput(fmt::format("--measured {}: with one rank an engine nothing is exchanged", path));
@@ -151,7 +151,7 @@ int check_main(const RunOptions& options, int num_ranks, const std::string& meas
   const CheckedJob checked = check_job(std::move(job), num_ranks);
   const DType dtype = resolve_dtype(checked.job.device, checked.job.model.dtype, checked.config.dtype);
   const ExchangeLoad load = full_load(checked, dtype);
-  const std::vector<MeasuredExchange> measured = measured_of(checked, load, measured_path);
+  const std::vector<MeasuredExchange> measured = measured_for_job(checked, load, measured_path);
 
   for (const std::string& warning : checked.input.warnings) fmt::print("note         {}\n", warning);
   fmt::print("job          {}: sound\n", options.job_path);

@@ -328,28 +328,21 @@ void small(Bench& bench) {
   for (const int64_t n : {170, 384, 560, 768, 1024, 1900, 4096}) {
     const auto row_bytes = static_cast<double>(n * kHidden * 2);
     const auto copy = [](const auto& of, int64_t i) { return of[static_cast<size_t>(i)]; };
-    bench.time("moe_combine", n, row_bytes * (kTopK + 1), 0, [&](int64_t i) {
-      launch_moe_combine({.y = copy(y, i).data,
-                          .topk_ids = topk_ids.data,
-                          .local_slot = local_slot.data,
-                          .out = out.data,
-                          .num_tokens = static_cast<int32_t>(n),
-                          .k = kTopK,
-                          .hidden = kHidden},
-                         stream);
-    });
+    const auto sums = [&](int64_t i) {
+      return MoeCombineArgs{.y = copy(y, i).data,
+                            .topk_ids = topk_ids.data,
+                            .local_slot = local_slot.data,
+                            .out = out.data,
+                            .num_tokens = static_cast<int32_t>(n),
+                            .k = kTopK,
+                            .hidden = kHidden};
+    };
+    bench.time("moe_combine", n, row_bytes * (kTopK + 1), 0,
+               [&](int64_t i) { launch_moe_combine(sums(i), stream); });
     bench.time("moe_combine_add_rms_norm", n, row_bytes * (kTopK + 3), 0, [&](int64_t i) {
-      launch_moe_combine_add_rms_norm({.sums = {.y = copy(y, i).data,
-                                                .topk_ids = topk_ids.data,
-                                                .local_slot = local_slot.data,
-                                                .out = out.data,
-                                                .num_tokens = static_cast<int32_t>(n),
-                                                .k = kTopK,
-                                                .hidden = kHidden},
-                                       .residual = copy(residuals, i).data,
-                                       .weight = weight.data,
-                                       .eps = 1e-6F},
-                                      stream);
+      launch_moe_combine_add_rms_norm(
+          {.sums = sums(i), .residual = copy(residuals, i).data, .weight = weight.data, .eps = 1e-6F},
+          stream);
     });
     bench.time("router", n, row_bytes, 2.0 * static_cast<double>(n * kHidden * kExperts), [&](int64_t i) {
       device.router({.x = copy(x, i).first(n),

@@ -360,7 +360,7 @@ TEST_CASE("gpu bits: the library computes every shape of a model", "[gpu]") {
   constexpr int64_t kMost = 4096;
   for (const auto& [out_features, in_features, parts, dtype] :
        {std::tuple<int64_t, int64_t, int32_t, DType>{5120, 2048, 1, DType::bfloat16},
-        {2048, 4096, 4, DType::bfloat16},
+        {2048, 4096, 8, DType::bfloat16},
         {2048, 4096, 1, DType::bfloat16},
         {151936 / 8, 2048, 1, DType::float32}}) {
     const Tensor x =
@@ -369,7 +369,9 @@ TEST_CASE("gpu bits: the library computes every shape of a model", "[gpu]") {
                                  random_values(random, out_features * in_features, DType::bfloat16, 0.05F));
     const Tensor out = device->tensor(kMost * parts, out_features, dtype, "test");
     device->synchronize();
-    for (int64_t rows = 1; rows <= kMost; rows = rows < 4 ? rows + 1 : rows * 2)
+    const int64_t last =
+        tree_gemm_takes(kMost, out_features, in_features, parts) ? kTreeGemmMinRows - 1 : kMost;
+    for (int64_t rows = 1; rows <= last; rows = rows < 4 ? rows + 1 : rows * 2)
       products.run({.x = x.data,
                     .w = w.data,
                     .out = out.data,

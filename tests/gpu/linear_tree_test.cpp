@@ -49,7 +49,8 @@ void by_definition(Tensor x, const Matrix& w, int32_t chunks, Tensor parts, Tens
   CUDA_CHECK(cudaStreamSynchronize(stream));
 }
 
-/// The fewest and the most rows of a product that tree_gemm cuts into tiles of each width.
+/// The fewest and the most rows of a product that tree_gemm cuts into tiles of each width. Fewer
+/// multiprocessors than an H100 SXM's never choose the narrowest ones.
 std::vector<int64_t> rows_of_all_widths(int64_t out_features) {
   int sms = 0;
   CUDA_CHECK(cudaDeviceGetAttribute(&sms, cudaDevAttrMultiProcessorCount, 0));
@@ -59,7 +60,11 @@ std::vector<int64_t> rows_of_all_widths(int64_t out_features) {
     for (int64_t rows = kTreeGemmMinRows; rows <= kMostRows; ++rows)
       if (tree_gemm_width(rows, out_features, sms) == width) these.push_back(rows);
     CAPTURE(width);
-    REQUIRE(!these.empty());
+    if (these.empty()) {
+      REQUIRE(sms < 132);
+      WARN("tiles of " << width << " tokens are not chosen on " << sms << " multiprocessors: not tested");
+      continue;
+    }
     all.push_back(these.front());
     all.push_back(these.back());
   }

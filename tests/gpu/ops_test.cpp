@@ -79,6 +79,16 @@ TEST_CASE("gpu: embed, rms_norm, add_rms_norm, tree_sum, gather_rows, silu_mul",
         const Tensor embedded = side->poisoned(n, hidden);
         device.embed(side->put(table, 50, hidden), side->put_ints(tokens), embedded);
         out.push_back(side->get(embedded));
+        const Tensor host_table = device.host_tensor(50, hidden, device.dtype(), "table"),
+                     from_host = side->poisoned(n, hidden);
+        device.load(host_table, 0, {table.data(), DType::float32, 50, hidden, hidden});
+        device.embed(host_table, side->put_ints(tokens), from_host);
+        CHECK(side->get(from_host) == out.back());
+        const auto uses = device.memory_table();
+        CHECK(std::any_of(uses.begin(), uses.end(), [&](const MemoryUse& use) {
+          return use.what == (device.host_memory() ? "table" : "table (host memory)") &&
+                 use.bytes >= host_table.bytes();
+        }));
         const Tensor w = side->put(weight, 1, hidden), normed = side->poisoned(n, hidden);
         const Tensor residual = side->put(x, n, hidden);
         device.rms_norm(residual, w, 1e-6F, normed);

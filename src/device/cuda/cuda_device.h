@@ -76,7 +76,7 @@ class CudaDevice : public Device {
   CudaWorkspace& workspace();
   /// x·Wᵀ in `chunks` parts of K, as many rows at a time as their workspace holds; `sum(begin, end)` follows
   /// each time, with [chunks, end − begin, out_features] there.
-  void linear_in_parts(Tensor x, const Matrix& w, int32_t chunks, DType out_dtype,
+  void linear_in_parts(Tensor x, const Matrix& w, int32_t chunks,
                        const std::function<void(int64_t, int64_t)>& sum);
   /// weight·y of each pair, as many tokens at a time as the workspace holds; `sum(begin, rows)` follows each
   /// time: the rows of the tokens from `begin` on, and not yet where their sums go.

@@ -25,12 +25,7 @@ void* Arena::allocate(size_t bytes, const char* what) {
                     static_cast<double>(free_bytes()) / (1 << 30), static_cast<double>(size_) / (1 << 30)));
   void* const data = base_ + used_;
   used_ += rounded;
-  for (MemoryUse& use : uses_)
-    if (use.what == what) {
-      use.bytes += rounded;
-      return data;
-    }
-  uses_.push_back({what, rounded});
+  uses_.add(what, rounded);
   return data;
 }
 

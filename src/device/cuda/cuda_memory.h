@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "device/cuda/cuda_check.h"
-#include "moerun/device.h"
+#include "device/memory_uses.h"
 
 namespace moerun {
 
@@ -24,12 +24,12 @@ class Arena {
   size_t free_bytes() const { return size_ - used_; }
   size_t size() const { return size_; }
   char* base() const { return base_; }
-  const std::vector<MemoryUse>& uses() const { return uses_; }
+  const std::vector<MemoryUse>& uses() const { return uses_.table(); }
 
  private:
   char* base_ = nullptr;
   size_t size_ = 0, used_ = 0;
-  std::vector<MemoryUse> uses_;
+  MemoryUses uses_;
 };
 
 /// Host memory that the GPU reads and writes without a copy in between.

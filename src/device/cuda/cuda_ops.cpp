@@ -83,13 +83,13 @@ void CudaDevice::linear(Tensor x, const Matrix& w, const Tensor* bias, Tensor ou
                             .in_features = w.in_features});
 }
 
-void CudaDevice::linear_in_parts(Tensor x, const Matrix& w, int32_t chunks, DType out_dtype,
+void CudaDevice::linear_in_parts(Tensor x, const Matrix& w, int32_t chunks,
                                  const std::function<void(int64_t, int64_t)>& sum) {
   if (w.in_features % chunks != 0)
     throw Error(fmt::format("{} columns do not divide into {} chunks", w.in_features, chunks));
   CudaWorkspace& room = workspace();
   const auto rows_at_once = static_cast<int64_t>(
-      room.parts_bytes / (static_cast<size_t>(chunks * w.out_features) * size_of(out_dtype)));
+      room.parts_bytes / (static_cast<size_t>(chunks * w.out_features) * size_of(dtype())));
   if (rows_at_once == 0)
     throw Error(fmt::format("a product of {} parts of {} columns does not fit its workspace", chunks,
                             w.out_features));
@@ -98,7 +98,7 @@ void CudaDevice::linear_in_parts(Tensor x, const Matrix& w, int32_t chunks, DTyp
     room.products.run({.x = x.slice(begin, end).data,
                        .w = w.data,
                        .out = room.parts,
-                       .out_dtype = out_dtype,
+                       .out_dtype = dtype(),
                        .rows = end - begin,
                        .out_features = w.out_features,
                        .in_features = w.in_features,
@@ -120,9 +120,9 @@ void CudaDevice::linear_tree(Tensor x, const Matrix& w, int32_t chunks, Tensor o
                              .chunks = chunks,
                              .num_sms = properties_.multiProcessorCount},
                             stream_);
-  linear_in_parts(x, w, chunks, out.dtype, [&](int64_t begin, int64_t end) {
+  linear_in_parts(x, w, chunks, [&](int64_t begin, int64_t end) {
     const Tensor sums = out.slice(begin, end);
-    tree_sum({workspace().parts, out.dtype, chunks * sums.rows, sums.cols}, chunks, sums);
+    tree_sum({workspace().parts, dtype(), chunks * sums.rows, sums.cols}, chunks, sums);
   });
 }
 
@@ -131,7 +131,7 @@ void CudaDevice::linear_tree_add_rms_norm(Tensor x, const Matrix& w, int32_t chu
   if (chunks == 1 || chunks > kMaxRmsNormParts ||
       tree_gemm_takes(x.rows, w.out_features, w.in_features, chunks))
     return Device::linear_tree_add_rms_norm(x, w, chunks, then);
-  linear_in_parts(x, w, chunks, dtype(), [&](int64_t begin, int64_t end) {
+  linear_in_parts(x, w, chunks, [&](int64_t begin, int64_t end) {
     launch_rms_norm({.dtype = dtype(),
                      .x = workspace().parts,
                      .num_parts = chunks,
