@@ -22,6 +22,7 @@ struct Work {
   int32_t row_begin = 0, rows = 0;  ///< sorted rows
   int32_t tile = 0;                 ///< index in the plan
   int32_t sharers = 0;              ///< tiles of its group, which read the same weights
+  bool same_weights = false;        ///< for both blocks of a cluster
 };
 
 struct Sizes {
@@ -36,27 +37,42 @@ __device__ Sizes sizes_of(const GroupedGemmArgs& args, int product) {
 
 /// The work of a ticket. The tiles of a group share a pass over the weights: for each block of weight rows,
 /// all tiles of the group in turn.
-template <int kTileRows>
-__device__ Work work_of_ticket(const GroupedGemmArgs& args, int32_t ticket) {
+///
+/// A cluster of two blocks takes a ticket for both, of which this one is number `rank`. They get tiles side
+/// by side with the same block of weight rows; the last tile of a group that is odd in number they get
+/// together, with blocks of weight rows side by side. Where there is none left for one of them it gets no
+/// rows, and a block of weights that exists.
+template <int kTileRows, int kClusterBlocks = 1>
+__device__ Work work_of_ticket(const GroupedGemmArgs& args, int32_t ticket, int32_t rank = 0) {
+  static_assert(kClusterBlocks == 1 || kClusterBlocks == 2);
   const int32_t num_tiles = args.plan.counters->num_tiles;
   Work work{.product = 0};
-  int32_t row_blocks = sizes_of<kTileRows>(args, 0).row_blocks;
-  if (ticket >= num_tiles * row_blocks) {
-    ticket -= num_tiles * row_blocks;
+  int32_t row_blocks = sizes_of<kTileRows>(args, 0).row_blocks, rounds = ceil_div(row_blocks, kClusterBlocks);
+  if (ticket >= num_tiles * rounds) {
+    ticket -= num_tiles * rounds;
     work.product = 1;
-    row_blocks = sizes_of<kTileRows>(args, 1).row_blocks;
-    if (ticket >= num_tiles * row_blocks) return {.product = -1};
+    row_blocks = sizes_of<kTileRows>(args, 1).row_blocks, rounds = ceil_div(row_blocks, kClusterBlocks);
+    if (ticket >= num_tiles * rounds) return {.product = -1};
   }
-  const int32_t group = args.plan.tiles[ticket / row_blocks].group;
+  const int32_t group = args.plan.tiles[ticket / rounds].group;
   const int32_t first = group / 16;
-  const int32_t in_group = ticket - first * row_blocks;
   work.sharers = group % 16;
-  work.row_block = in_group / work.sharers;
-  work.tile = first + in_group % work.sharers;
+  const int32_t in_group = ticket - first * rounds;
+  const int32_t round = in_group / work.sharers, i = in_group % work.sharers;
+  if constexpr (kClusterBlocks == 1) {
+    work.row_block = round;
+    work.tile = first + i;
+  } else {
+    const int32_t pairs = work.sharers / 2;
+    work.same_weights = i < 2 * pairs;
+    work.row_block = 2 * round + (work.same_weights ? i / pairs : rank);
+    work.tile = first + (work.same_weights ? i % pairs * 2 + rank : i);
+  }
   const MoeTile tile = args.plan.tiles[work.tile];
   work.slot = tile.slot;
   work.row_begin = tile.row_begin;
   work.rows = tile.rows;
+  if (kClusterBlocks > 1 && work.row_block >= row_blocks) work.row_block = row_blocks - 1, work.rows = 0;
   return work;
 }
 

@@ -1,7 +1,9 @@
 // The experts' products for steps with many tokens an expert: grouped_gemm.cu's scheme with tiles of 256
 // weight rows × up to 160 tokens, 128 × 160 for each consumer. A byte that reaches a multiprocessor is used
 // more often than in tiles of 128 weight rows, and an expert's rows cut into tiles of any multiple of 8 leave
-// few columns that nobody needs.
+// few columns that nobody needs. Two blocks of a cluster take two tiles of an expert with the same weights:
+// each copies half of them to both. Weights are marked to leave the cache first: nobody needs them again
+// soon, and those that several blocks read come faster so (kernels/README.md).
 #include "kernels/cuda/grouped_gemm.cuh"
 
 namespace moerun {
@@ -12,6 +14,11 @@ using namespace cuda;
 constexpr int kColumns = kWideTileRows, kTileRows = 2 * kBlockRows, kStages = 4;
 constexpr int kProducerRegisters = 72, kConsumerRegisters = 216;
 static_assert((kProducerRegisters + 2 * kConsumerRegisters) * kGroupThreads <= kGemmRegisters);
+constexpr int kClusterBlocks = 2;
+/// Tickets on their way: a block is at most a ring of stages ahead of the other, and a tile takes at least
+/// one.
+constexpr int kTicketSlots = 8;
+static_assert(kTicketSlots > kStages + 1);
 constexpr int kProducerBarrier = 1, kConsumerBarrier = 2;  // of the named ones
 
 struct Shared {
@@ -22,13 +29,28 @@ struct Shared {
   /// both are what they say.
   alignas(16) RoutedRow routes[2][kColumns];
   uint64_t full[kStages], empty[kStages];
-  uint64_t work_full[kWorkSlots], work_empty[kWorkSlots];
+  uint64_t work_full[kWorkSlots], work_empty[kWorkSlots], ticket_full[kTicketSlots];
   uint64_t stored;  // both consumers have stored a tile
   Work work[kWorkSlots];
+  int32_t tickets[kTicketSlots];
 };
 static_assert(sizeof(Shared) <= 227 * 1024);
 
 // ---------------------------------------------------------------- kernels: the producer
+
+/// The cluster's next ticket, which its first block takes and sends to both. Called by one thread of each.
+__device__ int32_t next_ticket(const GroupedGemmArgs& args, Shared& shared, uint32_t turn, int32_t rank) {
+  const uint32_t slot = turn % kTicketSlots;
+  int32_t* const place = &shared.tickets[slot];
+  uint64_t* const full = &shared.ticket_full[slot];
+  mbarrier_arrive_expect(full, sizeof(int32_t));
+  if (rank == 0) {
+    const int32_t ticket = atomicAdd(&args.plan.counters->next_ticket, 1);
+    for (uint32_t block = 0; block < kClusterBlocks; ++block) store_in_cluster(place, block, ticket, full);
+  }
+  mbarrier_wait(full, turn / kTicketSlots % 2);
+  return *const_cast<volatile int32_t*>(place);
+}
 
 template <class T>
 __device__ void produce(const GroupedGemmArgs& args, Shared& shared) {
@@ -36,6 +58,8 @@ __device__ void produce(const GroupedGemmArgs& args, Shared& shared) {
                 kPasses = kColumns / kRowsAPass;  // eight threads copy a row's 128 bytes
   const int thread = threadIdx.x, chunk = thread % kRowThreads, row0 = thread / kRowThreads;
   const bool leader = thread == 0;
+  const auto rank = static_cast<int32_t>(cluster_rank());
+  const uint64_t policy = policy_evict_first();
   const uint32_t tokens0 = smem_address(shared.tokens) + row0 * kRowBytes + ((chunk ^ (row0 & 7)) << 4);
   Ring<kStages> ring;
 
@@ -44,7 +68,8 @@ __device__ void produce(const GroupedGemmArgs& args, Shared& shared) {
     const uint32_t slot = turn % kWorkSlots, parity = turn / kWorkSlots % 2;
     if (leader) {
       mbarrier_wait(&shared.work_empty[slot], parity ^ 1);
-      shared.work[slot] = work_of_ticket<kTileRows>(args, atomicAdd(&args.plan.counters->next_ticket, 1));
+      shared.work[slot] =
+          work_of_ticket<kTileRows, kClusterBlocks>(args, next_ticket(args, shared, turn, rank), rank);
       mbarrier_arrive(&shared.work_full[slot]);
     }
     __syncwarp();
@@ -63,7 +88,6 @@ __device__ void produce(const GroupedGemmArgs& args, Shared& shared) {
     const int32_t to_block_b = 2 * work.row_block + 1 < static_cast<int32_t>(packed.row_blocks())
                                    ? k_blocks * static_cast<int32_t>(PackedWeight::kBlockElements)
                                    : 0;
-    const uint64_t policy = work.sharers == 1 ? policy_evict_first() : policy_evict_normal();
 
     RoutedRow* const routes = shared.routes[turn % 2];
 #pragma unroll
@@ -98,8 +122,13 @@ __device__ void produce(const GroupedGemmArgs& args, Shared& shared) {
         uint8_t* const to = shared.weights[ring.stage];
         const T* const from = block_a + block * PackedWeight::kBlockElements;
         mbarrier_arrive_expect(full, 2 * kBlockBytes);
-        bulk_copy(to, from, kBlockBytes, full, policy);
-        bulk_copy(to + kBlockBytes, from + to_block_b, kBlockBytes, full, policy);
+        if (work.same_weights) {
+          bulk_copy_multicast(to + rank * kBlockBytes, from + rank * to_block_b, kBlockBytes, full, policy,
+                              (1 << kClusterBlocks) - 1);
+        } else {
+          bulk_copy(to, from, kBlockBytes, full, policy);
+          bulk_copy(to + kBlockBytes, from + to_block_b, kBlockBytes, full, policy);
+        }
       }
       const uint32_t to = tokens0 + ring.stage * (kColumns * kRowBytes);
       const bool inside = block * kBlockK + chunk * 8 < cols;
@@ -125,7 +154,9 @@ __device__ __forceinline__ void multiply(Shared& shared, Ring<kStages>& ring, in
                                          float (&d0)[kWidth / 2], float (&d1)[kWidth / 2]) {
   const uint64_t weights0 = wgmma_descriptor_alternate(smem_address(shared.weights) + consumer * kBlockBytes);
   const uint64_t tokens0 = wgmma_descriptor(smem_address(shared.tokens));
-  const bool elected = threadIdx.x % kWarpSize == 0;
+  const auto release = [&, lane = threadIdx.x % kWarpSize](uint32_t stage) {  // to both, who write there
+    if (lane < kClusterBlocks) mbarrier_arrive_in_cluster(&shared.empty[stage], lane);
+  };
 #pragma unroll
   for (int i = 0; i < kWidth / 2; ++i) d0[i] = 0, d1[i] = 0;
   uint32_t previous = 0;
@@ -143,13 +174,13 @@ __device__ __forceinline__ void multiply(Shared& shared, Ring<kStages>& ring, in
     wgmma_commit();
     if (block > 0) {
       wgmma_wait<1>();
-      if (elected) mbarrier_arrive(&shared.empty[previous]);
+      release(previous);
     }
     previous = ring.stage;
     ring.advance();
   }
   wgmma_wait<0>();
-  if (elected) mbarrier_arrive(&shared.empty[previous]);
+  release(previous);
 }
 
 /// d0 are gate rows, d1 their up rows: 16 columns of h a warp, 32 bytes a token.
@@ -244,7 +275,7 @@ __device__ __forceinline__ void compute_tile(const GroupedGemmArgs& args, Shared
   if (work.product == 0) {
     store_h<T, kWidth>(args, work, consumer, warp, staging, d0, d1);
     named_barrier_sync(kConsumerBarrier + consumer, kGroupThreads);
-    if (thread == 0) {
+    if (thread == 0 && work.rows > 0) {
       __threadfence();
       add_release(args.plan.tile_arrivals + work.tile, 1);
     }
@@ -296,23 +327,26 @@ __device__ __forceinline__ void consume(const GroupedGemmArgs& args, Shared& sha
 }
 
 template <class T>
-__global__ void __launch_bounds__(kGemmThreads, 1)
+__global__ void __launch_bounds__(kGemmThreads, 1) __cluster_dims__(kClusterBlocks)
     grouped_gemm_wide_kernel(const __grid_constant__ GroupedGemmArgs args) {
   extern __shared__ __align__(1024) uint8_t shared_bytes[];
   Shared& shared = *reinterpret_cast<Shared*>(shared_bytes);
   if (threadIdx.x == 0) {
     for (int i = 0; i < kStages; ++i) {
       mbarrier_init(&shared.full[i], kGroupThreads + 1);  // every producer thread's copies, and the weights
-      mbarrier_init(&shared.empty[i], kConsumerWarps);
+      mbarrier_init(&shared.empty[i], kClusterBlocks * kConsumerWarps);
     }
     for (int i = 0; i < kWorkSlots; ++i) {
       mbarrier_init(&shared.work_full[i], 1);
       mbarrier_init(&shared.work_empty[i], kGemmThreads);
     }
+    for (int i = 0; i < kTicketSlots; ++i) mbarrier_init(&shared.ticket_full[i], 1);
     mbarrier_init(&shared.stored, 2 * kGroupThreads);
     mbarrier_init_fence();
   }
-  __syncthreads();
+  __syncwarp();
+  cluster_arrive_relaxed();
+  cluster_wait();
   dependency_wait();
   dependents_launch();
   const int group = threadIdx.x / kGroupThreads;
@@ -323,6 +357,10 @@ __global__ void __launch_bounds__(kGemmThreads, 1)
     registers_acquire<kConsumerRegisters>();
     consume<T>(args, shared, group - 1);
   }
+  // Not gone before all that the other block does to this one's memory is done.
+  __syncwarp();
+  cluster_arrive_relaxed();
+  cluster_wait();
 }
 
 }  // namespace
@@ -331,7 +369,8 @@ void launch_grouped_gemm_wide(const GroupedGemmArgs& args, cudaStream_t stream) 
   with_element(args.dtype, [&]<class T>(T) {
     constexpr auto* kernel = grouped_gemm_wide_kernel<T>;
     CUDA_CHECK(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, sizeof(Shared)));
-    launch_dependent(kernel, static_cast<unsigned>(args.num_sms), kGemmThreads, sizeof(Shared), stream, args);
+    launch_dependent(kernel, static_cast<unsigned>(args.num_sms / kClusterBlocks * kClusterBlocks),
+                     kGemmThreads, sizeof(Shared), stream, args);
   });
 }
 

@@ -63,6 +63,18 @@ __device__ __forceinline__ void bulk_copy(void* shared, const void* global, uint
       "l"(global), "r"(bytes), "r"(smem_address(barrier)), "l"(cache_policy)
       : "memory");
 }
+/// The same into every block of the cluster that `blocks` has a bit of, where this one has `shared`; counted
+/// on their `barrier`.
+__device__ __forceinline__ void bulk_copy_multicast(void* shared, const void* global, uint32_t bytes,
+                                                    uint64_t* barrier, uint64_t cache_policy,
+                                                    uint32_t blocks) {
+  asm volatile(
+      "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes.multicast::cluster.L2::cache_hint "
+      "[%0], [%1], %2, [%3], %4, %5;" ::"r"(smem_address(shared)),
+      "l"(global), "r"(bytes), "r"(smem_address(barrier)), "h"(static_cast<uint16_t>(blocks)),
+      "l"(cache_policy)
+      : "memory");
+}
 __device__ __forceinline__ uint64_t policy_evict_first() {
   uint64_t policy;
   asm volatile("createpolicy.fractional.L2::evict_first.b64 %0, 1.0;" : "=l"(policy));
@@ -173,6 +185,19 @@ __device__ __forceinline__ void store_in_cluster(float* p, uint32_t rank, float 
       "mapa.shared::cluster.u32 there, %0, %1;\n"
       "st.shared::cluster.f32 [there], %2;\n}" ::"r"(smem_address(p)),
       "r"(rank), "f"(value)
+      : "memory");
+}
+
+/// The same, and the block's `barrier` counts the four bytes.
+__device__ __forceinline__ void store_in_cluster(int32_t* p, uint32_t rank, int32_t value,
+                                                 uint64_t* barrier) {
+  asm volatile(
+      "{\n.reg .b32 there, counted;\n"
+      "mapa.shared::cluster.u32 there, %0, %2;\n"
+      "mapa.shared::cluster.u32 counted, %1, %2;\n"
+      "st.async.shared::cluster.mbarrier::complete_tx::bytes.b32 [there], %3, [counted];\n}" ::"r"(
+          smem_address(p)),
+      "r"(smem_address(barrier)), "r"(rank), "r"(value)
       : "memory");
 }
 
