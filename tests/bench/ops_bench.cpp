@@ -7,115 +7,49 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <chrono>
 #include <cstdio>
 #include <cstdlib>
 #include <functional>
 #include <numeric>
 #include <random>
+#include <set>
 
 #include "device/cuda_device.h"
 #include "kernels/cuda/moe_combine.h"
 #include "kernels/cuda/norms.h"
 #include "moerun/error.h"
+#include "tests/bench/op_timer.h"
+#include "tests/bench/routing.h"
 
 using namespace moerun;
 
 namespace {
 
 constexpr int64_t kHidden = 2048, kHeads = 32, kKvHeads = 4, kHeadDim = 128, kExperts = 128, kTopK = 8,
-                  kWidth = 768, kVocab = 151936, kMaxTokens = 16384, kCopies = 4;
+                  kWidth = 768, kVocab = 151936, kMaxTokens = 16384, kCopies = Bench::kCopies;
 constexpr int64_t kQkv = (kHeads + 2 * kKvHeads) * kHeadDim, kAttention = kHeads * kHeadDim;
 constexpr int32_t kOutputChunks = 8;  // of the output projection's K: output_chunks (src/model/shard.h)
-const std::vector<int64_t> kTokens{1, 16, 64, 256, 1024, 4096, 16384},
+const std::vector<int64_t> kTokens{1, 16, 64, 256, 512, 1024, 2048, 4096, 8192, 16384},
     kDenseTokens{1, 16, 64, 256, 570, 1024, 1690, 4096, 16384};
 
-struct Ceilings {
-  double bytes_a_second = 3.09e12, flop_a_second = 753e12;
-};
-
-class Bench {
- public:
-  explicit Bench(const Ceilings& ceilings)
-      : ceilings_(ceilings),
-        device_(make_cuda_device({.dtype = DType::bfloat16, .gpu_memory_utilization = 0.9})) {
-    device_->reserve({.max_num_batched_tokens = 2 * kMaxTokens,
-                      .max_num_seqs = 512,
-                      .max_model_len = 4096,
-                      .max_routed_tokens = kMaxTokens,
-                      .max_logit_rows = 512,
-                      .num_heads = kHeads,
-                      .num_kv_heads = kKvHeads,
-                      .head_dim = kHeadDim,
-                      .hidden_size = kHidden,
-                      .vocab_size = kVocab,
-                      .num_experts = kExperts,
-                      .num_experts_per_tok = kTopK,
-                      .num_local_experts = kExperts,
-                      .moe_intermediate_size = kWidth});
-  }
-  Device& device() { return *device_; }
-
-  Tensor random(int64_t rows, int64_t cols, float scale, DType dtype = DType::bfloat16) {
-    const Tensor tensor = device_->tensor(rows, cols, dtype, "bench");
-    device_->load(tensor, 0, dummy(rows, cols, scale));
-    return tensor;
-  }
-  Matrix random_matrix(Matrix::Kind kind, int64_t count, int64_t out_features, int64_t in_features) {
-    const Matrix matrix = device_->matrix(kind, count, out_features, in_features, "bench");
-    for (int64_t i = 0; i < count; ++i) device_->load(matrix, i, 0, dummy(out_features, in_features, 0.05F));
-    return matrix;
-  }
-
-  /// `op(i)` for i < kCopies as one graph.
-  void time(const std::string& name, int64_t tokens, double bytes, double flop,
-            const std::function<void(int64_t)>& op) {
-    ++shape_.num_tokens;  // a graph of its own
-    const auto step = [&] {
-      device_->run(shape_, [&] {
-        for (int64_t i = 0; i < kCopies; ++i) op(i);
-      });
-    };
-    report(name, tokens, bytes, flop, seconds(step) / kCopies);
-  }
-  void time_host(const std::string& name, int64_t tokens, double bytes, const std::function<void()>& op) {
-    report(name, tokens, bytes, 0, seconds(op));
-  }
-
- private:
-  HostMatrix dummy(int64_t rows, int64_t cols, float scale) {
-    return {.rows = rows,
-            .cols = cols,
-            .row_stride = cols,
-            .dummy = {.key = ++key_ * 0x9E3779B97F4A7C15ull, .scale = scale}};
-  }
-  double seconds(const std::function<void()>& step) {
-    using Clock = std::chrono::steady_clock;
-    for (int i = 0; i < 3; ++i) step();
-    std::vector<double> times;
-    for (int round = 0; round < 5; ++round) {
-      device_->synchronize();
-      constexpr int kRepeats = 5;
-      const Clock::time_point begin = Clock::now();
-      for (int i = 0; i < kRepeats; ++i) step();
-      device_->synchronize();
-      times.push_back(std::chrono::duration<double>(Clock::now() - begin).count() / kRepeats);
-    }
-    std::sort(times.begin(), times.end());
-    return times[times.size() / 2];
-  }
-  void report(const std::string& name, int64_t tokens, double bytes, double flop, double seconds) {
-    const double bound = std::max(bytes / ceilings_.bytes_a_second, flop / ceilings_.flop_a_second);
-    fmt::print("{:<28} {:>6}  {:>9.1f} us  {:>5.1f}%  {:>7.0f} GB/s {:>6.0f} TFLOP/s\n", name, tokens,
-               seconds * 1e6, 100 * bound / seconds, bytes / seconds / 1e9, flop / seconds / 1e12);
-    std::fflush(stdout);
-  }
-
-  Ceilings ceilings_;
-  std::unique_ptr<Device> device_;
-  StepShape shape_;
-  uint64_t key_ = 0;
-};
+std::unique_ptr<Device> make_bench_device() {
+  auto device = make_cuda_device({.dtype = DType::bfloat16, .gpu_memory_utilization = 0.9});
+  device->reserve({.max_num_batched_tokens = 2 * kMaxTokens,
+                   .max_num_seqs = 512,
+                   .max_model_len = 4096,
+                   .max_routed_tokens = kMaxTokens,
+                   .max_logit_rows = 512,
+                   .num_heads = kHeads,
+                   .num_kv_heads = kKvHeads,
+                   .head_dim = kHeadDim,
+                   .hidden_size = kHidden,
+                   .vocab_size = kVocab,
+                   .num_experts = kExperts,
+                   .num_experts_per_tok = kTopK,
+                   .num_local_experts = kExperts,
+                   .moe_intermediate_size = kWidth});
+  return device;
+}
 
 void dense(Bench& bench) {
   Device& device = bench.device();
@@ -180,27 +114,37 @@ void experts(Bench& bench) {
   const Tensor x = bench.random(kMaxTokens, kHidden, 1), out = bench.random(kMaxTokens, kHidden, 1);
   const Ints ids = device.ints(kMaxTokens * kTopK, "bench");
   const Tensor weights = device.tensor(kMaxTokens, kTopK, DType::float32, "bench");
+  std::mt19937_64 random(20261125);
   for (const int64_t n : kTokens) {
     const auto rows = static_cast<double>(n);
-    const auto route = [&](int64_t i) {
+    bench.time("router", n, 2.0 * rows * kHidden, 2.0 * rows * kHidden * kExperts, [&](int64_t i) {
       device.router({.x = x.first(n),
                      .gate = gates[static_cast<size_t>(i % kLayers)],
                      .num_experts_per_tok = kTopK,
                      .norm_topk_prob = true,
                      .topk_ids = {ids.data, n * kTopK},
                      .topk_weights = weights.first(n)});
-    };
-    bench.time("router", n, 2.0 * rows * kHidden, 2.0 * rows * kHidden * kExperts, route);
-    const double hit = static_cast<double>(kExperts) * (1 - std::pow(1 - 1.0 / (kExperts / kTopK), rows));
-    bench.time("expert_ffn", n, hit * 3 * kWidth * kHidden * 2 + rows * kHidden * 2 * 2,
-               2.0 * rows * kTopK * 3 * kWidth * kHidden, [&](int64_t i) {
-                 const auto layer = static_cast<size_t>(i % kLayers);
-                 device.expert_ffn({.in = {x.first(n), {ids.data, n * kTopK}, weights.first(n)},
-                                    .gate_up = &gate_up[layer],
-                                    .down = &down[layer],
-                                    .slots = &slots,
-                                    .out = out.first(n)});
-               });
+    });
+    for (const auto& [routing, name] :
+         {std::pair{Routing::balanced, "balanced"}, {Routing::power_law, "power law"}}) {
+      const std::vector<int32_t> routed = make_routing(routing, n, kTopK, kExperts, random);
+      device.copy_to_device(ids.data, routed.data(), routed.size() * sizeof(int32_t));
+      const auto hit = static_cast<double>(std::set<int32_t>(routed.begin(), routed.end()).size());
+      for (const auto& [pace, how] : {std::pair{Pace::sustained, "sustained"}, {Pace::rested, "rested"}})
+        bench.time(
+            fmt::format("expert_ffn {}, {}", name, how), n,
+            hit * 3 * kWidth * kHidden * 2 + rows * kHidden * 2 * 2,
+            2.0 * rows * kTopK * 3 * kWidth * kHidden,
+            [&](int64_t i) {
+              const auto layer = static_cast<size_t>(i % kLayers);
+              device.expert_ffn({.in = {x.first(n), {ids.data, n * kTopK}, weights.first(n)},
+                                 .gate_up = &gate_up[layer],
+                                 .down = &down[layer],
+                                 .slots = &slots,
+                                 .out = out.first(n)});
+            },
+            pace);
+    }
   }
 }
 
@@ -398,10 +342,10 @@ void small(Bench& bench) {
 int main(int argc, char** argv) try {
   Ceilings ceilings;
   if (argc >= 3) ceilings = {std::atof(argv[1]) * 1e9, std::atof(argv[2]) * 1e12};
-  Bench bench(ceilings);
+  Bench bench(ceilings, make_bench_device());
   fmt::print("{}: percent of max(bytes / {:.0f} GB/s, operations / {:.0f} TFLOP/s)\n", bench.device().name(),
              ceilings.bytes_a_second / 1e9, ceilings.flop_a_second / 1e12);
-  fmt::print("{:<28} {:>6}  {:>12}  {:>6}\n", "operation", "tokens", "time", "bound");
+  fmt::print("{:<32} {:>6}  {:>12}  {:>6}\n", "operation", "tokens", "time", "bound");
   const std::string only = argc == 4 ? argv[3] : "";
   const std::pair<const char*, void (*)(Bench&)> parts[] = {
       {"experts", experts}, {"dense", dense}, {"attention", attention}, {"logits", logits}, {"small", small}};

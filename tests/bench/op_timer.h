@@ -1,0 +1,108 @@
+#pragma once
+// How ops_bench times an operation.
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cstdio>
+#include <functional>
+#include <memory>
+#include <string>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include "moerun/device.h"
+
+namespace moerun {
+
+/// What percent of the bound refers to; the defaults are one H100's.
+struct Ceilings {
+  double bytes_a_second = 3.09e12, flop_a_second = 753e12;
+};
+
+/// The GPU's clock falls when its power has been at its limit for some milliseconds.
+enum class Pace {
+  usual,      ///< a few runs in turn
+  sustained,  ///< after half a second of the same: what a long job gets
+  rested,     ///< single runs after a tenth of a second of nothing: what a short measurement gets
+};
+
+/// Runs operations of one device and prints a line for each.
+class Bench {
+ public:
+  static constexpr int64_t kCopies = 4;  ///< repetitions in one graph
+  Bench(const Ceilings& ceilings, std::unique_ptr<Device> device)
+      : ceilings_(ceilings), device_(std::move(device)) {}
+  Device& device() { return *device_; }
+
+  Tensor random(int64_t rows, int64_t cols, float scale, DType dtype = DType::bfloat16) {
+    const Tensor tensor = device_->tensor(rows, cols, dtype, "bench");
+    device_->load(tensor, 0, dummy(rows, cols, scale));
+    return tensor;
+  }
+  Matrix random_matrix(Matrix::Kind kind, int64_t count, int64_t out_features, int64_t in_features) {
+    const Matrix matrix = device_->matrix(kind, count, out_features, in_features, "bench");
+    for (int64_t i = 0; i < count; ++i) device_->load(matrix, i, 0, dummy(out_features, in_features, 0.05F));
+    return matrix;
+  }
+
+  /// `op(i)` for i < kCopies as one graph.
+  void time(const std::string& name, int64_t tokens, double bytes, double flop,
+            const std::function<void(int64_t)>& op, Pace pace = Pace::usual) {
+    ++shape_.num_tokens;  // a graph of its own
+    const auto step = [&] {
+      device_->run(shape_, [&] {
+        for (int64_t i = 0; i < kCopies; ++i) op(i);
+      });
+    };
+    report(name, tokens, bytes, flop, seconds(step, pace) / kCopies);
+  }
+  void time_host(const std::string& name, int64_t tokens, double bytes, const std::function<void()>& op) {
+    report(name, tokens, bytes, 0, seconds(op, Pace::usual));
+  }
+
+ private:
+  HostMatrix dummy(int64_t rows, int64_t cols, float scale) {
+    return {.rows = rows,
+            .cols = cols,
+            .row_stride = cols,
+            .dummy = {.key = ++key_ * 0x9E3779B97F4A7C15ull, .scale = scale}};
+  }
+  double seconds(const std::function<void()>& step, Pace pace) {
+    using Clock = std::chrono::steady_clock;
+    const auto since = [](Clock::time_point begin) {
+      return std::chrono::duration<double>(Clock::now() - begin).count();
+    };
+    for (int i = 0; i < 3; ++i) step();
+    device_->synchronize();
+    for (const auto begin = Clock::now(); pace == Pace::sustained && since(begin) < 0.5;) {
+      step();
+      device_->synchronize();
+    }
+    std::vector<double> times;
+    for (int round = 0; round < 5; ++round) {
+      if (pace == Pace::rested) std::this_thread::sleep_for(std::chrono::milliseconds(100));
+      const int repeats = pace == Pace::rested ? 1 : 5;
+      const Clock::time_point begin = Clock::now();
+      for (int i = 0; i < repeats; ++i) step();
+      device_->synchronize();
+      times.push_back(since(begin) / repeats);
+    }
+    std::sort(times.begin(), times.end());
+    return times[times.size() / 2];
+  }
+  void report(const std::string& name, int64_t tokens, double bytes, double flop, double seconds) {
+    const double bound = std::max(bytes / ceilings_.bytes_a_second, flop / ceilings_.flop_a_second);
+    fmt::print("{:<32} {:>6}  {:>9.1f} us  {:>5.1f}%  {:>7.0f} GB/s {:>6.0f} TFLOP/s\n", name, tokens,
+               seconds * 1e6, 100 * bound / seconds, bytes / seconds / 1e9, flop / seconds / 1e12);
+    std::fflush(stdout);
+  }
+
+  Ceilings ceilings_;
+  std::unique_ptr<Device> device_;
+  StepShape shape_;
+  uint64_t key_ = 0;
+};
+
+}  // namespace moerun
