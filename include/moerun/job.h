@@ -49,7 +49,7 @@ struct Job {
   } memory;
   bool enforce_eager = false;  ///< no CUDA graphs
   struct Scheduler {
-    int max_num_seqs = 0;            ///< 0: auto (256 on CUDA, 64 on the CPU)
+    int max_num_seqs = 0;            ///< 0: auto, by device and memory
     int max_num_batched_tokens = 0;  ///< 0: auto (8192 on CUDA, 512 on the CPU)
     bool operator==(const Scheduler&) const = default;
   } scheduler;

@@ -37,7 +37,7 @@ struct LeaderParts {
   std::unique_ptr<LeaderLink> link;
   std::unique_ptr<Preparer> preparer;
   std::unique_ptr<Scheduler> scheduler;
-  int32_t max_num_seqs = 0;
+  int32_t max_num_seqs = 0, num_seqs_at_first = 0;  ///< as SchedulerOptions has them
 };
 
 /// One rank's loop: schedule → agree → submit → (rows and answers come and go) → collect → postprocess, until

@@ -64,7 +64,33 @@ void Scheduler::schedule_running() {
   }
 }
 
+ExpectedLength Scheduler::expected_length(const Sequence& sequence) const {
+  const auto most = std::min<int64_t>(sequence.prompt_length() + int64_t{sequence.sampling().max_tokens},
+                                      options_.limits.max_model_len);
+  // One that has outgrown the mean may end soon, or not: some steps more, as for all.
+  const auto likely = std::max(sequence.prompt_length() + pacing_.mean_output_tokens(),
+                               sequence.num_tokens() + PromptPacing::kStepsKeptFree);
+  // A prompt's tokens come at once; a block is half empty in the mean.
+  const int64_t tokens = sequence.num_tokens();
+  return {.tokens = tokens + options_.block_size / 2,
+          .steps_left = std::max<int64_t>(std::min(most, likely) - tokens, 0)};
+}
+
+bool Scheduler::will_have_room(const Sequence& next, std::optional<LengthForecast>& forecast) const {
+  if (num_running() < options_.num_seqs_at_first) return true;
+  if (!forecast) {
+    std::vector<ExpectedLength> running;
+    for (const Running& r : running_) running.push_back(expected_length(r.sequence));
+    forecast.emplace(std::move(running));
+  }
+  const ExpectedLength expected = expected_length(next);
+  if (forecast->peak_with(expected) > options_.num_blocks * options_.block_size) return false;
+  forecast->add(expected);
+  return true;
+}
+
 void Scheduler::admit() {
+  std::optional<LengthForecast> forecast;
   while (!waiting_.empty() && budget_ > 0 && num_running() < options_.max_num_seqs) {
     Sequence& next = waiting_.front();
     const bool in_prompt = next.in_prompt();
@@ -72,6 +98,7 @@ void Scheduler::admit() {
     // Room for all that is known of it, and for some steps of those that run.
     const int64_t growth = num_running() * PromptPacing::kStepsKeptFree / options_.block_size + 1;
     if (blocks_for(next.num_tokens() + 1) + growth > blocks_.num_free() && !running_.empty()) return;
+    if (!will_have_room(next, forecast)) return;
     if (!bring_back(next)) return;
     const int32_t tokens =
         in_prompt ? std::min({next.prompt_length() - next.num_computed, budget_, prompt_budget_}) : 1;

@@ -14,6 +14,7 @@
 #include "moerun/error.h"
 #include "report/progress_line.h"
 #include "run/identity.h"
+#include "run/sequence_limit.h"
 
 namespace moerun {
 
@@ -124,9 +125,9 @@ void print_memory(const CheckedJob& checked, DType dtype) {
     else
       fmt::print("key/value    {}: the weights do not fit: use more ranks\n", what);
   };
-  fmt::print("key/value    {:.1f} KiB a token and rank; {} tokens a sequence at most, {} sequences at once\n",
-             token / 1024, with_commas(static_cast<uint64_t>(job.model.max_model_len)),
-             job.scheduler.max_num_seqs);
+  fmt::print(
+      "key/value    {:.1f} KiB a token and rank; at most {} tokens a sequence and {} sequences at once\n",
+      token / 1024, with_commas(static_cast<uint64_t>(job.model.max_model_len)), sequence_limit(job).most);
   if (job.device == Job::DeviceKind::cpu) {
     room("of memory.cpu_kv_gib", job.memory.cpu_kv_gib * kGiB);
     return;

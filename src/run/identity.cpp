@@ -65,7 +65,6 @@ std::string checksum_of(const Checkpoint& checkpoint) {
 std::vector<std::string> resolved_overrides(const Job& job) {
   return {fmt::format("device={}", name_of(job.device)),
           fmt::format("model.max_model_len={}", job.model.max_model_len),
-          fmt::format("scheduler.max_num_seqs={}", job.scheduler.max_num_seqs),
           fmt::format("scheduler.max_num_batched_tokens={}", job.scheduler.max_num_batched_tokens)};
 }
 

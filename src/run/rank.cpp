@@ -13,6 +13,7 @@
 #include "io/safetensors.h"
 #include "model/null_model.h"
 #include "moerun/error.h"
+#include "run/sequence_limit.h"
 
 namespace moerun {
 
@@ -118,18 +119,19 @@ StepLimits Rank::limits() const {
   const Job& job = start_.job;
   const ModelConfig& config = start_.config;
   const ModelShard shard = this->shard();
+  const int64_t max_num_seqs = sequence_limit(job).most;
   const int64_t part =
       part_of_step(job.scheduler.max_num_batched_tokens, start_.layout.tensor, at_.tensor).padded;
   // A decode step's rows at once, up to a size at which the product with the LM head is no longer bound by
   // its weights.
   constexpr int64_t kFewestLogitRows = 256, kMostLogitRows = 512;
   return {.max_num_batched_tokens = job.scheduler.max_num_batched_tokens,
-          .max_num_seqs = job.scheduler.max_num_seqs,
+          .max_num_seqs = max_num_seqs,
           .max_model_len = job.model.max_model_len,
           .block_size = job.memory.block_size,
           .num_host_blocks = num_host_blocks(shard),
           .max_routed_tokens = part * start_.layout.ep_size(),
-          .max_logit_rows = std::clamp<int64_t>(job.scheduler.max_num_seqs, kFewestLogitRows, kMostLogitRows),
+          .max_logit_rows = std::clamp<int64_t>(max_num_seqs, kFewestLogitRows, kMostLogitRows),
           .num_heads = shard.num_heads(config),
           .num_kv_heads = shard.num_kv_heads(config),
           .head_dim = config.head_dim,
@@ -218,7 +220,7 @@ int64_t Rank::blocks_that_fit() const {
   const int64_t of_one = (job.model.max_model_len + block_size - 1) / block_size;
   int64_t num_blocks = job.memory.num_blocks;
   if (num_blocks == 0) {
-    num_blocks = of_one * job.scheduler.max_num_seqs;  // more than that is never used
+    num_blocks = of_one * sequence_limit(job).most;  // more than that is never used
     if (device_)
       num_blocks =
           std::min<int64_t>(num_blocks, static_cast<int64_t>(device_->free_bytes() / model_->block_bytes()));
@@ -250,9 +252,12 @@ LeaderParts Rank::leader_parts(int64_t num_blocks) {
   leader.link = std::make_unique<LeaderLink>(comms_.control, static_cast<int>(group));
   leader.preparer = std::make_unique<Preparer>(tokenizer_ ? &*tokenizer_ : nullptr, &*chat_template_, limits,
                                                start_.config.vocab_size);
-  leader.max_num_seqs = job.scheduler.max_num_seqs;
+  const SequenceLimit limit = sequence_limit(job);
+  leader.max_num_seqs = limit.most;
+  leader.num_seqs_at_first = limit.at_first;
   leader.scheduler = std::make_unique<Scheduler>(
-      SchedulerOptions{.max_num_seqs = job.scheduler.max_num_seqs,
+      SchedulerOptions{.max_num_seqs = limit.most,
+                       .num_seqs_at_first = limit.at_first,
                        .max_num_batched_tokens = job.scheduler.max_num_batched_tokens,
                        .block_size = job.memory.block_size,
                        .num_blocks = num_blocks,

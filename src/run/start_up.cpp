@@ -40,7 +40,6 @@ bool holds(Faults& faults, Check check) {
 void decide_autos(Job& job, const ModelConfig& config) {
   const bool gpu = job.device == Job::DeviceKind::cuda;
   if (job.model.max_model_len == 0) job.model.max_model_len = config.max_position_embeddings;
-  if (job.scheduler.max_num_seqs == 0) job.scheduler.max_num_seqs = gpu ? 256 : 64;
   if (job.scheduler.max_num_batched_tokens == 0) job.scheduler.max_num_batched_tokens = gpu ? 8192 : 512;
 }
 
