@@ -10,6 +10,7 @@
 #include "comm/measured_exchange.h"
 #include "device/factory.h"
 #include "job/job_file.h"
+#include "model/memory_estimate.h"
 #include "model/shard.h"
 #include "moerun/error.h"
 #include "report/progress_line.h"
@@ -104,20 +105,17 @@ void print_measured(const std::vector<MeasuredExchange>& measured) {
 void print_memory(const CheckedJob& checked, DType dtype) {
   const Job& job = checked.job;
   const ModelShard shard = first_shard(checked);
-  const auto element = static_cast<double>(size_of(dtype));
-  const double redundant = static_cast<double>(redundant_parameters(checked.config, shard)) * element;
-  const double weights = static_cast<double>(num_parameters(checked.config, shard)) * element + redundant;
+  const WeightBytes weights = weight_bytes(checked.config, shard, dtype);
   const double token = static_cast<double>(key_value_block_bytes(checked.config, shard, 1, dtype));
-  const double embedding =
-      static_cast<double>(checked.config.vocab_size * checked.config.hidden_size) * element;
-  fmt::print("memory       {:.2f} GiB of weights a rank ({} of {} experts)\n", weights / kGiB,
+  fmt::print("memory       {:.2f} GiB of weights a rank ({} of {} experts)\n", weights.all / kGiB,
              shard.local_experts.size(), checked.config.num_experts);
   if (job.device == Job::DeviceKind::cuda)
-    fmt::print("             {:.2f} GiB of them, the embedding, in the host's memory\n", embedding / kGiB);
+    fmt::print("             {:.2f} GiB of them, the embedding, in the host's memory\n",
+               weights.embedding / kGiB);
   if (job.parallel.redundant_experts > 0)
     fmt::print(
         "             {:.2f} GiB of them are room for redundant experts: in a layer {} of the engine's {}\n",
-        redundant / kGiB, shard.redundant_slots, job.parallel.redundant_experts);
+        weights.redundant / kGiB, shard.redundant_slots, job.parallel.redundant_experts);
   const auto room = [&](const char* what, double bytes) {
     if (bytes > 0)
       fmt::print("key/value    {}: about {:.2f} GiB, {} tokens a group\n", what, bytes / kGiB,
@@ -132,13 +130,12 @@ void print_memory(const CheckedJob& checked, DType dtype) {
     room("of memory.cpu_kv_gib", job.memory.cpu_kv_gib * kGiB);
     return;
   }
-  // Beside weights: activations of the largest step, the CUDA context and libraries.
-  const double step = static_cast<double>(job.scheduler.max_num_batched_tokens * checked.config.hidden_size) *
-                      (static_cast<double>(checked.config.num_experts_per_tok) * 3 + 12) * 2;
-  const double other = 1.2 * kGiB + step;
-  const double on_gpu = weights - embedding + other;
-  room("on an H100 of 80 GB", 79.6 * kGiB * job.memory.gpu_memory_utilization - on_gpu);
-  room("on an H200 of 141 GB", 140.4 * kGiB * job.memory.gpu_memory_utilization - on_gpu);
+  const auto on_gpu = [&](double gib) {
+    return key_value_bytes_on_gpu(checked.config, weights, job.scheduler.max_num_batched_tokens,
+                                  gib * kGiB * job.memory.gpu_memory_utilization);
+  };
+  room("on an H100 of 80 GB", on_gpu(79.6));
+  room("on an H200 of 141 GB", on_gpu(140.4));
 }
 
 }  // namespace
