@@ -2,8 +2,8 @@
 // weight rows × up to 160 tokens, 128 × 160 for each consumer. A byte that reaches a multiprocessor is used
 // more often than in tiles of 128 weight rows, and an expert's rows cut into tiles of any multiple of 8 leave
 // few columns that nobody needs. Two blocks of a cluster take two tiles of an expert with the same weights:
-// each copies half of them to both. Weights are marked to leave the cache first: nobody needs them again
-// soon, and those that several blocks read come faster so (kernels/README.md).
+// each copies half of them to both. Weights are marked to leave the cache first: those that several blocks
+// read come faster so (kernels/README.md).
 #include "kernels/cuda/grouped_gemm.cuh"
 
 namespace moerun {
@@ -49,7 +49,7 @@ __device__ int32_t next_ticket(const GroupedGemmArgs& args, Shared& shared, uint
     for (uint32_t block = 0; block < kClusterBlocks; ++block) store_in_cluster(place, block, ticket, full);
   }
   mbarrier_wait(full, turn / kTicketSlots % 2);
-  return *const_cast<volatile int32_t*>(place);
+  return *static_cast<volatile int32_t*>(place);
 }
 
 template <class T>
@@ -357,9 +357,9 @@ __global__ void __launch_bounds__(kGemmThreads, 1) __cluster_dims__(kClusterBloc
     registers_acquire<kConsumerRegisters>();
     consume<T>(args, shared, group - 1);
   }
-  // Not gone before all that the other block does to this one's memory is done.
+  // Not gone before all that the other block does to this one's memory is done: its last arrivals, too.
   __syncwarp();
-  cluster_arrive_relaxed();
+  cluster_arrive();
   cluster_wait();
 }
 

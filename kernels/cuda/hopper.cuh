@@ -152,8 +152,7 @@ __device__ __forceinline__ uint32_t cluster_rank() {
 __device__ __forceinline__ void cluster_arrive() {
   asm volatile("barrier.cluster.arrive.release.aligned;" ::: "memory");
 }
-/// For a barrier that orders no memory: the end of the blocks' lives, or mbarriers after
-/// mbarrier_init_fence().
+/// For a barrier that orders no memory, or only what mbarrier_init_fence() has ordered.
 __device__ __forceinline__ void cluster_arrive_relaxed() {
   asm volatile("barrier.cluster.arrive.relaxed.aligned;" ::: "memory");
 }

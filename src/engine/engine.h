@@ -28,7 +28,8 @@ struct EngineStats {
   /// A leader's own work: making plans and taking results in, while the device waits; rows and answers, while
   /// it computes.
   double plan_s = 0, answer_s = 0, talk_s = 0;
-  StepCount full_decode_steps;  ///< a leader's: steps of max_num_seqs tokens and no prompt
+  StepCount full_decode_steps;  ///< a leader's: steps of max_num_seqs tokens and no prompt (a job that gives
+                                ///< the number)
   double first_step_s = 0;      ///< from the loop's begin until the first step had ended
 };
 
@@ -37,7 +38,7 @@ struct LeaderParts {
   std::unique_ptr<LeaderLink> link;
   std::unique_ptr<Preparer> preparer;
   std::unique_ptr<Scheduler> scheduler;
-  int32_t max_num_seqs = 0, num_seqs_at_first = 0;  ///< as SchedulerOptions has them
+  int32_t max_num_seqs = 0, num_seqs_of_any_length = 0;  ///< as SchedulerOptions has them
 };
 
 /// One rank's loop: schedule → agree → submit → (rows and answers come and go) → collect → postprocess, until

@@ -64,26 +64,25 @@ void Scheduler::schedule_running() {
   }
 }
 
-ExpectedLength Scheduler::expected_length(const Sequence& sequence) const {
-  const auto most = std::min<int64_t>(sequence.prompt_length() + int64_t{sequence.sampling().max_tokens},
-                                      options_.limits.max_model_len);
-  // One that has outgrown the mean may end soon, or not: some steps more, as for all.
-  const auto likely = std::max(sequence.prompt_length() + pacing_.mean_output_tokens(),
-                               sequence.num_tokens() + PromptPacing::kStepsKeptFree);
+ExpectedLength Scheduler::expected_length(const Sequence& sequence, int64_t mean_output) const {
+  const int64_t prompt = sequence.prompt_length(), tokens = sequence.num_tokens(),
+                mean = prompt + mean_output;
+  const int64_t most = std::min(prompt + sequence.sampling().max_tokens, options_.limits.max_model_len);
+  // What has outgrown the mean tells that answers are of unlike lengths: it may take all that it asked for.
+  const int64_t end = tokens < mean ? std::min(mean, most) : most;
   // A prompt's tokens come at once; a block is half empty in the mean.
-  const int64_t tokens = sequence.num_tokens();
-  return {.tokens = tokens + options_.block_size / 2,
-          .steps_left = std::max<int64_t>(std::min(most, likely) - tokens, 0)};
+  return {.tokens = tokens + options_.block_size / 2, .steps_left = std::max<int64_t>(end - tokens, 0)};
 }
 
 bool Scheduler::will_have_room(const Sequence& next, std::optional<LengthForecast>& forecast) const {
-  if (num_running() < options_.num_seqs_at_first) return true;
+  if (num_running() < options_.num_seqs_of_any_length) return true;
+  const int64_t mean_output = pacing_.mean_output_tokens();
   if (!forecast) {
     std::vector<ExpectedLength> running;
-    for (const Running& r : running_) running.push_back(expected_length(r.sequence));
+    for (const Running& r : running_) running.push_back(expected_length(r.sequence, mean_output));
     forecast.emplace(std::move(running));
   }
-  const ExpectedLength expected = expected_length(next);
+  const ExpectedLength expected = expected_length(next, mean_output);
   if (forecast->peak_with(expected) > options_.num_blocks * options_.block_size) return false;
   forecast->add(expected);
   return true;

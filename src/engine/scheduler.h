@@ -16,9 +16,9 @@ namespace moerun {
 
 struct SchedulerOptions {
   int32_t max_num_seqs = 0;  ///< in one step
-  /// Beyond these a sequence is admitted only when the cache will have room for it, and for all that run,
-  /// until they end.
-  int32_t num_seqs_at_first = std::numeric_limits<int32_t>::max();
+  /// So many run whatever their lengths. Beyond them a sequence is admitted only when the cache will have
+  /// room for it, and for all that run, until they end.
+  int32_t num_seqs_of_any_length = std::numeric_limits<int32_t>::max();
   int32_t max_num_batched_tokens = 0;  ///< in one step
   int32_t block_size = 64;
   int64_t num_blocks = 0;
@@ -69,9 +69,10 @@ class Scheduler {
 
   void schedule_running();
   void admit();
-  /// Whether num_seqs_at_first lets a sequence in. `forecast` is of what runs; made when it is first needed.
+  /// Whether num_seqs_of_any_length, or else the forecast, lets a sequence in. `forecast` is of what runs,
+  /// made when it is first needed.
   bool will_have_room(const Sequence& next, std::optional<LengthForecast>& forecast) const;
-  ExpectedLength expected_length(const Sequence& sequence) const;
+  ExpectedLength expected_length(const Sequence& sequence, int64_t mean_output) const;
   /// Makes room for `tokens` tokens of a sequence; preempts younger ones that are not scheduled yet. False
   /// when it had to preempt the sequence itself.
   bool make_room(std::list<Running>::iterator at, int32_t tokens);

@@ -254,10 +254,10 @@ LeaderParts Rank::leader_parts(int64_t num_blocks) {
                                                start_.config.vocab_size);
   const SequenceLimit limit = sequence_limit(job);
   leader.max_num_seqs = limit.most;
-  leader.num_seqs_at_first = limit.at_first;
+  leader.num_seqs_of_any_length = limit.of_any_length;
   leader.scheduler = std::make_unique<Scheduler>(
       SchedulerOptions{.max_num_seqs = limit.most,
-                       .num_seqs_at_first = limit.at_first,
+                       .num_seqs_of_any_length = limit.of_any_length,
                        .max_num_batched_tokens = job.scheduler.max_num_batched_tokens,
                        .block_size = job.memory.block_size,
                        .num_blocks = num_blocks,

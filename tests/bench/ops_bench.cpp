@@ -18,7 +18,7 @@
 #include "kernels/cuda/moe_combine.h"
 #include "kernels/cuda/norms.h"
 #include "moerun/error.h"
-#include "tests/bench/op_timer.h"
+#include "tests/bench/bench.h"
 #include "tests/bench/routing.h"
 
 using namespace moerun;

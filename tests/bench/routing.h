@@ -9,7 +9,7 @@
 namespace moerun {
 
 enum class Routing {
-  balanced,   ///< each expert has as many tokens as any other, as far as they divide
+  balanced,   ///< each expert has as many tokens as any other, where k divides num_experts and these n · k
   power_law,  ///< expert i of a random order is drawn with a weight of 1 / (i + 1), without repetition
 };
 

@@ -24,53 +24,61 @@ int64_t walked_peak(std::vector<ExpectedLength> sequences) {
   return peak;
 }
 
-constexpr int32_t kPrompt = 64, kBlock = 16, kAtFirst = 16;
+constexpr int32_t kPrompt = 64, kBlock = 16, kOfAnyLength = 16, kAnyNumber = 1000;
 
-struct Job {
-  int rows, answer, max_tokens;
-  int32_t num_seqs_at_first = kAtFirst;
+struct Workload {
+  std::vector<int> answers;  // tokens
+  int32_t max_tokens = 0;
 };
 
 struct Outcome {
-  int64_t most_running = 0, preemptions = 0;
+  int64_t steps = 0, tokens = 0, most_running = 0, preemptions = 0;
   int64_t most_running_of_unknown = 0;  // before the first answer had ended
 };
 
-/// `rows` prompts whose answers end after `answer` tokens, in a cache of 200 blocks.
-Outcome run(const Job& job) {
+/// In a cache of 200 blocks, 3,200 tokens.
+Outcome run(const Workload& workload, int32_t max_num_seqs, int32_t of_any_length) {
   constexpr int32_t kEnd = 7;
-  Scheduler scheduler({.max_num_seqs = 1000,
-                       .num_seqs_at_first = job.num_seqs_at_first,
+  Scheduler scheduler({.max_num_seqs = max_num_seqs,
+                       .num_seqs_of_any_length = of_any_length,
                        .max_num_batched_tokens = 4096,
                        .block_size = kBlock,
                        .num_blocks = 200,
                        .limits = {.max_model_len = 2048, .eos_token_ids = {kEnd}}});
   Outcome outcome;
-  size_t answers = 0;
-  for (int row = 0; row < job.rows || !scheduler.idle();) {
-    for (; row < job.rows && scheduler.num_waiting() < kAtFirst; ++row) {
-      PromptRecord record{.row = static_cast<uint64_t>(row)};
-      record.sampling.max_tokens = job.max_tokens;
+  const size_t rows = workload.answers.size();
+  for (size_t row = 0, answers = 0; row < rows || !scheduler.idle();) {
+    for (; row < rows && scheduler.num_waiting() < kOfAnyLength; ++row) {
+      PromptRecord record{.row = row};
+      record.sampling.max_tokens = workload.max_tokens;
       scheduler.add({std::move(record), std::vector<int32_t>(kPrompt, 1), nullptr});
     }
-    scheduler.set_rows_left(static_cast<uint64_t>(job.rows - row));
+    scheduler.set_rows_left(rows - row);
     const StepPlan plan = scheduler.schedule();
     REQUIRE(plan.num_tokens() > 0);
+    ++outcome.steps, outcome.tokens += plan.num_tokens();
     outcome.most_running = std::max(outcome.most_running, scheduler.num_running());
     if (answers == 0) outcome.most_running_of_unknown = outcome.most_running;
     std::vector<TokenResult> results(plan.logit_rows.size());
-    for (size_t i = 0; i < results.size(); ++i)
-      results[i].token = plan.logit_rows[i].position + 1 >= kPrompt + job.answer ? kEnd : 1;
+    for (size_t i = 0; i < results.size(); ++i) {
+      const LogitRow& drawn = plan.logit_rows[i];
+      results[i].token = drawn.position + 1 >= kPrompt + workload.answers[drawn.row] ? kEnd : 1;
+    }
     answers += scheduler.postprocess(plan, results).size();
   }
   outcome.preemptions = scheduler.num_preemptions();
   return outcome;
 }
+Outcome run_forecast(const Workload& workload) { return run(workload, kAnyNumber, kOfAnyLength); }
+/// So many run whatever comes.
+Outcome run_fixed(const Workload& workload, int32_t num_seqs) { return run(workload, num_seqs, num_seqs); }
 
 }  // namespace
 
 TEST_CASE("length forecast: the peak is that of a walk through all steps", "[engine]") {
-  std::mt19937_64 random(std::random_device{}());
+  const uint64_t seed = std::random_device{}();
+  CAPTURE(seed);
+  std::mt19937_64 random(seed);
   for (int round = 0; round < 300; ++round) {
     std::vector<ExpectedLength> sequences(random() % 20);
     for (ExpectedLength& s : sequences)
@@ -87,27 +95,34 @@ TEST_CASE("length forecast: the peak is that of a walk through all steps", "[eng
 }
 
 TEST_CASE("scheduler: as many sequences as have room until they end", "[engine]") {
-  // 3,200 tokens: 50 prompts, and 20 of them with answers of 96 tokens (and half a block).
-  const Outcome together = run({.rows = 40, .answer = 96, .max_tokens = 96});
-  CHECK(together.preemptions == 0);
-  CHECK(together.most_running > kAtFirst);
-  CHECK(together.most_running <= 20);
-  // Without the forecast all come in that have room now, and are sent away when they grow.
-  const Outcome free = run({.rows = 40, .answer = 96, .max_tokens = 96, .num_seqs_at_first = 1000});
-  CHECK(free.most_running > 30);
-  CHECK(free.preemptions > 0);
-}
-
-TEST_CASE("scheduler: a long job's sequences, which end one by one, are more", "[engine]") {
-  const Outcome spread = run({.rows = 600, .answer = 96, .max_tokens = 96});
-  CHECK(spread.most_running > 22);  // 20 at their longest; 26 at their mean
-  CHECK(spread.most_running <= 28);
-  CHECK(spread.preemptions == 0);
+  // 168 tokens each at its end, with half a block: room for 19.
+  const Workload together{.answers = std::vector<int>(38, 96), .max_tokens = 96};
+  const Outcome forecast = run_forecast(together);
+  CHECK(forecast.preemptions == 0);
+  CHECK(forecast.most_running == 19);
+  CHECK(forecast.steps < run_fixed(together, kOfAnyLength).steps);
+  // Without the forecast all come in that have room at the time, and are sent away when they grow.
+  const Outcome all = run_fixed(together, kAnyNumber);
+  CHECK(all.most_running > 30);
+  CHECK(all.preemptions > 0);
+  CHECK(forecast.tokens < all.tokens);
 }
 
 TEST_CASE("scheduler: answers that end tell how many have room", "[engine]") {
-  // Each might take the whole cache, so that no more than the first are let in; they end after 16 tokens.
-  const Outcome short_answers = run({.rows = 400, .answer = 16, .max_tokens = 2000});
-  CHECK(short_answers.most_running_of_unknown == kAtFirst);
-  CHECK(short_answers.most_running > 2 * kAtFirst);
+  // Each might take most of the cache, so that no more than may be of any length are let in; they end soon.
+  const Workload short_answers{.answers = std::vector<int>(400, 16), .max_tokens = 1900};
+  const Outcome forecast = run_forecast(short_answers);
+  CHECK(forecast.most_running_of_unknown == kOfAnyLength);
+  CHECK(forecast.most_running > 2 * kOfAnyLength);
+  CHECK(forecast.preemptions == 0);
+  CHECK(forecast.steps < run_fixed(short_answers, kOfAnyLength).steps);
+}
+
+TEST_CASE("scheduler: what outgrows the mean keeps others out", "[engine]") {
+  std::mt19937_64 random(20261125);
+  Workload mixed{.answers = std::vector<int>(300), .max_tokens = 300};
+  for (int& answer : mixed.answers) answer = random() % 10 < 3 ? 200 : 4;
+  const Outcome forecast = run_forecast(mixed), all = run_fixed(mixed, kAnyNumber);
+  CHECK(forecast.preemptions < all.preemptions);
+  CHECK(forecast.tokens < all.tokens);
 }
