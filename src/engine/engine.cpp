@@ -59,7 +59,8 @@ EngineStats Engine::run() {
     const std::vector<TokenResult> results = gather(plan, mine);
     if (parts_.leader) answer(plan, results);
     step.reset();
-    if (parts_.leader && plan.num_prefill_seqs == 0 && plan.num_tokens() == parts_.leader->max_num_seqs) {
+    if (parts_.leader && plan.num_prefill_seqs == 0 &&
+        plan.num_tokens() == parts_.leader->scheduler->options().max_num_seqs) {
       ++stats_.full_decode_steps.steps;
       stats_.full_decode_steps.seconds += step_s;
     }
@@ -97,7 +98,7 @@ void Engine::talk() {
   const Scheduler& scheduler = *parts_.leader->scheduler;
   // A little is kept ahead of what runs; the coordinator gives everyone a fair share of what is left. Where
   // it shows only later how many may run, rows that wait here in vain could run elsewhere.
-  const int64_t num_seqs = parts_.leader->num_seqs_of_any_length;
+  const int64_t num_seqs = scheduler.options().num_seqs_of_any_length;
   const int64_t ahead = std::max<int64_t>(num_seqs / 4, 1);
   const int64_t room = std::max<int64_t>(num_seqs - scheduler.num_running(), 0);
   parts_.leader->link->report(room + ahead - scheduler.num_waiting(), scheduler.num_running(),

@@ -38,7 +38,6 @@ struct LeaderParts {
   std::unique_ptr<LeaderLink> link;
   std::unique_ptr<Preparer> preparer;
   std::unique_ptr<Scheduler> scheduler;
-  int32_t max_num_seqs = 0, num_seqs_of_any_length = 0;  ///< as SchedulerOptions has them
 };
 
 /// One rank's loop: schedule → agree → submit → (rows and answers come and go) → collect → postprocess, until

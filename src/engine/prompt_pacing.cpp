@@ -31,18 +31,16 @@ void PromptPacing::finish(int64_t output_tokens) {
   output_tokens_ += output_tokens;
 }
 
-double PromptPacing::mean_output() const {
+double PromptPacing::mean_output_tokens() const {
   if (num_added_ == 0) return 1;
   return std::max(
       num_finished_ < kEnough ? mean(max_output_tokens_, num_added_) : mean(output_tokens_, num_finished_),
       1.0);
 }
 
-int64_t PromptPacing::mean_output_tokens() const { return std::llround(mean_output()); }
-
 int32_t PromptPacing::prompt_tokens(uint64_t rows_ahead) const {
   if (num_added_ == 0) return room_.max_num_batched_tokens;
-  const double prompt = mean(prompt_tokens_, num_added_), output = mean_output();
+  const double prompt = mean(prompt_tokens_, num_added_), output = mean_output_tokens();
   // On average half of a sequence's answer is there and its last block is half full.
   const double tokens = prompt + output / 2 + room_.block_size / 2.0 + kStepsKeptFree;
   const double at_once = std::min(static_cast<double>(room_.max_num_seqs),

@@ -31,13 +31,11 @@ class PromptPacing {
   void add(int64_t prompt_tokens, int64_t max_output_tokens);
   void finish(int64_t output_tokens);
   /// Of an answer; of as many as may be asked for until enough have ended.
-  int64_t mean_output_tokens() const;
+  double mean_output_tokens() const;
   /// `rows_ahead`: rows that this group will still begin.
   int32_t prompt_tokens(uint64_t rows_ahead) const;
 
  private:
-  double mean_output() const;
-
   Room room_;
   int64_t num_added_ = 0, prompt_tokens_ = 0, max_output_tokens_ = 0;
   int64_t num_finished_ = 0, output_tokens_ = 0;

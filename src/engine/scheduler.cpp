@@ -1,6 +1,7 @@
 #include "engine/scheduler.h"
 
 #include <algorithm>
+#include <cmath>
 #include <map>
 
 namespace moerun {
@@ -76,7 +77,7 @@ ExpectedLength Scheduler::expected_length(const Sequence& sequence, int64_t mean
 
 bool Scheduler::will_have_room(const Sequence& next, std::optional<LengthForecast>& forecast) const {
   if (num_running() < options_.num_seqs_of_any_length) return true;
-  const int64_t mean_output = pacing_.mean_output_tokens();
+  const int64_t mean_output = std::llround(pacing_.mean_output_tokens());
   if (!forecast) {
     std::vector<ExpectedLength> running;
     for (const Running& r : running_) running.push_back(expected_length(r.sequence, mean_output));

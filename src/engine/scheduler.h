@@ -50,6 +50,7 @@ class Scheduler {
   /// Forgets all.
   void drop_all();
 
+  const SchedulerOptions& options() const { return options_; }
   int64_t num_waiting() const { return static_cast<int64_t>(waiting_.size()); }
   int64_t num_running() const { return static_cast<int64_t>(running_.size()); }
   bool idle() const { return waiting_.empty() && running_.empty(); }

@@ -13,8 +13,7 @@ WeightBytes weight_bytes(const ModelConfig& config, const ModelShard& shard, DTy
 double key_value_bytes_on_gpu(const ModelConfig& config, const WeightBytes& weights,
                               int64_t max_num_batched_tokens, double gpu_bytes) {
   constexpr double kContextAndLibraries = 1.2 * (1 << 30);
-  // Rows of 16-bit elements: for each chosen expert its input, inner and output row at most, and a dozen
-  // more.
+  // Rows of 16-bit elements: about three for each expert of a token, and a dozen more.
   const double step = static_cast<double>(max_num_batched_tokens * config.hidden_size) *
                       (static_cast<double>(config.num_experts_per_tok) * 3 + 12) * 2;
   return gpu_bytes - (weights.all - weights.embedding) - kContextAndLibraries - step;

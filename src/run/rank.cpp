@@ -253,8 +253,6 @@ LeaderParts Rank::leader_parts(int64_t num_blocks) {
   leader.preparer = std::make_unique<Preparer>(tokenizer_ ? &*tokenizer_ : nullptr, &*chat_template_, limits,
                                                start_.config.vocab_size);
   const SequenceLimit limit = sequence_limit(job);
-  leader.max_num_seqs = limit.most;
-  leader.num_seqs_of_any_length = limit.of_any_length;
   leader.scheduler = std::make_unique<Scheduler>(
       SchedulerOptions{.max_num_seqs = limit.most,
                        .num_seqs_of_any_length = limit.of_any_length,
