@@ -17,9 +17,8 @@ struct StoredTensor {
   std::string file;  ///< for messages
 };
 
-/// The tensors of a Hugging Face folder: `model.safetensors`, or the shards that
-/// `model.safetensors.index.json` names. Format: github.com/huggingface/safetensors.
-/// Immutable once open: any thread may read.
+/// The tensors of a Hugging Face folder, of the files that find_checkpoint_files chooses. Immutable once
+/// open: any thread may read.
 class Checkpoint {
  public:
   /// Maps every file and checks its header against its size: a truncated file is found here and not by a
@@ -29,12 +28,15 @@ class Checkpoint {
   /// Null when there is no such tensor.
   const StoredTensor* find(const std::string& name) const;
   const std::map<std::string, StoredTensor>& tensors() const { return tensors_; }
-  uint64_t bytes() const { return bytes_; }  ///< of all files
+  uint64_t bytes() const { return bytes_; }                         ///< of all files
+  const std::vector<std::string>& files() const { return files_; }  ///< paths, by name
+  const std::vector<std::string>& notes() const { return notes_; }  ///< sentences for the user
 
  private:
   class Mapping;
   std::vector<std::shared_ptr<Mapping>> mappings_;
   std::map<std::string, StoredTensor> tensors_;
+  std::vector<std::string> files_, notes_;
   uint64_t bytes_ = 0;
 };
 

@@ -15,6 +15,7 @@
 #include "job/faults.h"
 #include "job/job_file.h"
 #include "model/config.h"
+#include "model/generation_config.h"
 #include "model/weight_source.h"
 #include "moerun/error.h"
 #include "run/identity.h"
@@ -41,6 +42,16 @@ void decide_autos(Job& job, const ModelConfig& config) {
   const bool gpu = job.device == Job::DeviceKind::cuda;
   if (job.model.max_model_len == 0) job.model.max_model_len = config.max_position_embeddings;
   if (job.scheduler.max_num_batched_tokens == 0) job.scheduler.max_num_batched_tokens = gpu ? 8192 : 512;
+}
+
+/// What the user should know of the model's folder.
+std::vector<std::string> notes_of(const Job& job, const ModelConfig& config) {
+  std::vector<std::string> notes = config.notes;
+  const std::string& folder = job.model.path;
+  const std::string sampling =
+      sampling_not_taken(read_generation_config(folder), job.sampling, folder + "/generation_config.json");
+  if (!sampling.empty()) notes.push_back(sampling);
+  return notes;
 }
 
 void print_lines(const std::vector<std::string>& lines) {
@@ -70,7 +81,9 @@ CheckedJob check_job(Job job, int world_size) {
   CheckedJob out;
   const bool paths = holds(faults, [&] { check_paths(job); });
   const bool config = holds(faults, [&] { out.config = read_model_config(job.model.path); });
+  std::vector<std::string> notes;  // of the model's folder
   if (config) {
+    notes = notes_of(job, out.config);
     decide_autos(job, out.config);
     holds(faults, [&] {
       check_layout(job, out.config, world_size);
@@ -82,6 +95,7 @@ CheckedJob check_job(Job job, int world_size) {
         const Checkpoint checkpoint = Checkpoint::open(job.model.path);
         check_tensors(out.config, checkpoint);
         out.checkpoint_checksum = checksum_of(checkpoint);
+        notes.insert(notes.end(), checkpoint.notes().begin(), checkpoint.notes().end());
       });
     if (std::filesystem::exists(job.model.path + "/tokenizer.json"))
       holds(faults, [&] { out.tokenizer_checksum = Tokenizer::load(job.model.path).checksum(); });
@@ -102,6 +116,7 @@ CheckedJob check_job(Job job, int world_size) {
       });
   }
   faults.throw_if_any();
+  out.input.warnings.insert(out.input.warnings.begin(), notes.begin(), notes.end());
   // The job as it runs: the other ranks and the output's provenance read it.
   out.job = parse_job(job.yaml, "the job", resolved_overrides(job));
   return out;

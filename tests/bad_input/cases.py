@@ -98,11 +98,45 @@ def promise(tensor):
 
 
 def drop(tensor):
-    """Takes a tensor out of a shard, and out of the index."""
+    """Takes a tensor out of a shard, with its bytes, and out of the index."""
     def damage(path):
-        rewrite_header(path, lambda header: header.pop(tensor))
+        data = path.read_bytes()
+        length, = struct.unpack_from("<Q", data)
+        begin, end = json.loads(data[8:8 + length])[tensor]["data_offsets"]
+        path.write_bytes(data[:8 + length + begin] + data[8 + length + end:])
+
+        def change(header):
+            header.pop(tensor)
+            for entry in header.values():
+                if "data_offsets" in entry and entry["data_offsets"][0] >= end:
+                    entry["data_offsets"] = [offset - (end - begin) for offset in entry["data_offsets"]]
+        rewrite_header(path, change)
         rewrite_index(path, lambda files: files.pop(tensor))
     return damage
+
+
+def overlapping(path):
+    """A tensor of the file lies where another of its shape does."""
+    def change(header):
+        names = [name for name in header if name != "__metadata__"]
+        first, second = next((a, b) for a in names for b in names if a < b and header[a]["shape"] == header[b]["shape"])
+        header[second]["data_offsets"] = header[first]["data_offsets"]
+    rewrite_header(path, change)
+
+
+def extra_shard(folder):
+    """The index puts a tensor into a file that repeats another of the last shard."""
+    checkpoint_with(lambda path: None)(folder)
+    data = (MODEL / LAST_SHARD).read_bytes()
+    length, = struct.unpack("<Q", data[:8])
+    begin, end = json.loads(data[8:8 + length])[NORM]["data_offsets"]
+    tensor = data[8 + length + begin:8 + length + end]
+    header = json.dumps({NORM: {"dtype": "BF16", "shape": [256], "data_offsets": [0, 512]}}).encode()
+    (folder / "model/extra.safetensors").write_bytes(struct.pack("<Q", len(header)) + header + tensor)
+    index = json.loads((MODEL / INDEX).read_text())
+    index["weight_map"]["extra"] = "extra.safetensors"
+    (folder / "model" / INDEX).unlink()
+    (folder / "model" / INDEX).write_text(json.dumps(index))
 
 
 def edited_model(edit):
@@ -257,7 +291,7 @@ CASES = [
          input='{"prompt": "a", "stop_token_ids": [4096]}\n'),
 
     # The model's configuration.
-    Case("another architecture", ["model/config.json: architectures [\"LlamaForCausalLM\"] are not supported; Qwen3MoeForCausalLM is"],
+    Case("another architecture", ["model/config.json: architectures [\"LlamaForCausalLM\"] are not supported; Qwen3MoeForCausalLM "],
          prepare=model_with({"architectures": ["LlamaForCausalLM"]}), arguments=DUMMY),
     Case("a sliding window", ["model/config.json: use_sliding_window is true, and sliding-window attention is not supported"],
          prepare=model_with({"use_sliding_window": True, "sliding_window": 4096}), arguments=DUMMY, runs=True),
@@ -310,6 +344,43 @@ CASES = [
          prepare=checkpoint_with(header_with(NORM, dtype="I64")), arguments=COPIED),
     Case("a tensor that reaches beyond the file", [f"model/{LAST_SHARD}: tensor {NORM} lies at bytes ", "the file is truncated"],
          prepare=checkpoint_with(header_with(NORM, data_offsets=[1 << 40, (1 << 40) + 512])), arguments=COPIED),
+    Case("a tensor that is in two shards", [f"model/{LAST_SHARD}: tensor {NORM} is in model/extra.safetensors too"],
+         prepare=extra_shard, arguments=COPIED),
+    Case("tensors that overlap", [f"model/{LAST_SHARD}: tensors ", " overlap"], prepare=checkpoint_with(overlapping), arguments=COPIED),
+    Case("bytes of no tensor", [f"model/{LAST_SHARD}: bytes 6", "of its data belong to no tensor"],
+         prepare=checkpoint_with(lambda path: path.write_bytes(path.read_bytes() + bytes(10))), arguments=COPIED),
+    Case("offsets that are no numbers of bytes", [f"model/{LAST_SHARD}: tensor {NORM} has a malformed header entry (data_offsets must be"],
+         prepare=checkpoint_with(header_with(NORM, data_offsets=[-1, 512])), arguments=COPIED),
+    Case("offsets that are no integers", [f"model/{LAST_SHARD}: tensor {NORM} has a malformed header entry (data_offsets must be"],
+         prepare=checkpoint_with(header_with(NORM, data_offsets=[0.5, 512])), arguments=COPIED),
+    Case("a shape whose product wraps", [f"model/{LAST_SHARD}: tensor {NORM} has the impossible shape [4294967296,4294967296,256]"],
+         prepare=checkpoint_with(header_with(NORM, shape=[1 << 32, 1 << 32, 256])), arguments=COPIED),
+    Case("a header nested without end", [f"model/{LAST_SHARD}: its header: is nested more than 4 deep"],
+         prepare=checkpoint_with(lambda path: path.write_bytes(struct.pack("<Q", 200_005) + b'{"a":' + b"[" * 200_000)), arguments=COPIED),
+    Case("a header beyond the limit", [f"model/{LAST_SHARD}: its header: has 33554433 bytes, and at most 33554432 are read"],
+         prepare=checkpoint_with(lambda path: path.write_bytes(struct.pack("<Q", (32 << 20) + 1) + b" " * ((32 << 20) + 1))), arguments=COPIED),
+    Case("a shard that is a pipe", [f"model/{LAST_SHARD}: is no regular file"],
+         prepare=checkpoint_with(lambda path: (path.unlink(), os.mkfifo(path))), arguments=COPIED),
+    Case("an adapter beside the weights", ["model: has adapter_config.json, and adapters are not applied: merge it into the weights"],
+         prepare=edited_model(lambda model: (model / "adapter_config.json").write_text("{}")), arguments=COPIED, runs=True),
+    Case("an adapter's weights beside the weights", ["model: has adapter_model.safetensors, and adapters are not applied"],
+         prepare=edited_model(lambda model: (model / "adapter_model.safetensors").write_bytes(b"x")), arguments=COPIED),
+    Case("a pickled checkpoint alone", ["model: has neither model.safetensors nor model.safetensors.index.json; it has pytorch_model.bin: save the"],
+         prepare=lambda folder: (model_with({})(folder), (folder / "model/pytorch_model.bin").write_bytes(b"PK")), arguments=COPIED),
+    Case("an index of nothing", [f"{INDEX}: its weight_map names no tensor"],
+         prepare=replaced(INDEX, lambda _: b'{"weight_map": {}}'), arguments=COPIED),
+    Case("a configuration nested without end", ["model/config.json: is nested more than 64 deep"],
+         prepare=replaced("config.json", lambda _: b'{"a":' + b"[" * 200_000), arguments=COPIED),
+    Case("a configuration that is a pipe", ["model/config.json: is no regular file"],
+         prepare=edited_model(lambda model: ((model / "config.json").unlink(), os.mkfifo(model / "config.json"))), arguments=COPIED),
+    Case("2^40 layers", ["model/config.json: num_hidden_layers is 1099511627776, and must be at most 1024"],
+         prepare=model_with({"num_hidden_layers": 1 << 40}), arguments=DUMMY, runs=True),
+    Case("2^33 experts", ["model/config.json: num_experts is 8589934592, and must be at most 4096"],
+         prepare=model_with({"num_experts": 1 << 33}), arguments=DUMMY),
+    Case("no key/value heads", ["model/config.json: num_key_value_heads is 0, and must be at least 1"],
+         prepare=model_with({"num_key_value_heads": 0}), arguments=DUMMY),
+    Case("an end of sequence that would wrap", ["model/config.json: eos_token_id 4294967297 is no token id"],
+         prepare=model_with({"eos_token_id": (1 << 32) + 1}), arguments=DUMMY),
     Case("a model folder without weights", ["model: has neither model.safetensors nor model.safetensors.index.json"],
          prepare=model_with({}), arguments=COPIED),
 
@@ -332,7 +403,7 @@ CASES = [
     Case("weights of another format", [f"{SHARD}: its header should take", "no safetensors file"],
          prepare=replaced(SHARD, lambda _: b"PK\3\4 pickled tensors"), arguments=COPIED),
     Case("an index that is none", ["model.safetensors.index.json: has no weight_map"],
-         prepare=replaced("model.safetensors.index.json", lambda _: b"[]"), arguments=COPIED),
+         prepare=replaced("model.safetensors.index.json", lambda _: b"{}"), arguments=COPIED),
     Case("a tokenizer that is no JSON", ["model/tokenizer.json is not valid JSON"], prepare=replaced("tokenizer.json", lambda _: b"{"),
          arguments=COPIED, runs=True),
 

@@ -1,0 +1,170 @@
+// What config.json and generation_config.json may say: which fields run at which values, and which are
+// refused.
+#include "model/config.h"
+
+#include <fstream>
+#include <functional>
+#include <nlohmann/json.hpp>
+#include <sstream>
+
+#include "model/config_fields.h"
+#include "model/families.h"
+#include "model/generation_config.h"
+#include "moerun/error.h"
+#include "tests/catch.h"
+
+using namespace moerun;
+using Json = nlohmann::json;
+
+namespace {
+
+Json published(const std::string& directory = "data/qwen3-30b-a3b") {
+  std::ifstream file(directory + "/config.json");
+  return Json::parse(file);
+}
+
+ModelConfig parse(const Json& config) {
+  return parse_model_config(config.dump(), GenerationConfig(), "config.json");
+}
+
+/// What is refused in the published configuration with these changes; empty: it runs.
+std::string refused(const Json& changes) {
+  Json config = published();
+  for (const auto& [key, value] : changes.items()) config[key] = value;
+  try {
+    parse(config);
+    return "";
+  } catch (const BadInput& fault) {
+    return fault.what();
+  }
+}
+
+std::string not_taken(const std::string& file, const SamplingParams& job = {}) {
+  return sampling_not_taken(parse_generation_config(file, "generation_config.json"), job,
+                            "generation_config.json");
+}
+
+}  // namespace
+
+TEST_CASE("config: fields that change nothing at their value run, and are refused at others", "[model]") {
+  // Qwen3-Coder's own fields, what trainers leave, and what transformers' base class writes.
+  for (const char* const harmless :
+       {R"({"qkv_bias": false})", R"({"use_qk_norm": true})", R"({"shared_expert_intermediate_size": 0})",
+        R"({"_attn_implementation_autoset": true})",
+        R"({"unsloth_version": "2026.4.7", "unsloth_fixed": true})", R"({"quantization_config": null})",
+        R"({"pretraining_tp": 1})", R"({"tokenizer_class": null})", R"({"partial_rotary_factor": 1.0})",
+        R"({"auto_map": {}})", R"({"some_future_field": null})", R"({"head_dim": null})",
+        R"({"mlp_bias": false})", R"({"temperature": 0.7, "top_p": 0.8})",
+        R"({"is_encoder_decoder": false, "pruned_heads": {}})", R"({"num_local_experts": 128})",
+        R"({"layer_types": null})", R"({"rope_parameters": null})"}) {
+    CAPTURE(harmless);
+    CHECK(refused(Json::parse(harmless)).empty());
+  }
+  for (const auto& [changes, part] : std::initializer_list<std::pair<const char*, const char*>>{
+           {R"({"qkv_bias": true})", "qkv_bias is true"},
+           {R"({"use_qk_norm": false})", "use_qk_norm is false"},
+           {R"({"shared_expert_intermediate_size": 768})", "shared_expert_intermediate_size is 768"},
+           {R"({"quantization_config": {"bits": 4}})", "quantization_config: quantised"},
+           {R"({"pretraining_tp": 2})", "pretraining_tp is 2"},
+           {R"({"partial_rotary_factor": 0.5})", "partial_rotary_factor is 0.5"},
+           {R"({"some_future_field": 1})", "field some_future_field (1) is not understood"},
+           {R"({"num_local_experts": 64})", "num_experts is 128 and num_local_experts is 64"},
+           {R"({"hidden_act": "gelu"})", "hidden_act is \"gelu\""},
+           {R"({"mlp_bias": true})", "mlp_bias is true"},
+           {R"({"model_type": "mixtral"})", "model_type mixtral is not that of Qwen3MoeForCausalLM"}}) {
+    CAPTURE(changes);
+    CHECK_THAT(refused(Json::parse(changes)), ContainsSubstring(part));
+  }
+}
+
+TEST_CASE("config: as transformers 5 writes it", "[model]") {
+  Json config = published();
+  config["num_local_experts"] = config["num_experts"];
+  config["dtype"] = config["torch_dtype"];
+  config["rope_parameters"] = {{"rope_theta", 5e6}, {"rope_type", "default"}};
+  for (const char* const gone : {"num_experts", "torch_dtype", "rope_theta", "rope_scaling"})
+    config.erase(gone);
+  const ModelConfig read = parse(config);
+  CHECK(read.num_experts == 128);
+  CHECK(read.rope.theta == 5e6);
+  CHECK(read.family->architecture == "Qwen3MoeForCausalLM");
+  CHECK(std::count(read.sparse.begin(), read.sparse.end(), true) == 48);
+}
+
+TEST_CASE("config: a custom class is said to be passed over", "[model]") {
+  Json config = published();
+  config["auto_map"] = {{"AutoModelForCausalLM", "modeling.Mine"}};
+  REQUIRE(parse(config).notes.size() == 1);
+  CHECK_THAT(parse(config).notes[0], ContainsSubstring("auto_map"));
+}
+
+TEST_CASE("config: numbers out of bounds are refused by name before anything is made of them", "[model]") {
+  for (const char* const key :
+       {"num_key_value_heads", "head_dim", "hidden_size", "num_attention_heads", "num_hidden_layers",
+        "vocab_size", "num_experts", "num_experts_per_tok", "moe_intermediate_size", "intermediate_size",
+        "max_position_embeddings", "decoder_sparse_step"})
+    for (const char* const value : {"-1", "-9223372036854775808", "1099511627776", "9223372036854775807",
+                                    "18446744073709551615", "1e30"}) {
+      CAPTURE(key, value);
+      CHECK_THAT(refused(Json::parse(std::string("{\"") + key + "\": " + value + "}")),
+                 ContainsSubstring(std::string("config.json: ") + key + " "));
+    }
+  for (const char* const key : {"num_key_value_heads", "head_dim", "hidden_size"}) {
+    CAPTURE(key);
+    CHECK_THAT(refused({{key, 0}}), ContainsSubstring(std::string(key) + " is 0, and must be at least 1"));
+  }
+  CHECK_THAT(refused({{"num_experts", int64_t{1} << 33}}),
+             ContainsSubstring("num_experts is 8589934592, and must be at most"));
+  CHECK_THAT(refused({{"num_experts", 4096}, {"num_hidden_layers", 1024}}),
+             ContainsSubstring("experts in all"));
+  // 2^32 and 2^32 + 5 would wrap to 0 and 5.
+  CHECK_THAT(refused({{"eos_token_id", int64_t{1} << 32}}),
+             ContainsSubstring("eos_token_id 4294967296 is no token id"));
+  CHECK_THAT(refused({{"eos_token_id", {0, 4294967301}}}),
+             ContainsSubstring("eos_token_id 4294967301 is no token id"));
+  CHECK_THAT(refused({{"eos_token_id", -1}}), ContainsSubstring("eos_token_id -1 is no token id"));
+  CHECK_THAT(refused({{"rms_norm_eps", -1.0}}), ContainsSubstring("rms_norm_eps is -1"));
+  CHECK_THAT(refused({{"rope_theta", 0}}), ContainsSubstring("rope_theta is 0"));
+  CHECK_THAT(refused({{"mlp_only_layers", {1u << 31}}}),
+             ContainsSubstring("mlp_only_layers names layer 2147483648 of 48"));
+}
+
+TEST_CASE("config: nesting and size are bounded before it is parsed", "[model]") {
+  const auto fault = [](const std::string& text) {
+    try {
+      parse_model_config(text, GenerationConfig(), "config.json");
+    } catch (const BadInput& error) {
+      return std::string(error.what());
+    }
+    return std::string();
+  };
+  const std::string deep(200'000, '[');
+  CHECK(fault("{\"a\": " + deep) == "config.json: is nested more than 64 deep");
+  CHECK(fault("{\"a\": " + deep + std::string(200'000, ']') + "}") ==
+        "config.json: is nested more than 64 deep");
+  CHECK(fault(std::string("{\"a\": \"") + deep + "\"}").find("nested") == std::string::npos);  // in a string
+  CHECK_THAT(fault(std::string((16u << 20) + 1, ' ')), ContainsSubstring("at most 16777216 are read"));
+}
+
+TEST_CASE("generation_config: values that a job does not take are said, with how to take them", "[model]") {
+  CHECK(
+      not_taken(R"({"eos_token_id": 5, "do_sample": false, "temperature": 0.7, "pad_token_id": 1})").empty());
+  CHECK(not_taken(R"({"temperature": 1.0, "top_p": 1, "repetition_penalty": 1.0, "num_beams": 1})").empty());
+  const std::string said = not_taken(
+      R"({"do_sample": true, "repetition_penalty": 1.05, "temperature": 0.7, "top_p": 0.8, "top_k": 20})");
+  CHECK(said ==
+        "generation_config.json: temperature 0.7, top_p 0.8, top_k 20, repetition_penalty 1.05 are not taken "
+        "from "
+        "there; to answer with them: sampling.temperature=0.7 sampling.top_p=0.8 sampling.top_k=20 "
+        "sampling.repetition_penalty=1.05");
+  SamplingParams job{.temperature = 0.7F, .top_p = 0.8F, .top_k = 20};
+  CHECK_THAT(
+      not_taken(R"({"do_sample": true, "repetition_penalty": 1.05, "temperature": 0.7, "top_p": 0.8})", job),
+      ContainsSubstring("repetition_penalty 1.05 is not taken") && !ContainsSubstring("temperature"));
+  job.repetition_penalty = 1.05F;
+  CHECK(not_taken(R"({"do_sample": true, "repetition_penalty": 1.05, "temperature": 0.7, "top_k": 20})", job)
+            .empty());
+  CHECK_THAT(not_taken(R"({"do_sample": true})"), ContainsSubstring("temperature 1.0 is not taken"));
+  CHECK_THAT(not_taken(R"({"no_repeat_ngram_size": 3})"),
+             ContainsSubstring("no_repeat_ngram_size 3 is not taken") && !ContainsSubstring("sampling."));
+}
