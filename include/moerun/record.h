@@ -12,17 +12,22 @@ namespace moerun {
 /// What an OpenAI batch line asked for, which decides the form of its response line.
 enum class Endpoint : uint8_t { none = 0, completions = 1, chat_completions = 2 };
 
+/// What the input's `id` was written as: 7 and "7" are two ids, and each comes back as it was given.
+enum class IdKind : uint8_t { text = 0, integer = 1 };
+
 /// One row of the input, as read by the coordinator and sent to a data-parallel group's leader. Exactly one
 /// of `prompt`, `prompt_token_ids`, `messages` is what the row asks; `error` set means that the row is bad
 /// and is answered with it.
 struct PromptRecord {
   uint64_t row = 0;  ///< 0-based number of the row in the input
-  std::string id;    ///< the input's `id`/`custom_id`; empty when it has none
+  std::string id;    ///< the input's `id`/`custom_id`, integers in decimal; empty when it has none
+  IdKind id_kind = IdKind::text;
   std::optional<std::string> prompt;
   std::optional<std::vector<int32_t>> prompt_token_ids;
   std::optional<std::string> messages;  ///< JSON: {"messages": [...], "tools"?, "enable_thinking"?}
   SamplingParams sampling;              ///< the job's, with the row's own on top
   Endpoint endpoint = Endpoint::none;   ///< of an OpenAI batch line, else none
+  std::string model;                    ///< `body.model` of an OpenAI batch line as it was asked for
   std::string error;
 };
 
@@ -36,7 +41,9 @@ constexpr const char* name_of(FinishReason reason) {
 struct RowResult {
   uint64_t row = 0;
   std::string id;
-  Endpoint endpoint = Endpoint::none;  ///< the record's
+  IdKind id_kind = IdKind::text;
+  Endpoint endpoint = Endpoint::none;  ///< the record's, as the id and the model
+  std::string model;
   int32_t prompt_length = 0;
   std::vector<int32_t> token_ids;
   std::string text;  ///< UTF-8

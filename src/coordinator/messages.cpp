@@ -14,7 +14,8 @@ void sampling_fields(Io&& io, Params& p) {
 
 template <typename Io, typename Result>
 void result_fields(Io&& io, Result& r) {
-  io(r.row), io(r.id), io(r.endpoint), io(r.prompt_length), io(r.token_ids), io(r.text);
+  io(r.row), io(r.id), io(r.id_kind), io(r.endpoint), io(r.model), io(r.prompt_length), io(r.token_ids),
+      io(r.text);
   io(r.finish_reason), io(r.error), io(r.logprobs), io(r.num_top_logprobs), io(r.top_logprobs);
   io(r.prompt_logprobs);
 }
@@ -60,7 +61,8 @@ std::string pack(const Handout& handout) {
   put(handout.rows_left), put(handout.no_more), put(handout.stop);
   put(static_cast<uint64_t>(handout.records.size()));
   for (const PromptRecord& record : handout.records) {
-    put(record.row), put(record.id), put(record.endpoint), put(record.error);
+    put(record.row), put(record.id), put(record.id_kind), put(record.endpoint), put(record.model);
+    put(record.error);
     put_optional(out, record.prompt);
     put_optional(out, record.messages);
     put(record.prompt_token_ids.has_value());
@@ -77,7 +79,8 @@ Handout unpack_handout(const std::string& bytes) {
   get(handout.rows_left), get(handout.no_more), get(handout.stop);
   for (auto count = in.get<uint64_t>(); count > 0; --count) {
     PromptRecord& record = handout.records.emplace_back();
-    get(record.row), get(record.id), get(record.endpoint), get(record.error);
+    get(record.row), get(record.id), get(record.id_kind), get(record.endpoint), get(record.model);
+    get(record.error);
     get_optional(in, record.prompt);
     get_optional(in, record.messages);
     if (in.get<bool>()) get(record.prompt_token_ids.emplace());

@@ -14,7 +14,12 @@ std::vector<int32_t> Preparer::ids_of(const PromptRecord& record) {
 }
 
 std::variant<Sequence, RowResult> Preparer::prepare(PromptRecord record) {
-  RowResult failed{.row = record.row, .id = record.id, .endpoint = record.endpoint, .error = record.error};
+  RowResult failed{.row = record.row,
+                   .id = record.id,
+                   .id_kind = record.id_kind,
+                   .endpoint = record.endpoint,
+                   .model = record.model,
+                   .error = record.error};
   if (!failed.error.empty()) return failed;
   try {
     std::vector<int32_t> ids = ids_of(record);

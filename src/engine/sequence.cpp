@@ -17,7 +17,9 @@ Sequence::Sequence(PromptRecord record, std::vector<int32_t> prompt, const Token
     : tokens(std::move(prompt)), sampling_(std::move(record.sampling)) {
   result_.row = record.row;
   result_.id = std::move(record.id);
+  result_.id_kind = record.id_kind;
   result_.endpoint = record.endpoint;
+  result_.model = std::move(record.model);
   result_.prompt_length = static_cast<int32_t>(tokens.size());
   result_.num_top_logprobs = std::max(sampling_.logprobs, 0);
   if (sampling_.prompt_logprobs) result_.prompt_logprobs.push_back(std::numeric_limits<float>::quiet_NaN());

@@ -86,6 +86,14 @@ void read_at(int fd, char* out, uint64_t bytes, uint64_t offset, const fs::path&
   }
 }
 
+void make_directories(const std::filesystem::path& directory) {
+  if (directory.empty() || std::filesystem::is_directory(directory)) return;
+  // directory_of("a/b/") is "a/b"
+  make_directories(directory_of(directory));
+  if (::mkdir(directory.c_str(), 0777) != 0 && errno != EEXIST) throw FileError("make", directory, errno);
+  sync_directory(directory_of(directory));
+}
+
 bool remove_file(const fs::path& path) {
   if (::unlink(path.c_str()) == 0) return true;
   if (errno != ENOENT) throw FileError("remove", path, errno);

@@ -42,6 +42,9 @@ std::string read_file(const std::filesystem::path& path);
 /// Reads `bytes` at `offset`; throws FileError when the file ends before.
 void read_at(int fd, char* out, uint64_t bytes, uint64_t offset, const std::filesystem::path& path);
 
+/// Makes a directory and those on the way to it that are not there, durably.
+void make_directories(const std::filesystem::path& directory);
+
 /// Removes a file if it is there; false when it was not.
 bool remove_file(const std::filesystem::path& path);
 

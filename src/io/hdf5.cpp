@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <array>
 #include <cerrno>
 #include <cstdlib>
 #include <cstring>
@@ -85,6 +86,25 @@ size_t cache_bytes(hid_t dataset, hid_t type) {
 
 }  // namespace
 
+std::vector<std::string> missing_filters(hid_t dataset) {
+  std::vector<std::string> missing;
+  const Handle created(H5Dget_create_plist(dataset), H5Pclose);
+  const int count = H5Pget_nfilters(created.get());
+  for (int i = 0; i < count; ++i) {
+    unsigned flags = 0, config = 0;
+    size_t num_values = 0;
+    std::array<char, 64> name{};
+    const H5Z_filter_t id = H5Pget_filter2(created.get(), static_cast<unsigned>(i), &flags, &num_values,
+                                           nullptr, name.size(), name.data(), &config);
+    if (id < 0 || H5Zfilter_avail(id) > 0) continue;
+    name.back() = '\0';
+    std::string text(name.data());
+    std::erase_if(text, [](char c) { return c < 0x20 || c > 0x7e; });
+    missing.push_back(text.empty() ? fmt::format("number {}", id) : fmt::format("{} (number {})", text, id));
+  }
+  return missing;
+}
+
 // --- Dataset ---
 
 Dataset::Dataset(Handle id, std::string name) : id_(std::move(id)), name_(std::move(name)) {
@@ -105,6 +125,11 @@ uint64_t Dataset::row_size() const {
 bool Dataset::is_integer() const {
   const Handle type(H5Dget_type(id_.get()), H5Tclose);
   return H5Tget_class(type.get()) == H5T_INTEGER;
+}
+
+bool Dataset::is_unsigned() const {
+  const Handle type(H5Dget_type(id_.get()), H5Tclose);
+  return H5Tget_class(type.get()) == H5T_INTEGER && H5Tget_sign(type.get()) == H5T_SGN_NONE;
 }
 
 bool Dataset::is_string() const {
@@ -213,6 +238,11 @@ Dataset Group::dataset(const std::string& path) const {
   const std::string name = fmt::format("{}:{}", name_, path);
   const std::string what = fmt::format("{} cannot be opened", name);
   Handle id = checked(H5Dopen2(id_.get(), path.c_str(), H5P_DEFAULT), H5Dclose, what);
+  if (const auto missing = missing_filters(id.get()); !missing.empty())
+    throw Error(fmt::format(
+        "{} is packed by the filter {}, which is not there to read it: write it with gzip, or repack it "
+        "where the filter is there (h5repack -f GZIP=1 OLD.h5 NEW.h5)",
+        name, missing[0]));
   const Handle type(H5Dget_type(id.get()), H5Tclose);
   constexpr size_t kDefaultCache = 1 << 20, kMostCache = 256 << 20;
   if (const size_t bytes = cache_bytes(id.get(), type.get()); bytes > kDefaultCache && bytes <= kMostCache) {

@@ -45,6 +45,9 @@ class Handle {
 template <class T>
 concept Number = std::integral<T> || std::floating_point<T>;
 
+/// The filters of a dataset that this HDF5 library cannot undo, by the names that the file gives them.
+std::vector<std::string> missing_filters(hid_t dataset);
+
 /// HDF5's name of a C++ number. Files are written in the machine's own (little-endian) form.
 template <Number T>
 hid_t native_type() {
@@ -79,6 +82,7 @@ class Dataset {
   uint64_t rows() const { return shape_.empty() ? 0 : shape_[0]; }
   uint64_t row_size() const;  ///< numbers in one row
   bool is_integer() const;
+  bool is_unsigned() const;  ///< of integers
   bool is_string() const;
 
   /// Reads rows [begin, begin + out.size() / row_size()), converting. HDF5 clips what the type cannot hold.

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <array>
 #include <cstring>
+#include <string>
 
 namespace moerun {
 
@@ -23,10 +24,12 @@ void IdSet::grow() {
     if (entry.place != kFree) find(entry.low, entry.high) = entry;
 }
 
-std::optional<uint64_t> IdSet::add(std::string_view id, uint64_t place) {
+std::optional<uint64_t> IdSet::add(std::string_view id, IdKind kind, uint64_t place) {
   if (count_ * 8 >= table_.size() * 7) grow();
   std::array<unsigned char, SHA256_DIGEST_LENGTH> digest{};
-  SHA256(reinterpret_cast<const unsigned char*>(id.data()), id.size(), digest.data());
+  std::string text(1, static_cast<char>(kind));
+  text += id;
+  SHA256(reinterpret_cast<const unsigned char*>(text.data()), text.size(), digest.data());
   uint64_t key[2];
   std::memcpy(key, digest.data(), sizeof(key));
   Entry& entry = find(key[0], key[1]);

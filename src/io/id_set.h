@@ -4,6 +4,8 @@
 #include <string_view>
 #include <vector>
 
+#include "moerun/record.h"
+
 namespace moerun {
 
 /// Which ids an input has and where: about 50 bytes an id, whatever its length. Ids are told apart by 128
@@ -11,7 +13,8 @@ namespace moerun {
 class IdSet {
  public:
   /// Adds an id that stands at `place`; when it was added before, nothing changes and that place is returned.
-  std::optional<uint64_t> add(std::string_view id, uint64_t place);
+  /// The integer 7 and the text "7" are two ids.
+  std::optional<uint64_t> add(std::string_view id, IdKind kind, uint64_t place);
 
  private:
   struct Entry {

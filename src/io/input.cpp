@@ -34,6 +34,11 @@ std::string checksum_of_file(const std::string& path) {
   return fmt::format("{:02x}", fmt::join(digest.begin(), digest.begin() + length, ""));
 }
 
+/// As a line has it.
+std::string shown_id(const PromptRecord& record) {
+  return record.id_kind == IdKind::integer ? record.id : fmt::format("\"{}\"", record.id);
+}
+
 /// Nothing of a random input can be wrong, and its rows need not be counted.
 InputSummary summary_of_random(const Job& job, int64_t vocab_size) {
   const RandomInput& random = *job.input.random;
@@ -103,8 +108,8 @@ class InputCheck {
   void check_row(PromptRecord& record) {
     if (record.error.empty()) needs_.check(record);
     if (record.id.empty()) return;
-    if (const auto earlier = ids_.add(record.id, rows_->place())) {
-      add_fault(record, fmt::format("the id \"{}\" is {}'s already", record.id, rows_->where(*earlier)));
+    if (const auto earlier = ids_.add(record.id, record.id_kind, rows_->place())) {
+      add_fault(record, fmt::format("the id {} is {}'s already", shown_id(record), rows_->where(*earlier)));
       if (job_.input.on_error == Job::Input::OnError::row) summary_.duplicate_rows.push_back(record.row);
     }
   }
@@ -142,7 +147,7 @@ class InputSource : public RecordSource {
           num_rows_));
     ++row_;
     if (std::binary_search(duplicates_.begin(), duplicates_.end(), record.row))
-      add_fault(record, fmt::format("the id \"{}\" is an earlier row's already", record.id));
+      add_fault(record, fmt::format("the id {} is an earlier row's already", shown_id(record)));
     if (record.error.empty()) return true;
     record.error = fmt::format("{}: {}", rows_->where(rows_->place()), record.error);
     if (!bad_rows_go_on_) throw BadInput(record.error);

@@ -38,6 +38,7 @@ class Hdf5Rows : public RowReader {
     const auto at = static_cast<size_t>(row_ - block_begin_);
     if (id_) {
       record.id = ids_[at];
+      if (!id_->is_string()) record.id_kind = IdKind::integer;
       check_id(record);
     }
     if (text_) {
@@ -135,7 +136,11 @@ class Hdf5Rows : public RowReader {
       ids_ = id_->read_strings(block_begin_, count);
     } else {
       ids_.clear();
-      for (const int64_t id : id_->read<int64_t>(block_begin_, count)) ids_.push_back(std::to_string(id));
+      // HDF5 clips what does not fit the type it reads into.
+      if (id_->is_unsigned())
+        for (const uint64_t id : id_->read<uint64_t>(block_begin_, count)) ids_.push_back(std::to_string(id));
+      else
+        for (const int64_t id : id_->read<int64_t>(block_begin_, count)) ids_.push_back(std::to_string(id));
     }
   }
 

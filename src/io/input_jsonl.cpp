@@ -1,9 +1,9 @@
 #include <fmt/format.h>
 
+#include "io/json_line.h"
 #include "io/json_row.h"
 #include "io/line_reader.h"
 #include "io/row_reader.h"
-#include "moerun/error.h"
 
 namespace moerun {
 namespace {
@@ -16,8 +16,13 @@ class JsonlRows : public RowReader {
         vocab_size_(vocab_size),
         model_names_(model_names_of(job.model.path)),
         lines_(job.input.path) {
-    std::string_view first;
-    if (lines_.next(first)) openai_ = begins_openai(first);
+    // The first line that is an object decides; what is broken before it says nothing.
+    bool decided = false;
+    for (std::string_view line; !decided && lines_.next(line);) {
+      const JsonLine read = read_json_line(line);
+      openai_ = read.value.is_object() && is_openai_line(read.value);
+      decided = openai_ || read.fault.empty();
+    }
     lines_.rewind();
   }
 
@@ -31,14 +36,14 @@ class JsonlRows : public RowReader {
       add_fault(record, fmt::format("the line is longer than {} MiB", LineReader::kMostBytes >> 20));
       return true;
     }
-    try {
-      const Json row = parse_json_line(line);
-      if (openai_)
-        read_openai_row(row, model_names_, vocab_size_, record);
-      else
-        read_plain_row(row, vocab_size_, record);
-    } catch (const BadInput& error) {
-      add_fault(record, error.what());
+    JsonLine read = read_json_line(line);
+    if (!read.fault.empty()) {
+      add_fault(record, read.fault);
+      read_id_of_bad_line(read.value, openai_ ? "custom_id" : "id", record);
+    } else if (openai_) {
+      read_openai_row(std::move(read.value), model_names_, vocab_size_, record);
+    } else {
+      read_plain_row(std::move(read.value), vocab_size_, record);
     }
     return true;
   }
@@ -56,14 +61,6 @@ class JsonlRows : public RowReader {
   bool is_openai() const override { return openai_; }
 
  private:
-  static bool begins_openai(std::string_view first) {
-    try {
-      return is_openai_line(parse_json_line(first));
-    } catch (const BadInput&) {
-      return false;  // next() says what is wrong with it
-    }
-  }
-
   SamplingParams job_sampling_;
   int64_t vocab_size_;
   std::vector<std::string> model_names_;

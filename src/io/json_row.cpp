@@ -6,61 +6,32 @@
 #include "job/nearest.h"
 #include "job/sampling_fields.h"
 #include "moerun/error.h"
-#include "text/unicode.h"
 
 namespace moerun {
 namespace {
 
-constexpr int kMostDepth = 100;
-
-/// Watches a line being parsed for what JSON allows and a row does not.
-class Watch {
- public:
-  bool operator()(int depth, Json::parse_event_t event, Json& parsed) {
-    const auto level = static_cast<size_t>(depth);
-    if (depth > kMostDepth) throw BadInput(fmt::format("is nested deeper than {} levels", kMostDepth));
-    if (event == Json::parse_event_t::object_start) {
-      if (keys_.size() < level + 2) keys_.resize(level + 2);
-      keys_[level + 1].clear();
-    } else if (event == Json::parse_event_t::key && depth <= 2) {  // the line's own keys, and its body's
-      const auto& key = parsed.get_ref<const std::string&>();
-      auto& keys = keys_[level];
-      if (std::find(keys.begin(), keys.end(), key) != keys.end())
-        throw BadInput(fmt::format("has {} twice", shown(key)));
-      keys.push_back(key);
-    }
-    return true;
+/// A text, or a list of OpenAI's content parts that are all text: joined by newlines, as vLLM joins them for
+/// templates that take a text. What is wrong is returned.
+std::string flatten_content(Json& content) {
+  if (!content.is_array()) return "";
+  std::string text;
+  for (size_t i = 0; i < content.size(); ++i) {
+    const Json& part = content[i];
+    const Json type = part.is_object() ? part.value("type", Json()) : Json();
+    if (part.is_object() && !(type == "text"))
+      return fmt::format("content[{}] has the type {}, and this program takes parts of type \"text\" alone",
+                         i, shown(type));
+    const Json words = part.is_object() ? part.value("text", Json()) : part;
+    if (!words.is_string())
+      return fmt::format("content[{}] {}", i, must_be("{\"type\": \"text\", \"text\": …}", part));
+    if (i > 0) text += '\n';
+    text += words.get_ref<const std::string&>();
   }
-
- private:
-  std::vector<std::vector<std::string>> keys_;  // of the object being read at each depth
-};
-
-/// "column 5: what is wrong" of nlohmann's "[json.exception...] parse error at line 1, column 5: what ...".
-std::string reason_of(const std::string& what) {
-  const size_t column = what.find("column ");
-  return shortened(column == std::string::npos ? what.substr(what.find("] ") + 2) : what.substr(column), 200);
+  content = std::move(text);
+  return "";
 }
 
 }  // namespace
-
-Json parse_json_line(std::string_view line) {
-  if (const auto at = find_invalid_utf8(line))
-    throw BadInput(fmt::format("byte {} of the line is no valid UTF-8", *at));
-  Json value;
-  try {
-    Watch watch;
-    value = Json::parse(line.begin(), line.end(), [&](int depth, Json::parse_event_t event, Json& parsed) {
-      return watch(depth, event, parsed);
-    });
-  } catch (const Json::exception& error) {
-    throw BadInput("not JSON at " + reason_of(error.what()));
-  } catch (const BadInput& error) {
-    throw BadInput(std::string("the line ") + error.what());
-  }
-  if (!value.is_object()) throw BadInput(fmt::format("a line must be a JSON object, not {}", shown(value)));
-  return value;
-}
 
 void read_prompt(const Json& value, PromptRecord& record) {
   if (!value.is_string()) return add_fault(record, "prompt " + must_be("a text", value));
@@ -77,17 +48,21 @@ void read_prompt_token_ids(const Json& value, int64_t vocab_size, PromptRecord& 
   set_prompt_tokens(record, ids, vocab_size);
 }
 
-void read_messages(const Json& messages, const Json& tools, const Json& enable_thinking,
-                   PromptRecord& record) {
+void read_messages(Json messages, const Json& tools, const Json& enable_thinking, PromptRecord& record) {
   const auto is_message = [](const Json& one) {
     return one.is_object() && one.contains("role") && one["role"].is_string();
   };
   if (!messages.is_array() || messages.empty() || !std::all_of(messages.begin(), messages.end(), is_message))
-    add_fault(record, "messages " + must_be("a list of objects with a role", messages));
+    return add_fault(record, "messages " + must_be("a list of objects with a role", messages));
+  for (size_t i = 0; i < messages.size(); ++i)
+    if (messages[i].contains("content"))
+      if (const std::string wrong = flatten_content(messages[i]["content"]); !wrong.empty())
+        add_fault(record, fmt::format("messages[{}].{}", i, wrong));
   if (!tools.is_null() && !tools.is_array()) add_fault(record, "tools " + must_be("a list", tools));
   if (!enable_thinking.is_null() && !enable_thinking.is_boolean())
     add_fault(record, "enable_thinking " + must_be("true or false", enable_thinking));
-  Json request{{"messages", messages}};
+  Json request = Json::object();
+  request["messages"] = std::move(messages);
   if (!tools.is_null()) request["tools"] = tools;
   if (!enable_thinking.is_null()) request["enable_thinking"] = enable_thinking;
   record.messages = request.dump();
@@ -107,9 +82,31 @@ std::vector<std::string> sampling_field_names() {
   return names;
 }
 
-void add_unknown(const std::string& name, const std::vector<std::string>& known, PromptRecord& record) {
-  add_fault(record,
-            fmt::format("there is no field {}; did you mean \"{}\"?", shown(name), nearest(name, known)));
+void add_unknown(const std::string& where, const std::string& name, const std::vector<std::string>& known,
+                 PromptRecord& record) {
+  const std::string best = nearest(name, known);
+  // A hint helps where a letter or two are wrong; the nearest of all names is nonsense otherwise.
+  const size_t most = std::min<size_t>(2, name.size() / 3);
+  if (edit_distance(name.substr(0, 256), best) <= most)
+    return add_fault(record,
+                     fmt::format("there is no field {}; did you mean \"{}\"?", shown(where + name), best));
+  add_fault(record, fmt::format("there is no field {}, and it might change the answer: leave it out",
+                                shown(where + name)));
+}
+
+void read_id(const Json& id, const char* name, PromptRecord& record) {
+  if (id.is_string() && !id.get_ref<const std::string&>().empty()) {
+    record.id = id.get<std::string>();
+    return check_id(record);
+  }
+  if (!id.is_number_integer())
+    return add_fault(record, fmt::format("{} {}", name,
+                                         must_be("a text that is not empty or an integer from "
+                                                 "-9223372036854775808 to 18446744073709551615 without point "
+                                                 "or exponent",
+                                                 id)));
+  record.id = id.dump();
+  record.id_kind = IdKind::integer;
 }
 
 void check_row_sampling(const Json& given, int64_t vocab_size, PromptRecord& record) {
@@ -119,34 +116,45 @@ void check_row_sampling(const Json& given, int64_t vocab_size, PromptRecord& rec
     add_fault(record, wrong);
 }
 
-void read_plain_row(const Json& line, int64_t vocab_size, PromptRecord& record) {
+void read_plain_row(Json line, int64_t vocab_size, PromptRecord& record) {
   static const std::vector<std::string> kOwn{"prompt", "prompt_token_ids", "messages",
                                              "tools",  "enable_thinking",  "id"};
+  drop_nulls(line);
   for (const auto& [name, value] : line.items()) {
     if (std::find(kOwn.begin(), kOwn.end(), name) != kOwn.end() || read_sampling_field(name, value, record))
       continue;
     std::vector<std::string> known = kOwn;
     for (const std::string& option : sampling_field_names()) known.push_back(option);
-    add_unknown(name, known, record);
+    add_unknown("", name, known, record);
   }
-  if (line.contains("id")) {
-    const Json& id = line["id"];
-    if (id.is_string() || id.is_number_integer())
-      record.id = id.is_string() ? id.get<std::string>() : id.dump();
-    else
-      add_fault(record, "id " + must_be("a text or an integer", id));
-    check_id(record);
-  }
+  if (line.contains("id")) read_id(line["id"], "id", record);
   if (line.contains("prompt") + line.contains("prompt_token_ids") + line.contains("messages") != 1)
     add_fault(record, "a row has exactly one of prompt, prompt_token_ids and messages");
   if (line.contains("prompt")) read_prompt(line["prompt"], record);
   if (line.contains("prompt_token_ids")) read_prompt_token_ids(line["prompt_token_ids"], vocab_size, record);
   if (line.contains("messages"))
-    read_messages(line["messages"], line.value("tools", Json()), line.value("enable_thinking", Json()),
-                  record);
+    read_messages(std::move(line["messages"]), line.value("tools", Json()),
+                  line.value("enable_thinking", Json()), record);
   else if (line.contains("tools") || line.contains("enable_thinking"))
     add_fault(record, "tools and enable_thinking belong beside messages");
   check_row_sampling(line, vocab_size, record);
+}
+
+void drop_nulls(Json& object) {
+  auto kept = Json::object();
+  auto& from = static_cast<std::vector<Json::object_t::value_type>&>(object.get_ref<Json::object_t&>());
+  auto& to = static_cast<std::vector<Json::object_t::value_type>&>(kept.get_ref<Json::object_t&>());
+  for (auto& [name, value] : from)
+    if (!value.is_null()) to.emplace_back(name, std::move(value));
+  object = std::move(kept);
+}
+
+void read_id_of_bad_line(const Json& line, const char* name, PromptRecord& record) {
+  if (!line.is_object() || !line.contains(name)) return;
+  PromptRecord labelled;
+  read_id(line[name], name, labelled);
+  record.id = std::move(labelled.id);
+  record.id_kind = labelled.id_kind;
 }
 
 }  // namespace moerun

@@ -9,13 +9,10 @@
 
 namespace moerun {
 
-/// A line of a JSONL file as an object. Throws BadInput saying why it is none: not UTF-8, not JSON, a key
-/// twice, nested too deep (what is nested is later walked by recursion).
-Json parse_json_line(std::string_view line);
-
 /// A line of this program's own form: `prompt` or `prompt_token_ids` or `messages` (with `tools` and
-/// `enable_thinking`), `id`, sampling options. Faults go into `record.error`.
-void read_plain_row(const Json& line, int64_t vocab_size, PromptRecord& record);
+/// `enable_thinking`), `id`, sampling options. A field that is null is not given. Faults go into
+/// `record.error`.
+void read_plain_row(Json line, int64_t vocab_size, PromptRecord& record);
 
 /// Whether a file that begins with this line holds OpenAI batch lines.
 bool is_openai_line(const Json& line);
@@ -23,7 +20,7 @@ bool is_openai_line(const Json& line);
 /// A line of OpenAI's batch API (https://platform.openai.com/docs/guides/batch): `custom_id`, `method`,
 /// `url`, `body`. What a body leaves out is the job's; what would change an answer in a way that this program
 /// does not know is a fault. `model` must be one of `model_names`, or end in one after a slash.
-void read_openai_row(const Json& line, const std::vector<std::string>& model_names, int64_t vocab_size,
+void read_openai_row(Json line, const std::vector<std::string>& model_names, int64_t vocab_size,
                      PromptRecord& record);
 
 /// The names by which a request may mean the model in this folder: the folder's path and name, and ORG/NAME
@@ -33,13 +30,21 @@ std::vector<std::string> model_names_of(const std::string& model_path);
 // Parts of both forms.
 void read_prompt(const Json& value, PromptRecord& record);
 void read_prompt_token_ids(const Json& value, int64_t vocab_size, PromptRecord& record);
-/// `messages`, and `tools` and `enable_thinking` where they are not null.
-void read_messages(const Json& messages, const Json& tools, const Json& enable_thinking,
-                   PromptRecord& record);
+/// `messages`, and `tools` and `enable_thinking` where they are not null. A content that is a list of text
+/// parts becomes a text.
+void read_messages(Json messages, const Json& tools, const Json& enable_thinking, PromptRecord& record);
 /// Reads a sampling option; false when `name` is none.
 bool read_sampling_field(const std::string& name, const Json& value, PromptRecord& record);
-/// A fault that names the nearest of the known names.
-void add_unknown(const std::string& name, const std::vector<std::string>& known, PromptRecord& record);
+/// A text or an integer of the whole range of int64 and uint64, in decimal. JSON numbers beyond, or written
+/// with point or exponent, are a fault: their digits could not come back.
+void read_id(const Json& id, const char* name, PromptRecord& record);
+/// The id of a line that is no row, as far as it was read, so that its answer carries it.
+void read_id_of_bad_line(const Json& line, const char* name, PromptRecord& record);
+/// Takes the members of an object away that are null.
+void drop_nulls(Json& object);
+/// A fault that names the nearest of the known names where one is near. `where`: what stands before the name.
+void add_unknown(const std::string& where, const std::string& name, const std::vector<std::string>& known,
+                 PromptRecord& record);
 /// What can only be said once all of `given` is read: options that contradict each other, stop token ids
 /// outside of the vocabulary.
 void check_row_sampling(const Json& given, int64_t vocab_size, PromptRecord& record);

@@ -1,23 +1,12 @@
 #include <algorithm>
-#include <array>
 #include <filesystem>
 
 #include "io/json_row.h"
+#include "io/openai_fields.h"
 #include "io/row_reader.h"
 
 namespace moerun {
 namespace {
-
-/// Fields of a body that are understood for one value: what this program does anyway.
-struct OnlyValue {
-  const char* name;
-  Json value;
-};
-
-const std::vector<OnlyValue>& only_values() {
-  static const std::vector<OnlyValue> values{{"n", 1}, {"best_of", 1}, {"stream", false}, {"echo", false}};
-  return values;
-}
 
 const std::vector<std::string> kChatFields{"model",    "messages",     "max_tokens", "max_completion_tokens",
                                            "logprobs", "top_logprobs", "tools",      "chat_template_kwargs"};
@@ -41,20 +30,13 @@ void check_model(const Json& model, const std::vector<std::string>& names, Promp
               fmt::format("body.model is {}, but this job runs {}", shown(model), shown(names.front())));
 }
 
-/// The body without its nulls, which OpenAI's API takes as left out.
-Json without_nulls(const Json& body) {
-  Json kept = Json::object();
-  for (const auto& [name, value] : body.items())
-    if (!value.is_null()) kept[name] = value;
-  return kept;
-}
-
 /// Chat: `logprobs: true` asks for the chosen tokens' and `top_logprobs: n` for the n most likely.
 void read_chat_logprobs(const Json& body, PromptRecord& record) {
   const Json wanted = body.value("logprobs", Json(false));
   if (!wanted.is_boolean()) return add_fault(record, "body.logprobs " + must_be("true or false", wanted));
   if (!wanted.get<bool>()) {
-    if (body.contains("top_logprobs")) add_fault(record, "body.top_logprobs needs body.logprobs: true");
+    if (body.contains("top_logprobs") && body["top_logprobs"] != 0)
+      add_fault(record, "body.top_logprobs needs body.logprobs: true");
     if (body.contains("logprobs")) record.sampling.logprobs = -1;
     return;
   }
@@ -71,8 +53,8 @@ void read_chat(const Json& body, PromptRecord& record) {
   Json enable_thinking;
   if (body.contains("chat_template_kwargs")) {  // as in vLLM's and SGLang's servers
     const Json& options = body["chat_template_kwargs"];
-    if (options.is_object() && options.size() == 1 && options.contains("enable_thinking"))
-      enable_thinking = options["enable_thinking"];
+    if (options.is_object() && options.size() == options.count("enable_thinking"))
+      enable_thinking = options.value("enable_thinking", Json());
     else
       add_fault(record,
                 "body.chat_template_kwargs " + must_be("{\"enable_thinking\": true or false}", options));
@@ -87,10 +69,16 @@ void read_chat(const Json& body, PromptRecord& record) {
 
 void read_completion(const Json& body, int64_t vocab_size, PromptRecord& record) {
   if (!body.contains("prompt")) return add_fault(record, "body.prompt is missing");
-  if (body["prompt"].is_array())
-    read_prompt_token_ids(body["prompt"], vocab_size, record);
+  Json prompt = body["prompt"];
+  // A list of prompts asks for an answer each; one is as good as no list.
+  if (prompt.is_array() && prompt.size() == 1 && (prompt[0].is_string() || prompt[0].is_array()))
+    prompt = Json(prompt[0]);
+  if (prompt.is_array() && !prompt.empty() && (prompt[0].is_string() || prompt[0].is_array()))
+    add_fault(record, "body.prompt is a list of prompts: a line has one");
+  else if (prompt.is_array())
+    read_prompt_token_ids(prompt, vocab_size, record);
   else
-    read_prompt(body["prompt"], record);
+    read_prompt(prompt, record);
   if (body.contains("logprobs")) read_sampling_field("logprobs", body["logprobs"], record);
 }
 
@@ -98,17 +86,14 @@ void read_body(const Json& body, int64_t vocab_size, PromptRecord& record) {
   const bool chat = record.endpoint == Endpoint::chat_completions;
   const std::vector<std::string>& own = chat ? kChatFields : kCompletionFields;
   for (const auto& [name, value] : body.items()) {
-    const auto only = std::find_if(only_values().begin(), only_values().end(),
-                                   [&, &name = name](const OnlyValue& one) { return name == one.name; });
-    if (only != only_values().end()) {
-      if (value != only->value)
-        add_fault(record, fmt::format("body.{} is not supported other than as {}", name, only->value.dump()));
-    } else if (name == "max_tokens" || !contains(own, name)) {
-      if (read_sampling_field(name, value, record)) continue;
-      std::vector<std::string> known = own;
-      for (const std::string& option : sampling_field_names()) known.push_back(option);
-      add_unknown("body." + name, known, record);
-    }
+    if (name != "max_tokens" && contains(own, name)) continue;
+    std::string why;
+    const UnreadField unread = judge_unread_field(name, body, record.endpoint, why);
+    if (unread == UnreadField::refused) add_fault(record, why);
+    if (unread != UnreadField::unknown || read_sampling_field(name, value, record)) continue;
+    std::vector<std::string> known = own;
+    for (const std::string& option : sampling_field_names()) known.push_back(option);
+    add_unknown("body.", name, known, record);
   }
   if (chat)
     read_chat(body, record);
@@ -121,20 +106,23 @@ void read_body(const Json& body, int64_t vocab_size, PromptRecord& record) {
 
 bool is_openai_line(const Json& line) { return line.contains("custom_id") || line.contains("body"); }
 
-void read_openai_row(const Json& line, const std::vector<std::string>& model_names, int64_t vocab_size,
+void read_openai_row(Json line, const std::vector<std::string>& model_names, int64_t vocab_size,
                      PromptRecord& record) {
   static const std::vector<std::string> kFields{"custom_id", "method", "url", "body"};
   for (const auto& [name, value] : line.items())
-    if (!contains(kFields, name)) add_unknown(name, kFields, record);
+    if (!contains(kFields, name) && !value.is_null()) add_unknown("", name, kFields, record);
   for (const std::string& name : kFields)
     if (!line.contains(name)) add_fault(record, name + " is missing");
 
-  const Json id = line.value("custom_id", Json("-"));
-  if (id.is_string() && !id.get_ref<const std::string&>().empty())
-    record.id = id.get<std::string>();
-  else
-    add_fault(record, "custom_id " + must_be("a text that is not empty", id));
-  check_id(record);
+  if (line.contains("custom_id")) {
+    // It comes back as it is, also where it is no good.
+    read_id_of_bad_line(line, "custom_id", record);
+    const Json& id = line["custom_id"];
+    if (!id.is_string() || id == "")
+      add_fault(record, "custom_id " + must_be("a text that is not empty", id));
+    else
+      check_id(record);
+  }
   const Json method = line.value("method", Json("POST"));
   if (method != "POST") add_fault(record, "method " + must_be("\"POST\"", method));
   const Json url = line.value("url", Json("/v1/chat/completions"));
@@ -142,12 +130,15 @@ void read_openai_row(const Json& line, const std::vector<std::string>& model_nam
   if (record.endpoint == Endpoint::none)
     add_fault(record, "url " + must_be("\"/v1/chat/completions\" or \"/v1/completions\"", url));
 
-  const Json body = line.value("body", Json::object());
+  if (!line.contains("body")) return;
+  Json body = std::move(line["body"]);
   if (!body.is_object()) return add_fault(record, "body " + must_be("an object", body));
-  if (!line.contains("body") || record.endpoint == Endpoint::none) return;
-  const Json given = without_nulls(body);
-  check_model(given.value("model", Json()), model_names, record);
-  read_body(given, vocab_size, record);
+  drop_nulls(body);  // OpenAI's API takes them as left out
+  const Json model = body.value("model", Json());
+  if (model.is_string()) record.model = model.get<std::string>();
+  if (record.endpoint == Endpoint::none) return;
+  check_model(model, model_names, record);
+  read_body(body, vocab_size, record);
 }
 
 std::vector<std::string> model_names_of(const std::string& model_path) {

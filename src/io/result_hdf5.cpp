@@ -13,7 +13,7 @@ namespace moerun {
 
 namespace {
 
-constexpr uint64_t kSchemaVersion = 1;
+constexpr uint64_t kSchemaVersion = 2;
 constexpr uint64_t kChunkValues = 1 << 16;
 constexpr float kNone = std::numeric_limits<float>::quiet_NaN();
 
@@ -109,6 +109,7 @@ struct Hdf5Results::Columns {
     text.emplace(*group, "text", kChunkValues);
     text_offsets.emplace(*group, "text_offsets", row_chunk + 1);
     id.emplace(group->create_string_dataset("id", packing(string_chunk)));
+    id_is_integer.emplace(*group, "id_is_integer", row_chunk);
     prompt_length.emplace(*group, "prompt_length", row_chunk);
     finish_reason.emplace(*group, string_chunk);
     error.emplace(group->create_string_dataset("error", packing(string_chunk)));
@@ -131,7 +132,7 @@ struct Hdf5Results::Columns {
   std::optional<hdf5::Group> group;
   std::optional<Column<int32_t>> tokens, prompt_length, top_tokens;
   std::optional<Column<uint64_t>> offsets, text_offsets, prompt_offsets;
-  std::optional<Column<uint8_t>> text;
+  std::optional<Column<uint8_t>> text, id_is_integer;
   std::optional<StringColumn> id, error;
   std::optional<ReasonColumn> finish_reason;
   std::optional<Column<float>> logprobs, top_logprobs, prompt_logprobs;
@@ -155,6 +156,7 @@ void Hdf5Results::append(const RowResult& result) {
   to.text->push({reinterpret_cast<const uint8_t*>(result.text.data()), result.text.size()});
   to.text_offsets->push(to.num_text_bytes += result.text.size());
   to.id->push(result.id);
+  to.id_is_integer->push(result.id_kind == IdKind::integer);
   to.prompt_length->push(result.prompt_length);
   to.finish_reason->push(result.finish_reason);
   to.error->push(result.error);
@@ -185,7 +187,7 @@ void Hdf5Results::finish(const OutputAttributes& attributes) {
   };
   close(to.tokens), close(to.prompt_length), close(to.top_tokens);
   close(to.offsets), close(to.text_offsets), close(to.prompt_offsets);
-  close(to.text), close(to.id), close(to.error), close(to.finish_reason);
+  close(to.text), close(to.id), close(to.id_is_integer), close(to.error), close(to.finish_reason);
   close(to.logprobs), close(to.top_logprobs), close(to.prompt_logprobs);
   to.group.reset();
 

@@ -8,20 +8,9 @@
 
 namespace moerun {
 
-/// What batch response lines say beside the answer.
-struct OpenAiLines {
-  std::string model;    ///< the job's model.path
-  int64_t created = 0;  ///< seconds since 1970: when the run began
-};
-
 /// One line of results without its newline (README, "Output"): floats have the fewest digits that give the
 /// same float32 back; what is no finite number is null. Appends to `out`.
 void append_result_line(const RowResult& result, std::string& out);
-
-/// One line of an OpenAI batch output, for a row with an endpoint. Where the API has a token's text, this has
-/// "token_id:N", as vLLM's --return-tokens-as-token-ids. Format:
-/// https://platform.openai.com/docs/api-reference/batch/request-output
-void append_openai_line(const RowResult& result, const OpenAiLines& lines, std::string& out);
 
 /// A file of lines in the making. Thread contract: one thread at a time. Throws FileError.
 class JsonlResults {

@@ -16,6 +16,7 @@
 #include "io/fingerprint.h"
 #include "io/ledger.h"
 #include "io/merge.h"
+#include "io/openai_line.h"
 #include "io/result_hdf5.h"
 #include "io/result_jsonl.h"
 #include "io/row_set.h"
@@ -155,7 +156,7 @@ void SegmentStore::write_outputs(const std::vector<SegmentRecord>& segments) con
                               run_.directory.path().string(), result.row, rows));
     columns.append(result);
     if (!lines) continue;
-    if (openai_ && result.endpoint != Endpoint::none)
+    if (openai_)
       append_openai_line(result, *openai_, lines->line());
     else
       append_result_line(result, lines->line());
@@ -357,7 +358,11 @@ OpenedStore open_result_store(const Job& job, const Fingerprint& fingerprint, co
   if (!files.jsonl.empty()) remove_file(temporary_name(files.jsonl));
   Run run = open_run(files, std::move(directory), fingerprint, num_rows, opened.notices);
   std::optional<OpenAiLines> openai_lines;
-  if (openai) openai_lines = OpenAiLines{.model = job.model.path, .created = run.manifest.created};
+  if (openai) {
+    openai_lines = OpenAiLines{.model = job.model.path, .created = run.manifest.created};
+    if (fs::exists(job.model.path + "/tokenizer.json"))
+      openai_lines->tokenizer = std::make_shared<const Tokenizer>(Tokenizer::load(job.model.path));
+  }
   opened.store = std::make_unique<SegmentStore>(std::move(run), provenance, openai_lines, limits);
   return opened;
 }

@@ -29,9 +29,10 @@ static_assert(kHeaderBytes == 8 + kRunIdBytes + sizeof(uint64_t));
 struct PackedRow {
   uint64_t row;
   int32_t prompt_length, num_top_logprobs;
-  uint32_t finish_reason, endpoint;
+  uint32_t finish_reason;
+  uint16_t endpoint, id_kind;
   uint32_t num_token_ids, num_logprobs, num_top, num_prompt_logprobs;
-  uint32_t id_bytes, error_bytes, text_bytes, reserved;
+  uint32_t id_bytes, error_bytes, text_bytes, model_bytes;
 };
 static_assert(sizeof(PackedRow) == 56);
 
@@ -108,7 +109,8 @@ void pack_row(const RowResult& result, std::string& out) {
                           .prompt_length = result.prompt_length,
                           .num_top_logprobs = result.num_top_logprobs,
                           .finish_reason = static_cast<uint32_t>(result.finish_reason),
-                          .endpoint = static_cast<uint32_t>(result.endpoint),
+                          .endpoint = static_cast<uint16_t>(result.endpoint),
+                          .id_kind = static_cast<uint16_t>(result.id_kind),
                           .num_token_ids = count(result.token_ids),
                           .num_logprobs = count(result.logprobs),
                           .num_top = count(result.top_logprobs),
@@ -116,7 +118,7 @@ void pack_row(const RowResult& result, std::string& out) {
                           .id_bytes = count(result.id),
                           .error_bytes = count(result.error),
                           .text_bytes = count(result.text),
-                          .reserved = 0};
+                          .model_bytes = count(result.model)};
   put(out, &head, 1);
   put(out, result.token_ids.data(), result.token_ids.size());
   put(out, result.logprobs.data(), result.logprobs.size());
@@ -128,6 +130,7 @@ void pack_row(const RowResult& result, std::string& out) {
   out += result.id;
   out += result.error;
   out += result.text;
+  out += result.model;
 }
 
 RowResult unpack_row(std::string_view bytes) {
@@ -135,13 +138,15 @@ RowResult unpack_row(std::string_view bytes) {
   PackedRow head = {};
   in.get(&head, 1);
   if (head.finish_reason > static_cast<uint32_t>(FinishReason::error) ||
-      head.endpoint > static_cast<uint32_t>(Endpoint::chat_completions))
-    throw Error("a sealed answer has a finish reason or endpoint that does not exist");
+      head.endpoint > static_cast<uint16_t>(Endpoint::chat_completions) ||
+      head.id_kind > static_cast<uint16_t>(IdKind::integer))
+    throw Error("a sealed answer has a finish reason, endpoint or kind of id that does not exist");
   RowResult result = {.row = head.row};
   result.prompt_length = head.prompt_length;
   result.num_top_logprobs = head.num_top_logprobs;
   result.finish_reason = static_cast<FinishReason>(head.finish_reason);
   result.endpoint = static_cast<Endpoint>(head.endpoint);
+  result.id_kind = static_cast<IdKind>(head.id_kind);
   in.fill(result.token_ids, head.num_token_ids);
   in.fill(result.logprobs, head.num_logprobs);
   std::vector<PackedTop> top;
@@ -152,6 +157,7 @@ RowResult unpack_row(std::string_view bytes) {
   in.fill(result.id, head.id_bytes);
   in.fill(result.error, head.error_bytes);
   in.fill(result.text, head.text_bytes);
+  in.fill(result.model, head.model_bytes);
   if (!in.done()) throw Error("a sealed answer is longer than its header says");
   return result;
 }

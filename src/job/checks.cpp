@@ -42,13 +42,19 @@ void check_readable(const std::string& key, const std::string& path, Faults& fau
     faults.add(key, fmt::format("{} is no regular file", path));
 }
 
-void check_writable(const std::string& key, const std::string& path, Faults& faults) {
-  const fs::path directory = directory_of(path);
+/// The directory that will hold `path`, or the nearest on the way to it that is there.
+fs::path nearest_directory(const std::string& path) {
   std::error_code ignored;
-  if (!fs::exists(directory, ignored))
-    faults.add(key,
-               fmt::format("there is no directory {}; mkdir -p {}", directory.string(), directory.string()));
-  else if (!fs::is_directory(directory, ignored))
+  fs::path directory = directory_of(path);
+  while (!directory.empty() && fs::symlink_status(directory, ignored).type() == fs::file_type::not_found)
+    directory = directory.parent_path();
+  return directory.empty() ? fs::path(".") : directory;
+}
+
+void check_writable(const std::string& key, const std::string& path, Faults& faults) {
+  const fs::path directory = nearest_directory(path);
+  std::error_code ignored;
+  if (!fs::is_directory(directory, ignored))
     faults.add(key, fmt::format("{} is no directory", directory.string()));
   else if (access(directory.c_str(), W_OK | X_OK) != 0)
     faults.add(key, fmt::format("{} cannot be written to: {}", directory.string(), std::strerror(errno)));
@@ -71,7 +77,7 @@ struct Room {
 };
 
 Room room_at(const std::string& path) {
-  const fs::path directory = directory_of(path);
+  const fs::path directory = nearest_directory(path);
   struct stat status {};
   struct statvfs system {};
   if (stat(directory.c_str(), &status) != 0 || statvfs(directory.c_str(), &system) != 0)
@@ -125,6 +131,19 @@ void check_paths(const Job& job) {
     taken.emplace_back(key, path);
   }
   faults.throw_if_any();
+}
+
+std::vector<std::string> missing_output_directories(const Job& job) {
+  std::vector<std::string> missing;
+  std::error_code ignored;
+  for (const std::string& path : {job.output.path, job.output.jsonl, job.report.path, job.report.html}) {
+    if (path.empty()) continue;
+    const std::string directory = directory_of(path).string();
+    if (!fs::exists(directory, ignored) &&
+        std::find(missing.begin(), missing.end(), directory) == missing.end())
+      missing.push_back(directory);
+  }
+  return missing;
 }
 
 void check_layout(const Job& job, const ModelConfig& config, int world_size) {

@@ -12,8 +12,11 @@ namespace moerun {
 // each. They leave nothing on disk.
 
 /// What the job's paths must be: an input that can be read; outputs that differ from each other and from the
-/// input, in directories that exist and can be written to. (read_model_config looks at the model's folder.)
+/// input, in directories that can be written to, or made. (read_model_config looks at the model's folder.)
 void check_paths(const Job& job);
+
+/// The directories of the job's outputs that are not there yet: a run makes them.
+std::vector<std::string> missing_output_directories(const Job& job);
 
 /// What the number of ranks and the model allow: the layout's products and divisions, the sequence length,
 /// the token ids of `sampling.stop_token_ids`.

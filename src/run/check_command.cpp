@@ -9,6 +9,7 @@
 #include "comm/cost_model.h"
 #include "comm/measured_exchange.h"
 #include "device/factory.h"
+#include "job/checks.h"
 #include "job/job_file.h"
 #include "model/memory_estimate.h"
 #include "model/shard.h"
@@ -153,6 +154,8 @@ int check_main(const RunOptions& options, int num_ranks, const std::string& meas
 
   for (const std::string& warning : checked.input.warnings) fmt::print("note         {}\n", warning);
   fmt::print("job          {}: sound\n", options.job_path);
+  for (const std::string& directory : missing_output_directories(checked.job))
+    fmt::print("note         {} is not there yet: the run makes it\n", directory);
   fmt::print("input        {} rows{}\n", with_commas(checked.input.num_rows),
              checked.input.openai ? ", OpenAI batch lines" : "");
   fmt::print("model        {}: {} layers, {} experts, {} a token; {} on {}\n", checked.job.model.path,

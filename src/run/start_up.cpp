@@ -9,6 +9,7 @@
 #include <nlohmann/json.hpp>
 
 #include "device/factory.h"
+#include "io/durable_file.h"
 #include "io/run_directory.h"
 #include "io/safetensors.h"
 #include "job/checks.h"
@@ -64,6 +65,7 @@ nlohmann::json lead_start(const MpiEnv& env, const RunOptions& options, LeadFile
   job.device = resolve_device(job.device);
   const CheckedJob checked = check_job(std::move(job), env.size());
   print_lines(checked.input.warnings);
+  for (const std::string& directory : missing_output_directories(checked.job)) make_directories(directory);
   OpenedStore opened = open_result_store(checked.job, fingerprint_of(checked), provenance_of(checked),
                                          checked.input.num_rows, checked.input.openai, options.fresh);
   print_lines(opened.notices);

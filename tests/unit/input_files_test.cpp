@@ -57,6 +57,7 @@ TEST_CASE("HDF5 inputs of token ids", "[input]") {
   CHECK(rows[2].prompt_token_ids == std::vector<int32_t>{5});
   CHECK(rows[2].id == "12");
 
+  CHECK(rows[2].id_kind == IdKind::integer);
   const InputSummary summary = input.check();
   const auto source = open_input(input.job, InputFixture::kVocabulary, summary);
   PromptRecord record;
@@ -67,6 +68,23 @@ TEST_CASE("HDF5 inputs of token ids", "[input]") {
   source->seek(0);
   REQUIRE(source->next(record));
   CHECK(record.prompt_token_ids == std::vector<int32_t>{1, 2});
+}
+
+TEST_CASE("HDF5 ids of the whole range of int64 and uint64 come digit for digit", "[input]") {
+  const Hdf5Input input([](hdf5::File& file) {
+    put_tokens(file);
+    put<uint64_t>(file, "prompts/id", {UINT64_MAX, (uint64_t{1} << 63) + 5, 0});
+  });
+  CHECK(input.faults().empty());
+  const std::vector<PromptRecord> rows = input.rows();
+  CHECK(rows[0].id == "18446744073709551615");
+  CHECK(rows[1].id == "9223372036854775813");
+  CHECK(rows[2].id == "0");
+  const Hdf5Input least([](hdf5::File& file) {
+    put_tokens(file);
+    put<int64_t>(file, "prompts/id", {INT64_MIN, -1, INT64_MAX});
+  });
+  CHECK(least.rows()[0].id == "-9223372036854775808");
 }
 
 TEST_CASE("HDF5 inputs of many rows are read in blocks", "[input]") {

@@ -68,7 +68,6 @@ TEST_CASE("what is wrong with a JSONL row", "[input]") {
         "prompt_token_ids must be a list of token ids, not [1.5]");
   CHECK(fault_of(R"({"messages": []})") == "messages must be a list of objects with a role, not []");
   CHECK(fault_of(R"({"prompt": "a", "tools": []})") == "tools and enable_thinking belong beside messages");
-  CHECK(fault_of(R"({"prompt": "a", "id": 1.5})") == "id must be a text or an integer, not 1.5");
   CHECK_THAT(fault_of(R"({"prompt": "a", "id": "x\u0000y"})"), ContainsSubstring("it has a NUL in it"));
   CHECK(fault_of(R"({"prompt": "a", "top_p": 0, "temperature": "hot"})") ==
         "top_p must be a number above 0 and at most 1, not 0; temperature must be a number from 0 to 100, "
@@ -95,13 +94,82 @@ TEST_CASE("the check of an input tells every bad row with its line", "[input]") 
   CHECK(std::count(faults.begin(), faults.end(), '\n') == 2);
 }
 
-TEST_CASE("after fifty faults the rest is counted", "[input]") {
+TEST_CASE("a fault that many rows have is said once, with the first places; faults of a kind are counted",
+          "[input]") {
   std::string lines;
   for (int i = 0; i < 60; ++i) lines += "{}\n";
-  const std::string faults = InputFixture("a.jsonl", lines).faults();
-  CHECK(std::count(faults.begin(), faults.end(), '\n') == 50);
-  CHECK_THAT(faults, ContainsSubstring("a.jsonl:50: a row has"));
-  CHECK_THAT(faults, ContainsSubstring("\n… and 10 more"));
+  for (int i = 0; i < 5; ++i) lines += "{\"prompt\": \"a\", \"top_k\": -" + std::to_string(i + 1) + "}\n";
+  CHECK(InputFixture("a.jsonl", lines).faults() ==
+        "a.jsonl:1: a row has exactly one of prompt, prompt_token_ids and messages\n"
+        "… and 59 more like this: a.jsonl:2, a.jsonl:3, …\n"
+        "a.jsonl:61: top_k must be an integer of at least 0, not -1\n"
+        "a.jsonl:62: top_k must be an integer of at least 0, not -2\n"
+        "a.jsonl:63: top_k must be an integer of at least 0, not -3\n"
+        "… and 2 more like this");
+}
+
+TEST_CASE("ids come back as they were: integers of the whole range, texts, and the two apart", "[input]") {
+  const InputFixture input("a.jsonl",
+                           "{\"prompt\": \"a\", \"id\": 18446744073709551615}\n"
+                           "{\"prompt\": \"a\", \"id\": 9223372036854775808}\n"
+                           "{\"prompt\": \"a\", \"id\": -9223372036854775808}\n"
+                           "{\"prompt\": \"a\", \"id\": 1}\n"
+                           "{\"prompt\": \"a\", \"id\": \"1\"}\n"
+                           "{\"prompt\": \"a\", \"id\": null}\n");
+  CHECK(input.faults().empty());
+  const std::vector<PromptRecord> rows = input.rows();
+  REQUIRE(rows.size() == 6);
+  CHECK(rows[0].id == "18446744073709551615");
+  CHECK(rows[1].id == "9223372036854775808");
+  CHECK(rows[2].id == "-9223372036854775808");
+  for (int i = 0; i < 4; ++i) CHECK(rows[i].id_kind == IdKind::integer);
+  CHECK(rows[4].id == "1");
+  CHECK(rows[4].id_kind == IdKind::text);
+  CHECK(rows[5].id.empty());
+  CHECK(
+      InputFixture("a.jsonl", "{\"prompt\": \"a\", \"id\": 7}\n{\"prompt\": \"a\", \"id\": 7}\n").faults() ==
+      "a.jsonl:2: the id 7 is a.jsonl:1's already");
+  for (const char* number : {"1e3", "1.0", "18446744073709551616", "-9223372036854775809", "true", "\"\""}) {
+    CAPTURE(number);
+    CHECK_THAT(
+        fault_of(std::string("{\"prompt\": \"a\", \"id\": ") + number + "}"),
+        ContainsSubstring("id must be a text that is not empty or an integer from -9223372036854775808 to "
+                          "18446744073709551615 without point or exponent, not "));
+  }
+}
+
+TEST_CASE("a field of a row that is null is not given", "[input]") {
+  InputFixture input(
+      "a.jsonl",
+      "{\"prompt\": \"a\", \"messages\": null, \"temperature\": null, \"logprobs\": null, \"x\": null,"
+      " \"stop\": null, \"tools\": null}\n");
+  input.job.sampling = {.temperature = 0.5f, .stop = {"b"}, .logprobs = 2};
+  const PromptRecord row = input.row();
+  CHECK(row.error.empty());
+  CHECK(row.prompt == "a");
+  CHECK(row.sampling == input.job.sampling);
+}
+
+TEST_CASE("lines beyond the limits of JSON are refused at once, and keep their id", "[input]") {
+  std::string keys = "{\"id\": 5, \"prompt\": \"a\"";
+  for (int i = 0; i < 20000; ++i) keys += ", \"k" + std::to_string(i) + "\": 1";
+  const PromptRecord many_keys = InputFixture("a.jsonl", keys + "}\n").row();
+  CHECK(many_keys.error == "the line has an object of more than 1024 keys");
+  CHECK(many_keys.id == "5");
+  const PromptRecord deep = InputFixture("a.jsonl", "{\"x\": " + std::string(200000, '[') +
+                                                        std::string(200000, ']') + ", \"id\": \"b\"}\n")
+                                .row();
+  CHECK(deep.error == "the line is nested deeper than 100 levels");
+  CHECK(deep.id == "b");
+  std::string lists = "{\"x\": [[]";
+  for (int i = 0; i < (1 << 20); ++i) lists += ",[]";
+  CHECK(InputFixture("a.jsonl", lists + "]}\n").row().error ==
+        "the line has more than 1048576 objects and lists");
+  std::string allowed = "{\"messages\": [{\"role\": \"user\", \"content\": \"a\"";
+  for (int i = 0; i < 1000; ++i) allowed += ", \"k" + std::to_string(i) + "\": 1";
+  CHECK(InputFixture("a.jsonl", allowed + "}]}\n").row().error.empty());
+  CHECK(fault_of(R"({"messages": [{"role": "user", "content": "a", "content": "b"}]})") ==
+        "the line has \"content\" twice");
 }
 
 TEST_CASE("with on_error: row bad rows come as error rows, in their places", "[input]") {
@@ -177,6 +245,8 @@ TEST_CASE("lines beyond the limit are refused without being held", "[input]") {
 
 TEST_CASE("a set of ids remembers where each was first", "[input]") {
   IdSet ids;
-  for (uint64_t i = 0; i < 5000; ++i) REQUIRE(!ids.add("id-" + std::to_string(i), i));
-  for (uint64_t i = 0; i < 5000; ++i) REQUIRE(ids.add("id-" + std::to_string(i), 99) == i);
+  for (uint64_t i = 0; i < 5000; ++i) REQUIRE(!ids.add("id-" + std::to_string(i), IdKind::text, i));
+  for (uint64_t i = 0; i < 5000; ++i) REQUIRE(ids.add("id-" + std::to_string(i), IdKind::text, 99) == i);
+  CHECK(!ids.add("7", IdKind::text, 1));
+  CHECK(!ids.add("7", IdKind::integer, 2));
 }

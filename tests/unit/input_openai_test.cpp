@@ -65,13 +65,28 @@ TEST_CASE("what is wrong with an OpenAI batch line", "[input]") {
   CHECK(row_of("/v1/embeddings", R"("model": "tiny-moe")").error ==
         "url must be \"/v1/chat/completions\" or \"/v1/completions\", not \"/v1/embeddings\"");
   CHECK(row_of(kCompletions, R"("model": "tiny-moe", "prompt": ["a", "b"])").error ==
-        "prompt_token_ids must be a list of token ids, not [\"a\",\"b\"]");
+        "body.prompt is a list of prompts: a line has one");
+  CHECK(row_of(kCompletions, R"("model": "tiny-moe", "prompt": ["a"])").prompt == "a");
   CHECK(fault_of_chat(R"("max_tokens": 1, "max_completion_tokens": 2)") ==
         "body has max_tokens and max_completion_tokens; one of them must go");
-  CHECK(fault_of_chat(R"("n": 2)") == "body.n is not supported other than as 1");
-  CHECK(fault_of_chat(R"("stream": true)") == "body.stream is not supported other than as false");
-  CHECK(fault_of_chat(R"("response_format": {"type": "json_object"})")
-            .starts_with("there is no field \"body.response_format\"; did you mean"));
+  CHECK(fault_of_chat(R"("n": 2)") == "body.n is not supported other than as 1: 2 would change the answer");
+  CHECK(fault_of_chat(R"("stream": true)") ==
+        "body.stream is not supported other than as false: true would change the answer");
+  CHECK(fault_of_chat(R"("response_format": {"type": "json_object"})") ==
+        "body.response_format is not supported other than as {\"type\": \"text\"}: "
+        "{\"type\":\"json_object\"} would "
+        "change the answer");
+  CHECK(fault_of_chat(R"("logit_bias": {"50": -100})")
+            .starts_with("body.logit_bias is not supported other than as {}"));
+  CHECK(
+      fault_of_chat(R"("tools": [{"a": 1}], "tool_choice": "none")").starts_with("body.tool_choice is not"));
+  CHECK(fault_of_chat(R"("tool_choice": "required")").starts_with("body.tool_choice is not supported"));
+  CHECK(fault_of_chat(R"("reasoning_effort": "high")") ==
+        "body.reasoning_effort would change the answer, and this program cannot do it: leave it out");
+  CHECK(fault_of_chat(R"("max_tokes": 3)") ==
+        "there is no field \"body.max_tokes\"; did you mean \"max_tokens\"?");
+  CHECK(fault_of_chat(R"("quite_new": 3)") ==
+        "there is no field \"body.quite_new\", and it might change the answer: leave it out");
   CHECK(fault_of_chat(R"("top_logprobs": 2)") == "body.top_logprobs needs body.logprobs: true");
   CHECK(fault_of_chat(R"("logprobs": 2)") == "body.logprobs must be true or false, not 2");
   CHECK(fault_of_chat(R"("temperature": 200)") == "temperature must be a number from 0 to 100, not 200");
@@ -80,11 +95,69 @@ TEST_CASE("what is wrong with an OpenAI batch line", "[input]") {
              ContainsSubstring("chat_template_kwargs must be"));
 
   const auto fault = [](const std::string& line) { return InputFixture("a.jsonl", line).row().error; };
-  CHECK(
-      fault(R"({"custom_id": "", "method": "GET", "url": "/v1/completions", "body": [], "x": 1})") ==
-      "there is no field \"x\"; did you mean \"url\"?; custom_id must be a text that is not empty, not \"\"; "
-      "method must be \"POST\", not \"GET\"; body must be an object, not []");
+  CHECK(fault(R"({"custom_id": "", "method": "GET", "url": "/v1/completions", "body": [], "x": 1})") ==
+        "there is no field \"x\", and it might change the answer: leave it out; custom_id must be a text "
+        "that is not empty, not \"\"; "
+        "method must be \"POST\", not \"GET\"; body must be an object, not []");
   CHECK(fault(R"({"custom_id": "a"})") == "method is missing; url is missing; body is missing");
+}
+
+TEST_CASE("fields of a body that change nothing here run", "[input]") {
+  const std::string without = R"(, "user": "u", "metadata": {"a": "b"}, "store": true, "service_tier": "flex",
+      "parallel_tool_calls": true, "response_format": {"type": "text"}, "tool_choice": "auto", "logit_bias": {},
+      "stream": false, "stream_options": null, "n": 1, "safety_identifier": "s", "prompt_cache_key": "k", "top_logprobs": 0,
+      "suffix": null, "quite_new": null, "skip_special_tokens": true, "chat_template_kwargs": {})";
+  const PromptRecord chat = row_of(kChat, kHello + without);
+  CHECK(chat.error == "");
+  CHECK(chat.sampling == SamplingParams());
+  CHECK(row_of(kChat, kHello + R"(, "tool_choice": "none", "parallel_tool_calls": false)").error.empty());
+  CHECK(row_of(kChat, kHello + R"(, "tools": [{"a": 1}], "tool_choice": "auto")").error.empty());
+  CHECK(
+      row_of(kCompletions, R"("model": "tiny-moe", "prompt": "a", "echo": false, "best_of": 1, "suffix": "")")
+          .error.empty());
+}
+
+TEST_CASE("content that is a list of text parts is a text", "[input]") {
+  const auto row = [](const std::string& content) {
+    return row_of(kChat,
+                  R"("model": "tiny-moe", "messages": [{"role": "user", "content": )" + content + "}]");
+  };
+  CHECK(row(R"([{"type": "text", "text": "a"}, {"type": "text", "text": "b"}])").messages ==
+        R"({"messages":[{"role":"user","content":"a\nb"}]})");
+  CHECK(row(R"([{"type": "text", "text": "a"}, {"type": "image_url", "image_url": {"url": "x"}}])").error ==
+        "messages[0].content[1] has the type \"image_url\", and this program takes parts of type \"text\" "
+        "alone");
+  CHECK(row(R"([3])").error.starts_with("messages[0].content[0] must be {\"type\": \"text\""));
+  CHECK(InputFixture(
+            "a.jsonl",
+            "{\"messages\": [{\"role\": \"user\", \"content\": [{\"type\": \"text\", \"text\": \"a\"}]}]}\n")
+            .row()
+            .messages == R"({"messages":[{"role":"user","content":"a"}]})");
+}
+
+TEST_CASE("bad OpenAI lines keep their custom_id and the model they asked for", "[input]") {
+  const std::string good = line_of(kCompletions, R"("model": "org/tiny-moe", "prompt": "Hi")");
+  const std::string other_url =
+      R"({"custom_id": "c", "method": "POST", "url": "/v1/embeddings", "body": {"model": "m", "prompt": "Hi"}})";
+  const std::vector<PromptRecord> rows =
+      InputFixture("a.jsonl", "no JSON\n[1]\n" + good + other_url + "\n" +
+                                  R"({"custom_id": 5, "method": "POST"})" + "\n" +
+                                  R"({"custom_id": "d", "body": )" + std::string(200, '[') +
+                                  std::string(200, ']') + "}\n")
+          .rows();
+  REQUIRE(rows.size() == 6);
+  CHECK(!rows[0].error.empty());
+  CHECK(rows[0].id.empty());
+  CHECK(!rows[1].error.empty());
+  CHECK(rows[2].error.empty());
+  CHECK(rows[2].model == "org/tiny-moe");
+  CHECK(rows[3].id == "c");
+  CHECK(!rows[3].error.empty());
+  CHECK(rows[4].id == "5");
+  CHECK(rows[4].id_kind == IdKind::integer);
+  CHECK_THAT(rows[4].error, ContainsSubstring("custom_id must be a text that is not empty, not 5"));
+  CHECK(rows[5].id == "d");
+  CHECK(rows[5].error == "the line is nested deeper than 100 levels");
 }
 
 TEST_CASE("a file is of OpenAI batch lines when its first line is one", "[input]") {

@@ -16,6 +16,11 @@ namespace moerun {
 /// error.
 inline RowResult answer_to(uint64_t row) {
   RowResult result = {.row = row, .id = "row-\xc3\xbc-" + std::to_string(row)};
+  if (row % 3 == 2) {
+    result.id = std::to_string(row);
+    result.id_kind = IdKind::integer;
+    result.model = "org/model";
+  }
   result.prompt_length = static_cast<int32_t>(row % 7 + 1);
   if (row % 11 == 10) {
     result.error = "a prompt of 9 tokens does not fit";
@@ -86,11 +91,11 @@ inline bool same_answer(const RowResult& a, const RowResult& b) {
   const auto bits = [](const std::vector<float>& values) {
     return std::string(reinterpret_cast<const char*>(values.data()), values.size() * sizeof(float));
   };
-  return a.row == b.row && a.id == b.id && a.endpoint == b.endpoint && a.prompt_length == b.prompt_length &&
-         a.token_ids == b.token_ids && a.text == b.text && a.finish_reason == b.finish_reason &&
-         a.error == b.error && bits(a.logprobs) == bits(b.logprobs) &&
-         a.num_top_logprobs == b.num_top_logprobs && a.top_logprobs == b.top_logprobs &&
-         bits(a.prompt_logprobs) == bits(b.prompt_logprobs);
+  return a.row == b.row && a.id == b.id && a.id_kind == b.id_kind && a.endpoint == b.endpoint &&
+         a.model == b.model && a.prompt_length == b.prompt_length && a.token_ids == b.token_ids &&
+         a.text == b.text && a.finish_reason == b.finish_reason && a.error == b.error &&
+         bits(a.logprobs) == bits(b.logprobs) && a.num_top_logprobs == b.num_top_logprobs &&
+         a.top_logprobs == b.top_logprobs && bits(a.prompt_logprobs) == bits(b.prompt_logprobs);
 }
 
 }  // namespace moerun

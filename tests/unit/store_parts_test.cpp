@@ -80,6 +80,9 @@ TEST_CASE("a line that has nothing to say about a key says null", "[store]") {
   append_result_line({.row = 2, .id = "\xff", .error = "no"}, line);
   CHECK(nlohmann::json::parse(line)["id"] == "\xef\xbf\xbd");
   CHECK(nlohmann::json::parse(line)["error"] == "no");
+  line.clear();
+  append_result_line({.row = 2, .id = "18446744073709551615", .id_kind = IdKind::integer}, line);
+  CHECK_THAT(line, ContainsSubstring(R"("id": 18446744073709551615,)"));
 }
 
 TEST_CASE("OpenAI batch lines are answered with OpenAI batch response lines", "[store]") {

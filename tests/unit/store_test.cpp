@@ -33,6 +33,7 @@ TEST_CASE("a job's answers come out in row order, in both forms", "[store]") {
   CHECK(all("logprobs").rows() == offsets.back());
   CHECK(all("top_tokens").shape() == std::vector<uint64_t>{offsets.back(), 2});
   const auto ids = all("id").read_strings(0, job.num_rows);
+  const auto integers = all("id_is_integer").read<uint8_t>(0, job.num_rows);
   const auto errors = all("error").read_strings(0, job.num_rows);
   const auto reasons = all("finish_reason").read_strings(0, job.num_rows);
   const auto prompt_lengths = all("prompt_length").read<int32_t>(0, job.num_rows);
@@ -62,7 +63,9 @@ TEST_CASE("a job's answers come out in row order, in both forms", "[store]") {
 
     const nlohmann::json& line = lines[row];
     CHECK(line["row"] == row);
-    CHECK(line["id"] == want.id);
+    const bool integer = want.id_kind == IdKind::integer;
+    CHECK(line["id"] == (integer ? nlohmann::json(std::stoull(want.id)) : nlohmann::json(want.id)));
+    CHECK(integers[row] == integer);
     CHECK(line["prompt_length"] == want.prompt_length);
     CHECK(line["token_ids"] == want.token_ids);
     CHECK(line["text"] == want.text);

@@ -1,0 +1,164 @@
+#include "io/openai_line.h"
+
+#include <algorithm>
+#include <string_view>
+
+#include "io/json_text.h"
+#include "text/unicode.h"
+
+namespace moerun {
+
+namespace {
+
+using json_text::json_string;
+using json_text::put;
+using json_text::put_float;
+using json_text::put_floats;
+using json_text::put_list;
+using json_text::string_or_null;
+
+size_t num_top(const RowResult& result) { return static_cast<size_t>(std::max(result.num_top_logprobs, 0)); }
+
+/// The texts of token ids, as JSON.
+class TokenTexts {
+ public:
+  explicit TokenTexts(const Tokenizer* tokenizer) : tokenizer_(tokenizer) {}
+
+  std::string_view bytes(int32_t id) const {
+    return tokenizer_ ? tokenizer_->token_bytes(id) : std::string_view();
+  }
+  bool is_special(int32_t id) const { return tokenizer_ && tokenizer_->is_special(id); }
+
+  void put_text(int32_t id, std::string& out) const {
+    const std::string_view text = bytes(id);
+    if (text.empty()) return put(out, R"("token_id:{}")", id);
+    if (!find_invalid_utf8(text)) {
+      out += json_string(text);
+      return;
+    }
+    out += "\"bytes:";
+    for (const char byte : text) put(out, R"(\\x{:02x})", static_cast<unsigned char>(byte));
+    out += '"';
+  }
+
+  void put_bytes(int32_t id, std::string& out) const {
+    const std::string_view text = bytes(id);
+    if (text.empty()) {
+      out += "null";
+      return;
+    }
+    put_list(text.size(), out, [&](size_t i) { put(out, "{}", static_cast<unsigned char>(text[i])); });
+  }
+
+ private:
+  const Tokenizer* tokenizer_;
+};
+
+size_t num_characters(std::string_view text) {
+  return static_cast<size_t>(std::count_if(
+      text.begin(), text.end(), [](char byte) { return (static_cast<unsigned char>(byte) & 0xC0) != 0x80; }));
+}
+
+void put_token_logprob(const TokenTexts& texts, int32_t token, float logprob, std::string& out) {
+  out += R"({"token": )";
+  texts.put_text(token, out);
+  out += R"(, "logprob": )";
+  put_float(logprob, out);
+  out += R"(, "bytes": )";
+  texts.put_bytes(token, out);
+}
+
+void put_chat_logprobs(const RowResult& result, const TokenTexts& texts, std::string& out) {
+  out += R"({"content": )";
+  put_list(result.logprobs.size(), out, [&](size_t i) {
+    put_token_logprob(texts, result.token_ids.at(i), result.logprobs[i], out);
+    out += R"(, "top_logprobs": )";
+    put_list(num_top(result), out, [&](size_t k) {
+      const auto& [token, logprob] = result.top_logprobs.at(i * num_top(result) + k);
+      put_token_logprob(texts, token, logprob, out);
+      out += '}';
+    });
+    out += '}';
+  });
+  out += R"(, "refusal": null})";
+}
+
+void put_text_offsets(const RowResult& result, const TokenTexts& texts, std::string& out) {
+  const size_t most = num_characters(result.text);  // less than the tokens', where a stop string cut it
+  size_t characters = 0;
+  put_list(result.token_ids.size(), out, [&](size_t i) {
+    put(out, "{}", std::min(characters, most));
+    const int32_t token = result.token_ids[i];
+    if (!texts.is_special(token)) characters += num_characters(texts.bytes(token));
+  });
+}
+
+void put_completion_logprobs(const RowResult& result, const TokenTexts& texts, std::string& out) {
+  out += R"({"tokens": )";
+  put_list(result.token_ids.size(), out, [&](size_t i) { texts.put_text(result.token_ids[i], out); });
+  out += R"(, "token_logprobs": )";
+  put_floats(result.logprobs, out);
+  out += R"(, "top_logprobs": )";
+  if (num_top(result) == 0)
+    out += "null";
+  else
+    put_list(result.logprobs.size(), out, [&](size_t i) {
+      out += '{';
+      for (size_t k = 0; k < num_top(result); ++k) {
+        const auto& [token, logprob] = result.top_logprobs.at(i * num_top(result) + k);
+        if (k > 0) out += ", ";
+        texts.put_text(token, out);
+        out += ": ";
+        put_float(logprob, out);
+      }
+      out += '}';
+    });
+  out += R"(, "text_offset": )";
+  put_text_offsets(result, texts, out);
+  out += '}';
+}
+
+void put_choice(const RowResult& result, const TokenTexts& texts, std::string& out) {
+  const bool chat = result.endpoint == Endpoint::chat_completions;
+  if (chat)
+    put(out, R"({{"index": 0, "message": {{"role": "assistant", "content": {}}}, "logprobs": )",
+        json_string(result.text));
+  else
+    put(out, R"({{"index": 0, "text": {}, "logprobs": )", json_string(result.text));
+  if (result.logprobs.empty())
+    out += "null";
+  else if (chat)
+    put_chat_logprobs(result, texts, out);
+  else
+    put_completion_logprobs(result, texts, out);
+  if (!result.prompt_logprobs.empty()) {
+    out += R"(, "prompt_logprobs": )";
+    put_floats(result.prompt_logprobs, out);
+  }
+  put(out, R"(, "finish_reason": "{}"}})", name_of(result.finish_reason));
+}
+
+}  // namespace
+
+void append_openai_line(const RowResult& result, const OpenAiLines& lines, std::string& out) {
+  put(out, R"({{"id": "batch_req_{}", "custom_id": {}, )", result.row,
+      result.id_kind == IdKind::integer ? result.id : string_or_null(result.id));
+  if (result.finish_reason == FinishReason::error) {
+    put(out, R"("response": null, "error": {{"code": "invalid_request", "message": {}}}}})",
+        json_string(result.error));
+    return;
+  }
+  const bool chat = result.endpoint == Endpoint::chat_completions;
+  put(out,
+      R"("response": {{"status_code": 200, "request_id": "{0}", "body": {{"id": "{1}-{0}", "object": "{2}", )"
+      R"("created": {3}, "model": {4}, "choices": [)",
+      result.row, chat ? "chatcmpl" : "cmpl", chat ? "chat.completion" : "text_completion", lines.created,
+      json_string(result.model.empty() ? lines.model : result.model));
+  put_choice(result, TokenTexts(lines.tokenizer.get()), out);
+  const size_t completion = result.token_ids.size();
+  put(out,
+      R"(], "usage": {{"prompt_tokens": {}, "completion_tokens": {}, "total_tokens": {}}}}}}}, "error": null}})",
+      result.prompt_length, completion, static_cast<size_t>(result.prompt_length) + completion);
+}
+
+}  // namespace moerun
