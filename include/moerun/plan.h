@@ -9,9 +9,9 @@ namespace moerun {
 struct LogitRow {
   int32_t token_index = 0;  ///< row of the step's hidden states
   int32_t target = -1;
-  int32_t sequence = 0;        ///< the leader's own number of the sequence
-  uint64_t seed = 0, row = 0;  ///< randomness is keyed by (seed, row, position)
-  int32_t position = 0;        ///< of the token that is drawn or scored
+  int32_t sequence = 0;           ///< the leader's own number of the sequence
+  uint64_t seed = 0, stream = 0;  ///< randomness is keyed by (seed, stream, position): moerun/random.h
+  int32_t position = 0;           ///< of the token that is drawn or scored
   float temperature = 0, top_p = 1, min_p = 0;
   int32_t top_k = 0;
   float repetition_penalty = 1, presence_penalty = 0, frequency_penalty = 0;
@@ -49,10 +49,15 @@ struct StepPlan {
   int32_t num_seqs() const { return static_cast<int32_t>(context_lens.size()); }
 };
 
+/// Why there is no token: the model's own logits of the row hold a NaN or an infinity, or each token of the
+/// vocabulary is banned.
+enum class TokenFault : uint8_t { none = 0, not_finite = 1, all_banned = 2 };
+
 /// What became of one LogitRow.
 struct TokenResult {
-  int32_t token = -1;  ///< drawn, or the target
-  float logprob = 0;   ///< log-softmax of the model's own logits (before temperature and penalties)
+  int32_t token = -1;                   ///< drawn, or the target
+  TokenFault fault = TokenFault::none;  ///< else nothing else here means anything
+  float logprob = 0;  ///< log-softmax of the model's own logits (before temperature and penalties)
   std::vector<int32_t> top_tokens;  ///< [num_top_logprobs] best first, ties by index
   std::vector<float> top_logprobs;
 };

@@ -29,15 +29,20 @@ MOERUN_HOST_DEVICE inline Philox4x32 philox4x32_10(Philox4x32 counter, uint32_t 
   return counter;
 }
 
-/// The randomness of one draw: a key from (seed, row) and the position in the counter, so that nothing but
+/// The randomness of one draw: a key from (seed, stream) and the position in the counter, so that nothing but
 /// these three decides it. The draw for token `id` of the vocabulary is word id % 4 of counter id / 4.
 struct DrawKey {
   uint32_t key0, key1, position;
 };
 
-MOERUN_HOST_DEVICE inline DrawKey draw_key(uint64_t seed, uint64_t row, int32_t position) {
+/// The streams of a seed. Rows that draw by the job's seed have one each, by their number; a row that brings
+/// its own seed draws from one that is the same wherever the row stands.
+inline constexpr uint64_t kOwnSeedStream = 0;
+MOERUN_HOST_DEVICE constexpr uint64_t stream_of_row(uint64_t row) { return row + 1; }
+
+MOERUN_HOST_DEVICE inline DrawKey draw_key(uint64_t seed, uint64_t stream, int32_t position) {
   // SplitMix64's finalizer over both words: neighbouring rows of neighbouring seeds share no key.
-  uint64_t z = seed + (row + 1) * 0x9E3779B97F4A7C15ull;
+  uint64_t z = seed + stream * 0x9E3779B97F4A7C15ull;
   z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9ull;
   z = (z ^ (z >> 27)) * 0x94D049BB133111EBull;
   z ^= z >> 31;

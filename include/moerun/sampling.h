@@ -10,15 +10,18 @@ namespace moerun {
 /// (`sampling:`), a row may override each.
 struct SamplingParams {
   int32_t max_tokens = 16;
-  int32_t min_tokens = 0;         ///< end-of-sequence and stop token ids cannot be chosen before this many
-  float temperature = 0;          ///< 0 is greedy
-  float top_p = 1;                ///< (0, 1]
-  int32_t top_k = 0;              ///< 0 is off
-  float min_p = 0;                ///< [0, 1]
-  float repetition_penalty = 1;   ///< over prompt and answer; > 0
-  float presence_penalty = 0;     ///< over the answer; [-2, 2]
-  float frequency_penalty = 0;    ///< over the answer; [-2, 2]
-  uint64_t seed = 0;              ///< randomness is keyed by (seed, row, position) and by nothing else
+  int32_t min_tokens = 0;        ///< end-of-sequence and stop token ids cannot be chosen before this many
+  float temperature = 0;         ///< below kGreedyTemperature, so also 0: greedy
+  float top_p = 1;               ///< (0, 1]
+  int32_t top_k = 0;             ///< 0 is off
+  float min_p = 0;               ///< [0, 1]
+  float repetition_penalty = 1;  ///< over prompt and answer; > 0
+  float presence_penalty = 0;    ///< over the answer; [-2, 2]
+  float frequency_penalty = 0;   ///< over the answer; [-2, 2]
+  /// Randomness is keyed by (seed, row, position) and by nothing else; by (seed, position) where the row has
+  /// brought the seed itself.
+  uint64_t seed = 0;
+  bool own_seed = false;          ///< the seed is the row's, not the job's
   std::vector<std::string> stop;  ///< the answer ends before the first of these; the text leaves it out
   std::vector<int32_t> stop_token_ids;
   bool ignore_eos = false;
@@ -29,5 +32,8 @@ struct SamplingParams {
 };
 
 inline constexpr int32_t kMaxLogprobs = 20;
+/// Lower temperatures are greedy, as in vLLM: nothing but ties could still be drawn, and logits divided by
+/// less run out of float32.
+inline constexpr float kGreedyTemperature = 1e-5F;
 
 }  // namespace moerun

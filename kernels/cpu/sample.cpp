@@ -2,10 +2,12 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <numeric>
 #include <vector>
 
 #include "moerun/random.h"
+#include "moerun/sampling.h"
 
 namespace moerun::cpu {
 
@@ -31,6 +33,12 @@ double log_sum_exp(const float* logits, int64_t vocab) {
   return largest + std::log(sum);
 }
 
+/// What penalties and temperatures carry past float32's range stays at its end: only bans are −∞.
+float bounded(float logit) {
+  constexpr float kMost = std::numeric_limits<float>::max();
+  return std::clamp(logit, -kMost, kMost);
+}
+
 /// Repetition as in Keskar et al., CTRL (2019); presence and frequency as in OpenAI's API.
 void penalise(std::vector<float>& logits, const LogitRow& row, const StepPlan& plan) {
   for (int32_t i = row.history_begin; i < row.history_end; ++i) {
@@ -39,6 +47,7 @@ void penalise(std::vector<float>& logits, const LogitRow& row, const StepPlan& p
     logit = logit > 0 ? logit / row.repetition_penalty : logit * row.repetition_penalty;
     logit -= row.frequency_penalty * count;
     if (count > 0) logit -= row.presence_penalty;
+    logit = bounded(logit);
   }
   for (int32_t i = row.banned_begin; i < row.banned_end; ++i)
     logits[static_cast<size_t>(plan.banned_tokens[static_cast<size_t>(i)])] = -INFINITY;
@@ -69,7 +78,7 @@ void restrict_to_allowed(std::vector<float>& logits, const LogitRow& row) {
 }
 
 int32_t draw(const std::vector<float>& logits, const LogitRow& row) {
-  const DrawKey key = draw_key(row.seed, row.row, row.position);
+  const DrawKey key = draw_key(row.seed, row.stream, row.position);
   int32_t chosen = -1;
   float largest = -INFINITY;
   Philox4x32 words{};
@@ -88,22 +97,29 @@ int32_t draw(const std::vector<float>& logits, const LogitRow& row) {
 }  // namespace
 
 TokenResult sample(const float* logits, int64_t vocab, const LogitRow& row, const StepPlan& plan) {
+  if (!std::all_of(logits, logits + vocab, [](float logit) { return std::isfinite(logit); }))
+    return {.fault = TokenFault::not_finite};
   TokenResult result;
   result.token = row.target;
   if (row.target < 0) {
     std::vector<float> own(logits, logits + vocab);
     penalise(own, row, plan);
-    if (row.temperature > 0) {
-      for (float& logit : own) logit /= row.temperature;
+    const auto best = std::max_element(own.begin(), own.end());
+    if (*best == -INFINITY) return {.fault = TokenFault::all_banned};
+    result.token = static_cast<int32_t>(best - own.begin());
+    if (row.temperature >= kGreedyTemperature) {
+      for (float& logit : own)
+        if (logit != -INFINITY) logit = bounded(logit / row.temperature);
       restrict_to_allowed(own, row);
       result.token = draw(own, row);
-    } else {
-      result.token = static_cast<int32_t>(std::max_element(own.begin(), own.end()) - own.begin());
     }
   }
   if (row.num_top_logprobs < 0) return result;
   const double normaliser = log_sum_exp(logits, vocab);
-  const auto logprob = [&](int32_t id) { return static_cast<float>(logits[id] - normaliser); };
+  const auto logprob = [&](int32_t id) {
+    constexpr double kLeast = std::numeric_limits<float>::lowest();
+    return static_cast<float>(std::max(logits[id] - normaliser, kLeast));
+  };
   result.logprob = logprob(result.token);
   if (row.num_top_logprobs > 0) {
     result.top_tokens = best(std::vector<float>(logits, logits + vocab), row.num_top_logprobs);

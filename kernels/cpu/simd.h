@@ -27,7 +27,9 @@ MOERUN_INLINE float exp_f32(float x) {
   p = __builtin_fmaf(p, r, 0.5F);
   p = __builtin_fmaf(p, r, 1.0F);
   p = __builtin_fmaf(p, r, 1.0F);
-  const int32_t scale = (static_cast<int32_t>(n) + 127) << 23;
+  // n is in the low bits of `shifted`; so taken, a NaN has no conversion that is undefined, and stays one.
+  const uint32_t scale = (std::bit_cast<uint32_t>(shifted) - std::bit_cast<uint32_t>(12582912.0F) + 127)
+                         << 23;
   return p * std::bit_cast<float>(scale);
 }
 

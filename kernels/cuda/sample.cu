@@ -1,6 +1,7 @@
 #include "kernels/cuda/hopper.cuh"
 #include "kernels/cuda/sample.h"
 #include "moerun/random.h"
+#include "moerun/sampling.h"
 
 namespace moerun {
 namespace {
@@ -13,6 +14,7 @@ constexpr int kMaxListed = 2048;
 constexpr int32_t kMaxVocab = 1 << (2 * kDigitBits);
 constexpr float kUnit = 1099511627776.0f;  // 2^40: probability 1 in fixed point
 constexpr float kMostNoise = 16.7f;        // gumbel() is below 24·ln 2
+constexpr float kMostFloat = 3.402823466e38f;
 
 // ---------------------------------------------------------------- kernels
 
@@ -36,7 +38,15 @@ struct Shared {
   uint64_t listed[kMaxListed];  ///< what is left to choose from, once that is little
   int32_t bin, num_listed;
   uint32_t best_seen;  ///< upper half of the rank key of the best draw so far
+  int32_t num_banned;  ///< ids whose logits are −∞ since penalise()
+  bool bad_touched;    ///< penalise() found a logit that is not finite
 };
+
+/// What penalties and temperatures carry past float32's range stays at its end: only bans are −∞.
+__device__ float bounded(float logit) { return fminf(fmaxf(logit, -kMostFloat), kMostFloat); }
+__device__ float tempered(float logit, float temperature) {
+  return logit == -INFINITY ? logit : bounded(logit / temperature);
+}
 
 /// The largest of the block's values, the same in each thread.
 __device__ uint64_t block_max(Shared& shared, uint64_t value) {
@@ -95,11 +105,42 @@ __device__ void for_each_logit(const float* row, int32_t vocab, F f) {
   });
 }
 
-__device__ uint64_t largest(Shared& shared, const float* row, int32_t vocab, float temperature) {
+/// Logits that are not finite: how many are −∞, and 2^32 for each that is NaN or +∞.
+struct OddLogits {
+  unsigned long long count = 0;
+
+  __device__ void look(int32_t first, const float4& v, int32_t vocab) {
+    // Each float4 of the row comes by here: one comparison a logit where all is well.
+    if (fabsf(v.x) <= kMostFloat && fabsf(v.y) <= kMostFloat && fabsf(v.z) <= kMostFloat &&
+        fabsf(v.w) <= kMostFloat)
+      return;
+    const float logit[4] = {v.x, v.y, v.z, v.w};
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+      if (first + i >= vocab || fabsf(logit[i]) <= kMostFloat) continue;
+      count += logit[i] == -INFINITY ? 1ull : 1ull << 32;
+    }
+  }
+};
+/// Whether the model's own logits are all finite: those that are −∞ are as many as were banned.
+__device__ bool all_finite(Shared& shared, const OddLogits& odd) {
+  return block_sum(shared, odd.count) == static_cast<unsigned long long>(shared.num_banned) &&
+         !shared.bad_touched;
+}
+
+/// The key of the greatest logit, divided by the temperature.
+__device__ uint64_t largest(Shared& shared, const float* row, int32_t vocab, float temperature,
+                            OddLogits& odd) {
   uint64_t best = 0;
-  for_each_logit(row, vocab, [&](int32_t id, float logit) {
-    const uint64_t key = rank_key(logit / temperature, id);
-    best = key > best ? key : best;
+  for_each_quad(row, vocab, [&](int32_t first, const float4& v) {
+    odd.look(first, v, vocab);
+    const float logit[4] = {v.x, v.y, v.z, v.w};
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+      if (first + i >= vocab) continue;
+      const uint64_t key = rank_key(tempered(logit[i], temperature), first + i);
+      best = key > best ? key : best;
+    }
   });
   return block_max(shared, best);
 }
@@ -176,7 +217,7 @@ __device__ uint64_t select(Shared& shared, const float* row, int32_t vocab, floa
         count(shared.listed[i], value_of(shared.listed[i]));
     } else {
       for_each_logit(row, vocab, [&](int32_t id, float logit) {
-        const float value = logit / temperature;
+        const float value = tempered(logit, temperature);
         count(rank_key(value, id), value);
       });
     }
@@ -206,7 +247,7 @@ __device__ Mass mass_above(Shared& shared, const LogitRow& row, const float* log
     const float logit[4] = {quad.x, quad.y, quad.z, quad.w};
 #pragma unroll
     for (int i = 0; i < 4; ++i) {
-      const float value = logit[i] / row.temperature;
+      const float value = tempered(logit[i], row.temperature);
       const uint64_t own = rank_key(value, first + i);
       if (own < cut || first + i >= vocab) continue;
       const auto weight = static_cast<unsigned long long>(expf(value - highest) * kUnit);
@@ -217,20 +258,22 @@ __device__ Mass mass_above(Shared& shared, const LogitRow& row, const float* log
   return {block_sum(shared, mass.total), block_sum(shared, mass.above)};
 }
 
-/// The id of the largest value with noise among the keys from `cut` on that min_p allows.
+/// The key of the largest value with noise among the keys from `cut` on that min_p allows. Logits that are
+/// not finite go to `odd`; where there are such beside bans, the key means nothing.
 ///
 /// Few ids can become the best: their noise would have to reach what the best one so far leaves open. Noise
 /// of g or more needs a uniform number u with 1 − u ≤ 1 − exp(−e^−g) ≤ e^−g. `reach` is lower than the best
 /// by more than all rounding here, the reciprocal of the temperature included; a NaN never excludes.
-__device__ int32_t noisiest(Shared& shared, const LogitRow& row, const float* logits, int32_t vocab,
-                            float highest, uint64_t cut) {
+__device__ uint64_t noisiest(Shared& shared, const LogitRow& row, const float* logits, int32_t vocab,
+                             float highest, uint64_t cut, OddLogits& odd) {
   __syncthreads();
   if (threadIdx.x == 0) shared.best_seen = static_cast<uint32_t>(rank_key(-INFINITY, 0) >> 32);
   __syncthreads();
-  const DrawKey key = draw_key(row.seed, row.row, row.position);
-  const float inverse = 1.0f / row.temperature, scale = isinf(inverse) ? NAN : inverse;
+  const DrawKey key = draw_key(row.seed, row.stream, row.position);
+  const float scale = 1.0f / row.temperature;
   uint64_t best = 0;
   for_each_quad(logits, vocab, [&](int32_t first, float4 quad) {
+    odd.look(first, quad, vocab);
     const float seen = value_of(uint64_t{*static_cast<volatile uint32_t*>(&shared.best_seen)} << 32);
     const float reach = seen - (1e-3f + 1e-6f * fabsf(seen));
     const float logit[4] = {quad.x, quad.y, quad.z, quad.w};
@@ -248,7 +291,7 @@ __device__ int32_t noisiest(Shared& shared, const LogitRow& row, const float* lo
     for (int i = 0; i < 4; ++i) {
       const int32_t id = first + i;
       if (open_unit(~words.word[i]) > __expf(open[i]) || id >= vocab) continue;
-      const float value = logit[i] / row.temperature;
+      const float value = tempered(logit[i], row.temperature);
       if (cut > 0 && rank_key(value, id) < cut) continue;
       if (row.min_p > 0 && expf(value - highest) < row.min_p) continue;
       const uint64_t candidate = rank_key(value + gumbel(words.word[i]), id);
@@ -256,48 +299,72 @@ __device__ int32_t noisiest(Shared& shared, const LogitRow& row, const float* lo
     }
     if (better) atomicMax(&shared.best_seen, static_cast<uint32_t>(best >> 32));
   });
-  return id_of(block_max(shared, best));
+  return block_max(shared, best);
 }
+
+struct Drawn {
+  int32_t token;
+  TokenFault fault;
+};
 
 /// top_p by rejection: whoever has too much probability above it is not allowed, nor is anyone below it, so
 /// the next try is among those above. That takes about 1 − log(top_p) tries.
-__device__ int32_t draw(Shared& shared, const LogitRow& row, const float* logits, int32_t vocab) {
-  if (row.temperature <= 0) return id_of(largest(shared, logits, vocab, 1));
+__device__ Drawn draw(Shared& shared, const LogitRow& row, const float* logits, int32_t vocab) {
+  const bool greedy = row.temperature < kGreedyTemperature;
+  OddLogits odd;
+  bool looked = false;  // the first pass over the row tells whether there is anything to draw
+  const auto fault = [&](uint64_t best) {
+    looked = true;
+    if (!all_finite(shared, odd)) return TokenFault::not_finite;
+    return value_of(best) == -INFINITY ? TokenFault::all_banned : TokenFault::none;
+  };
   float highest = 0;
-  if (row.top_p < 1 || row.min_p > 0)
-    highest = logits[id_of(largest(shared, logits, vocab, row.temperature))] / row.temperature;
+  if (greedy || row.top_p < 1 || row.min_p > 0) {
+    const uint64_t best = largest(shared, logits, vocab, greedy ? 1 : row.temperature, odd);
+    if (const TokenFault wrong = fault(best); wrong != TokenFault::none) return {-1, wrong};
+    if (greedy) return {id_of(best), TokenFault::none};
+    highest = tempered(logits[id_of(best)], row.temperature);
+  }
   uint64_t lowest = 0;  // that top_k allows
   if (row.top_k > 0 && row.top_k < vocab)
     lowest = select(shared, logits, vocab, row.temperature, static_cast<unsigned long long>(row.top_k),
                     [](uint64_t, float) { return 1ull; });
   for (uint64_t cut = lowest;;) {
-    const int32_t id = noisiest(shared, row, logits, vocab, highest, cut);
-    if (row.top_p >= 1) return id;
-    const uint64_t key = rank_key(logits[id] / row.temperature, id);
+    const uint64_t best = noisiest(shared, row, logits, vocab, highest, cut, odd);
+    if (!looked)
+      if (const TokenFault wrong = fault(best); wrong != TokenFault::none) return {-1, wrong};
+    const int32_t id = id_of(best);
+    if (row.top_p >= 1) return {id, TokenFault::none};
+    const uint64_t key = rank_key(tempered(logits[id], row.temperature), id);
     const Mass mass = mass_above(shared, row, logits, vocab, highest, lowest, key);
     const double allowed = ceil(static_cast<double>(row.top_p) * static_cast<double>(mass.total));
-    if (mass.above < max(1ull, static_cast<unsigned long long>(allowed))) return id;
+    if (mass.above < max(1ull, static_cast<unsigned long long>(allowed))) return {id, TokenFault::none};
     cut = key + 1;
   }
 }
 
 /// Repetition, frequency and presence penalties, then bans, in place; what was there goes to `saved`.
-__device__ void penalise(const SampleArgs& args, const LogitRow& row, float* logits) {
+__device__ void penalise(Shared& shared, const SampleArgs& args, const LogitRow& row, float* logits) {
   for (int32_t i = row.history_begin + static_cast<int32_t>(threadIdx.x); i < row.history_end;
        i += kThreads) {
     float logit = logits[args.tokens[i]];
     args.saved[i] = logit;
+    if (!(fabsf(logit) <= kMostFloat)) shared.bad_touched = true;
     const auto count = static_cast<float>(args.counts[i]);
     logit = logit > 0 ? logit / row.repetition_penalty : logit * row.repetition_penalty;
     logit = __fsub_rn(logit, __fmul_rn(row.frequency_penalty, count));
     if (count > 0) logit -= row.presence_penalty;
-    logits[args.tokens[i]] = logit;
+    logits[args.tokens[i]] = bounded(logit);
   }
   __syncthreads();
   if (threadIdx.x == 0) {  // few, and maybe the same one twice
     for (int32_t i = row.banned_begin; i < row.banned_end; ++i) {
-      args.saved[i] = logits[args.tokens[i]];
+      const float logit = logits[args.tokens[i]];
+      args.saved[i] = logit;
       logits[args.tokens[i]] = -INFINITY;
+      // The model's own −∞ is no ban: it stays uncounted, and so shows.
+      if (logit != -INFINITY) ++shared.num_banned;
+      if (!(logit <= kMostFloat)) shared.bad_touched = true;
     }
   }
   __syncthreads();
@@ -311,6 +378,10 @@ __device__ void restore(const SampleArgs& args, const LogitRow& row, float* logi
   for (int32_t i = row.history_begin + static_cast<int32_t>(threadIdx.x); i < row.history_end; i += kThreads)
     logits[args.tokens[i]] = args.saved[i];
   __syncthreads();
+}
+
+__device__ float logprob_of(float logit, double normaliser) {
+  return static_cast<float>(fmax(logit - normaliser, -static_cast<double>(kMostFloat)));
 }
 
 /// The n best by the model's own logits, best first.
@@ -332,7 +403,7 @@ __device__ void list_best(Shared& shared, const float* logits, int32_t vocab, in
     int place = 0;
     for (int32_t i = 0; i < n; ++i) place += shared.listed[i] > own;
     result.top_tokens[place] = id_of(own);
-    result.top_logprobs[place] = static_cast<float>(logits[id_of(own)] - normaliser);
+    result.top_logprobs[place] = logprob_of(logits[id_of(own)], normaliser);
   }
 }
 
@@ -344,21 +415,34 @@ __global__ void __launch_bounds__(kThreads, 1) sample_kernel(const __grid_consta
   const LogitRow row = args.rows[blockIdx.x];
   float* const logits = args.logits + static_cast<int64_t>(blockIdx.x) * args.vocab;
   SampledRow& result = args.results[blockIdx.x];
-  int32_t token = row.target;
+  if (threadIdx.x == 0) {
+    shared.num_banned = 0;
+    shared.bad_touched = false;
+  }
+  __syncthreads();
+  Drawn drawn{row.target, TokenFault::none};
   if (row.target < 0) {
     const bool changes = row.history_end > row.history_begin || row.banned_end > row.banned_begin;
-    if (changes) penalise(args, row, logits);
-    token = draw(shared, row, logits, args.vocab);
+    if (changes) penalise(shared, args, row, logits);
+    drawn = draw(shared, row, logits, args.vocab);
     if (changes) restore(args, row, logits);
   }
-  if (threadIdx.x == 0) result.token = token;
-  if (row.num_top_logprobs < 0) return;
+  if (threadIdx.x == 0) {
+    result.token = drawn.token;
+    result.fault = drawn.fault;
+  }
+  if (drawn.fault != TokenFault::none || row.num_top_logprobs < 0) return;
 
-  const float highest = logits[id_of(largest(shared, logits, args.vocab, 1))];
+  OddLogits odd;
+  const float highest = logits[id_of(largest(shared, logits, args.vocab, 1, odd))];
+  if (row.target >= 0 && !all_finite(shared, odd)) {
+    if (threadIdx.x == 0) result.fault = TokenFault::not_finite;
+    return;
+  }
   double sum = 0;
   for_each_logit(logits, args.vocab, [&](int32_t, float logit) { sum += expf(logit - highest); });
   const double normaliser = highest + log(block_sum(shared, sum));
-  if (threadIdx.x == 0) result.logprob = static_cast<float>(logits[token] - normaliser);
+  if (threadIdx.x == 0) result.logprob = logprob_of(logits[drawn.token], normaliser);
   if (row.num_top_logprobs > 0)
     list_best(shared, logits, args.vocab, min(row.num_top_logprobs, kMaxLogprobs), normaliser, result);
 }

@@ -11,6 +11,7 @@ namespace moerun {
 /// What became of one row of logits.
 struct SampledRow {
   int32_t token;
+  TokenFault fault;                  ///< else nothing else here means anything
   float logprob;                     ///< when row.num_top_logprobs ≥ 0
   int32_t top_tokens[kMaxLogprobs];  ///< row.num_top_logprobs of them
   float top_logprobs[kMaxLogprobs];
@@ -18,7 +19,7 @@ struct SampledRow {
 
 /// Draws or scores rows of logits, each by one block and in one order whatever its neighbours. The meaning of
 /// every option is that of kernels/cpu/sample.cpp, ties to the lower id throughout: penalties and bans, then
-/// the greedy choice, or temperature, top_k, top_p, min_p and a draw by Gumbel noise of (seed, row,
+/// the greedy choice, or temperature, top_k, top_p, min_p and a draw by Gumbel noise of (seed, stream,
 /// position). Log-probabilities are of the model's own logits. top_p sums probabilities in 40-bit fixed
 /// point, whose sums have no order.
 struct SampleArgs {

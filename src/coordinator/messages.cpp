@@ -8,7 +8,8 @@ namespace {
 template <typename Io, typename Params>
 void sampling_fields(Io&& io, Params& p) {
   io(p.max_tokens), io(p.min_tokens), io(p.temperature), io(p.top_p), io(p.top_k), io(p.min_p);
-  io(p.repetition_penalty), io(p.presence_penalty), io(p.frequency_penalty), io(p.seed), io(p.stop);
+  io(p.repetition_penalty), io(p.presence_penalty), io(p.frequency_penalty), io(p.seed), io(p.own_seed),
+      io(p.stop);
   io(p.stop_token_ids), io(p.ignore_eos), io(p.logprobs), io(p.prompt_logprobs);
 }
 

@@ -34,6 +34,7 @@ inline std::string pack(const StepResult& result) {
   out.put(result.rows);
   for (const TokenResult& token : result.results) {
     out.put(token.token);
+    out.put(token.fault);
     out.put(token.logprob);
     out.put(token.top_tokens);
     out.put(token.top_logprobs);
@@ -46,6 +47,7 @@ inline void unpack_results(WireReader& in, std::vector<TokenResult>& results) {
   for (const int32_t row : in.get<std::vector<int32_t>>()) {
     TokenResult& token = results.at(static_cast<size_t>(row));
     in.get(token.token);
+    in.get(token.fault);
     in.get(token.logprob);
     in.get(token.top_tokens);
     in.get(token.top_logprobs);

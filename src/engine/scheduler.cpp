@@ -4,6 +4,8 @@
 #include <cmath>
 #include <map>
 
+#include "moerun/random.h"
+
 namespace moerun {
 
 Scheduler::Scheduler(const SchedulerOptions& options)
@@ -200,7 +202,6 @@ void Scheduler::write_logit_rows(Running& running, int32_t first_token, StepPlan
          ++position)
       plan.logit_rows.push_back({.token_index = first_token + position - sequence.num_computed,
                                  .target = sequence.tokens[static_cast<size_t>(position) + 1],
-                                 .row = sequence.row(),
                                  .position = position + 1,
                                  .num_top_logprobs = 0});
   }
@@ -215,7 +216,7 @@ LogitRow Scheduler::drawn_row(const Sequence& sequence, StepPlan& plan) const {
   const SamplingParams& sampling = sequence.sampling();
   LogitRow row{.target = -1,
                .seed = sampling.seed,
-               .row = sequence.row(),
+               .stream = sampling.own_seed ? kOwnSeedStream : stream_of_row(sequence.row()),
                .position = sequence.num_tokens(),
                .temperature = sampling.temperature,
                .top_p = sampling.top_p,
@@ -251,9 +252,12 @@ std::vector<RowResult> Scheduler::postprocess(const StepPlan& plan, const std::v
     Sequence& sequence = at->sequence;
     sequence.num_computed += at->num_scheduled;
     bool done = false;
-    for (int32_t i = 0; at->num_scheduled > 0 && i < at->num_logit_rows; ++i) {
+    for (int32_t i = 0; at->num_scheduled > 0 && i < at->num_logit_rows && !done; ++i) {
       const auto row = static_cast<size_t>(at->first_logit_row) + static_cast<size_t>(i);
-      if (plan.logit_rows[row].target >= 0)
+      done = results[row].fault != TokenFault::none;
+      if (done)
+        sequence.fail(results[row].fault, plan.logit_rows[row].position);
+      else if (plan.logit_rows[row].target >= 0)
         sequence.add_prompt_logprob(results[row].logprob);
       else
         done = sequence.append(results[row], options_.limits);
@@ -267,7 +271,7 @@ std::vector<RowResult> Scheduler::postprocess(const StepPlan& plan, const std::v
       continue;
     }
     blocks_.give_back(sequence.blocks);
-    pacing_.finish(sequence.num_output_tokens());
+    if (sequence.finish_reason() != FinishReason::error) pacing_.finish(sequence.num_output_tokens());
     finished.push_back(sequence.finish(sequence.finish_reason()));
     at = running_.erase(at);
   }

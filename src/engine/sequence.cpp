@@ -1,5 +1,7 @@
 #include "engine/sequence.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <limits>
 
@@ -33,6 +35,9 @@ bool Sequence::append(const TokenResult& token, const AnswerLimits& limits) {
     result_.logprobs.push_back(token.logprob);
     for (size_t i = 0; i < token.top_tokens.size(); ++i)
       result_.top_logprobs.emplace_back(token.top_tokens[i], token.top_logprobs[i]);
+    // A vocabulary may have fewer than were asked for.
+    result_.top_logprobs.resize(result_.logprobs.size() * static_cast<size_t>(result_.num_top_logprobs),
+                                {-1, std::numeric_limits<float>::quiet_NaN()});
   }
   const bool end = (!sampling_.ignore_eos && contains(limits.eos_token_ids, token.token)) ||
                    contains(sampling_.stop_token_ids, token.token);
@@ -57,6 +62,25 @@ bool Sequence::ends_with_stop_string(size_t new_text_begin) {
   result_.text.resize(first);
   detokenizer_.reset();  // what it holds back lies behind the stop string
   return true;
+}
+
+void Sequence::fail(TokenFault fault, int32_t position) {
+  tokens.resize(static_cast<size_t>(prompt_length()));
+  detokenizer_.reset();
+  reason_ = FinishReason::error;
+  for (auto* const values : {&result_.logprobs, &result_.prompt_logprobs}) values->clear();
+  result_.top_logprobs.clear();
+  result_.num_top_logprobs = 0;
+  result_.text.clear();
+  result_.error = fault == TokenFault::all_banned
+                      ? fmt::format(
+                            "row {}: every token of the vocabulary is banned at position {}: they are "
+                            "all stop tokens, and min_tokens keeps those away",
+                            result_.row, position)
+                      : fmt::format(
+                            "row {}: logits are not finite at position {}: the weights hold a NaN or an "
+                            "infinity, or activations left the range of the model's dtype",
+                            result_.row, position);
 }
 
 RowResult Sequence::finish(FinishReason reason) {

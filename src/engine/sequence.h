@@ -39,6 +39,9 @@ class Sequence {
   void add_prompt_logprob(float logprob) { result_.prompt_logprobs.push_back(logprob); }
   /// Takes the next token of the answer; true when it is the last.
   bool append(const TokenResult& token, const AnswerLimits& limits);
+  /// Ends the sequence with an error instead of an answer: the token at `position` could not be drawn or
+  /// scored.
+  void fail(TokenFault fault, int32_t position);
   /// The answer; the sequence is used up.
   RowResult finish(FinishReason reason);
   FinishReason finish_reason() const { return reason_; }

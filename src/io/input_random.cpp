@@ -25,14 +25,14 @@ class RandomRows : public RowReader {
     record = {};
     record.row = row_++;
     record.sampling = job_sampling_;
-    const Philox4x32 lengths = draw_words(draw_key(random_.seed, record.row, kLengths), 0);
+    const Philox4x32 lengths = draw_words(draw_key(random_.seed, stream_of_row(record.row), kLengths), 0);
     record.sampling.max_tokens = static_cast<int32_t>(length(random_.output_len, lengths.word[1]));
     record.sampling.min_tokens = std::min(record.sampling.min_tokens, record.sampling.max_tokens);
     record.sampling.ignore_eos = true;  // the answer has the length that was asked for
 
     std::vector<int32_t>& tokens = record.prompt_token_ids.emplace();
     tokens.resize(static_cast<size_t>(length(random_.input_len, lengths.word[0])));
-    const DrawKey key = draw_key(random_.seed, record.row, kTokens);
+    const DrawKey key = draw_key(random_.seed, stream_of_row(record.row), kTokens);
     for (size_t i = 0; i < tokens.size(); i += 4) {
       const Philox4x32 draw = draw_words(key, static_cast<uint32_t>(i / 4));
       for (size_t j = i; j < std::min(i + 4, tokens.size()); ++j)

@@ -73,6 +73,7 @@ bool read_sampling_field(const std::string& name, const Json& value, PromptRecor
   if (!field) return false;
   const std::string wrong = field->read(value, record.sampling);
   if (!wrong.empty()) add_fault(record, fmt::format("{} {}", name, wrong));
+  record.sampling.own_seed |= name == "seed";
   return true;
 }
 

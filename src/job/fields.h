@@ -91,6 +91,9 @@ Field<T> number(std::string name, Get get, NumberRange range) {
             if (!range.read(value, number)) return must_be("a number " + range.words(), value);
             auto& out = get(target);
             out = static_cast<std::decay_t<decltype(out)>>(number);
+            // What is above its least value as written must be so in float32 too.
+            if (range.above_least && static_cast<double>(out) <= range.least)
+              return must_be("a number " + range.words() + " as float32 has it", value);
             return std::string();
           },
           [=](const T& target) {

@@ -1,6 +1,7 @@
 #include "job/sampling_fields.h"
 
 #include <algorithm>
+#include <set>
 
 namespace moerun {
 namespace {
@@ -36,6 +37,10 @@ std::string read_stop_token_ids(const Json& value, SamplingParams& target) {
     range.read(one, id);
     target.stop_token_ids.push_back(static_cast<int32_t>(id));
   }
+  // Each once: they are banned one by one while an answer is shorter than min_tokens.
+  auto& ids = target.stop_token_ids;
+  std::set<int32_t> seen;
+  std::erase_if(ids, [&](int32_t one) { return !seen.insert(one).second; });
   return "";
 }
 

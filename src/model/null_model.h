@@ -7,8 +7,8 @@
 namespace moerun {
 
 /// A model without arithmetic (`device: null`): it draws tokens from the counter-based generator keyed by
-/// (seed, row, position) and can pretend that a step takes time. For measuring and soaking everything around
-/// the model. Tokens are those of a layout-independent answer, as any model's.
+/// (seed, stream, position) and can pretend that a step takes time. For measuring and soaking everything
+/// around the model. Tokens are those of a layout-independent answer, as any model's.
 class NullModel : public StepRunner {
  public:
   NullModel(int64_t vocab_size, int tensor, int tensor_rank, double step_ms)

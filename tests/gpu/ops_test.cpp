@@ -4,11 +4,9 @@
 #include <algorithm>
 #include <numeric>
 
-#include "device/cpu_device.h"
-#include "device/cuda_device.h"
 #include "moerun/expert_tree.h"
 #include "tests/gpu/each_dtype.h"
-#include "tests/gpu/side.h"
+#include "tests/gpu/pair.h"
 
 using namespace moerun;
 using namespace moerun::test;
@@ -17,36 +15,6 @@ namespace {
 
 constexpr double kTolerance16 = 6e-3;
 constexpr double kTolerance32 = 1e-5;
-
-/// Both devices, large enough for a test, made anew for each.
-struct Pair {
-  explicit Pair(DType dtype)
-      : cpu_device(make_cpu_device()),
-        cuda_device(make_cuda_device({.dtype = dtype, .gpu_memory_utilization = 0.2})),
-        cpu(*cpu_device),
-        gpu(*cuda_device),
-        dtype(dtype) {
-    StepLimits limits{.max_num_batched_tokens = 2048,
-                      .max_num_seqs = 64,
-                      .max_model_len = 4096,
-                      .max_routed_tokens = 2048,
-                      .max_logit_rows = 128,
-                      .num_heads = 32,
-                      .num_kv_heads = 4,
-                      .head_dim = 128,
-                      .hidden_size = 2048,
-                      .vocab_size = 8192,
-                      .num_experts = 256,
-                      .num_experts_per_tok = 8,
-                      .num_local_experts = 256,
-                      .moe_intermediate_size = 768};
-    cpu_device->reserve(limits);
-    cuda_device->reserve(limits);
-  }
-  std::unique_ptr<Device> cpu_device, cuda_device;
-  Side cpu, gpu;
-  DType dtype;
-};
 
 ExpertSlots make_slots(Side& side, const std::vector<int32_t>& local_slot) {
   ExpertSlots slots;
@@ -391,129 +359,5 @@ TEST_CASE("gpu: rope_and_cache and attention, prefill in chunks and decode", "[g
         CHECK(normalised_error(results[1][i], results[0][i]) < kTolerance16);
       }
     }
-  });
-}
-
-TEST_CASE("gpu: sample draws and scores as the CPU does", "[gpu]") {
-  for_each_dtype([](DType dtype, std::mt19937_64& random) {
-    Pair pair(dtype);
-    constexpr int64_t kVocab = 5003;
-    std::vector<LogitRow> rows;
-    StepPlan plan;
-    plan.history_tokens = {3, 77, 4001};
-    plan.history_counts = {0, 2, 1};
-    plan.banned_tokens = {5, 6};
-    for (int32_t i = 0; i < 64; ++i) {
-      LogitRow row{.target = i % 5 == 4 ? static_cast<int32_t>(random() % kVocab) : -1,
-                   .seed = random(),
-                   .row = random(),
-                   .position = i,
-                   .temperature = i % 3 == 0 ? 0.0F : 0.8F,
-                   .top_p = i % 4 == 1 ? 0.9F : 1.0F,
-                   .min_p = i % 7 == 1 ? 0.05F : 0.0F,
-                   .top_k = i % 6 == 1 ? 20 : 0,
-                   .num_top_logprobs = i % 5};
-      if (i % 8 == 2) {
-        row.repetition_penalty = 1.3F;
-        row.presence_penalty = 0.5F;
-        row.frequency_penalty = 0.2F;
-        row.history_end = 3;
-      }
-      if (i % 8 == 3) row.banned_end = 2;
-      rows.push_back(row);
-    }
-    const Floats logits =
-        random_values(random, static_cast<int64_t>(rows.size()) * kVocab, DType::float32, 3);
-    std::vector<TokenResult> results[2];
-    int which = 0;
-    for (Side* side : {&pair.cpu, &pair.gpu})
-      results[which++] = side->device().sample(
-          side->put(logits, static_cast<int64_t>(rows.size()), kVocab, DType::float32), rows, plan);
-    size_t different = 0;
-    for (size_t i = 0; i < rows.size(); ++i) {
-      CAPTURE(i);
-      const TokenResult &cpu = results[0][i], &gpu = results[1][i];
-      if (rows[i].target >= 0 || rows[i].temperature == 0) CHECK(gpu.token == cpu.token);
-      different += gpu.token != cpu.token;
-      if (gpu.token != cpu.token) continue;
-      if (rows[i].num_top_logprobs >= 0) CHECK(gpu.logprob == Approx(cpu.logprob).epsilon(1e-5).margin(1e-5));
-      CHECK(gpu.top_tokens == cpu.top_tokens);
-    }
-    CHECK(different <= 1);  // the edge of top_p or a near tie of the noise
-  });
-}
-
-TEST_CASE(
-    "gpu: sample draws as the CPU does from odd vocabularies, ties, edges of top_p and thousands of rows",
-    "[gpu]") {
-  for_each_dtype([](DType dtype, std::mt19937_64& random) {
-    Pair pair(dtype);
-    constexpr int64_t kRows = 128;
-    const auto below = [&](int64_t n) { return static_cast<int64_t>(random() % static_cast<uint64_t>(n)); };
-    const auto one_of = [&](std::initializer_list<float> values) {
-      return values.begin()[below(static_cast<int64_t>(values.size()))];
-    };
-    size_t drawn = 0, different = 0;
-    for (const int64_t vocab : {1, 2, 3, 5, 127, 1022, 4097, 4099, 8191, 8192}) {
-      for (int round = 0; round < 2; ++round) {
-        StepPlan plan;
-        std::vector<LogitRow> rows;
-        Floats logits = random_values(random, kRows * vocab, DType::float32, one_of({0.5F, 3, 9}));
-        for (int64_t i = 0; i < kRows; ++i) {
-          if (i % 2 == 0)  // many ties
-            for (int64_t id = 0; id < vocab; ++id) {
-              float& logit = logits[static_cast<size_t>(i * vocab + id)];
-              logit = std::round(2 * logit) / 2;
-            }
-          LogitRow row{.target = -1,
-                       .seed = random(),
-                       .row = random(),
-                       .position = static_cast<int32_t>(i),
-                       .temperature = one_of({0, 0.05F, 0.7F, 1, 1.7F, 50}),
-                       .top_p = one_of({1, 1, 0.9999F, 0.95F, 0.5F, 0.1F, 1e-6F}),
-                       .min_p = one_of({0, 0, 0.003F, 0.2F}),
-                       .top_k = static_cast<int32_t>(one_of({0, 0, 1, 40, 3000})),
-                       .num_top_logprobs = i % 3 == 0 ? 3 : -1};
-          row.history_begin = static_cast<int32_t>(plan.history_tokens.size());
-          row.banned_begin = static_cast<int32_t>(plan.banned_tokens.size());
-          if (vocab > 100 && i % 4 == 1) {
-            row.repetition_penalty = 1.3F;
-            row.presence_penalty = 0.5F;
-            row.frequency_penalty = 0.2F;
-            for (int64_t id = below(7); id < vocab; id += 1 + below(40)) {
-              plan.history_tokens.push_back(static_cast<int32_t>(id));
-              plan.history_counts.push_back(static_cast<int32_t>(below(3)));
-            }
-          }
-          if (vocab > 100 && i % 4 < 2) {  // the likeliest ones, one of them twice
-            for (int j = 0; j < 5; ++j) plan.banned_tokens.push_back(static_cast<int32_t>(below(vocab)));
-            plan.banned_tokens.push_back(plan.banned_tokens.back());
-            const auto first = logits.begin() + i * vocab;
-            plan.banned_tokens.push_back(
-                static_cast<int32_t>(std::max_element(first, first + vocab) - first));
-          }
-          row.history_end = static_cast<int32_t>(plan.history_tokens.size());
-          row.banned_end = static_cast<int32_t>(plan.banned_tokens.size());
-          rows.push_back(row);
-        }
-        std::vector<TokenResult> results[2];
-        int which = 0;
-        for (Side* side : {&pair.cpu, &pair.gpu}) {
-          const Tensor there = side->put(logits, kRows, vocab, DType::float32);
-          results[which++] = side->device().sample(there, rows, plan);
-          CHECK(side->get(there) == logits);  // penalties and bans are taken back
-        }
-        for (size_t i = 0; i < rows.size(); ++i) {
-          CAPTURE(vocab, round, i);
-          const TokenResult &cpu = results[0][i], &gpu = results[1][i];
-          if (rows[i].temperature == 0 || rows[i].top_k == 1) CHECK(gpu.token == cpu.token);
-          CHECK(gpu.top_tokens == cpu.top_tokens);
-          ++drawn;
-          different += gpu.token != cpu.token;
-        }
-      }
-    }
-    CAPTURE(drawn);
-    CHECK(different <= drawn / 1000);  // the edge of top_p or a near tie of the noise
   });
 }

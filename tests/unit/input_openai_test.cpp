@@ -41,6 +41,7 @@ TEST_CASE("OpenAI batch lines become rows", "[input]") {
                                 .top_k = 9,
                                 .presence_penalty = 1,
                                 .seed = 3,
+                                .own_seed = true,
                                 .stop = {"x"},
                                 .logprobs = 4};
   CHECK(chat.sampling == expected);

@@ -184,6 +184,7 @@ TEST_CASE("types, ranges and contradictions of job values", "[job]") {
       {"memory: {block_size: 48}", "memory.block_size must be a power of two from 1 to 4096, not 48"},
       {"memory: {gpu_memory_utilization: 0}", "must be a number above 0 and at most 1, not 0"},
       {"memory: {gpu_memory_utilization: .nan}", "not \".nan\""},
+      {"sampling: {top_p: 1e-60}", "must be a number above 0 and at most 1 as float32 has it, not 1e-60"},
       {"sampling: {seed: -1}", "sampling.seed must be an integer from 0 to 18446744073709551615, not -1"},
       {"sampling: {seed: 18446744073709551616}", "sampling.seed must be an integer from 0"},
       {"sampling: {max_tokens: 4294967296}",

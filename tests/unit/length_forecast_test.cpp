@@ -6,6 +6,7 @@
 #include <random>
 
 #include "engine/scheduler.h"
+#include "moerun/random.h"
 #include "tests/catch.h"
 
 using namespace moerun;
@@ -62,7 +63,8 @@ Outcome run(const Workload& workload, int32_t max_num_seqs, int32_t of_any_lengt
     std::vector<TokenResult> results(plan.logit_rows.size());
     for (size_t i = 0; i < results.size(); ++i) {
       const LogitRow& drawn = plan.logit_rows[i];
-      results[i].token = drawn.position + 1 >= kPrompt + workload.answers[drawn.row] ? kEnd : 1;
+      results[i].token =
+          drawn.position + 1 >= kPrompt + workload.answers[drawn.stream - stream_of_row(0)] ? kEnd : 1;
     }
     answers += scheduler.postprocess(plan, results).size();
   }

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <map>
 #include <numeric>
 #include <random>
@@ -82,7 +83,7 @@ TEST_CASE("draws have the probabilities that temperature, top_k, top_p and min_p
                                       {.temperature = 1.5F, .top_p = 0.8F, .min_p = 0.1F, .top_k = 7}};
   for (LogitRow row : options) {
     row.seed = random();
-    row.row = random();
+    row.stream = random();
     const std::vector<float> logits = random_logits(13, random);
     check_draws(logits, row, {}, allowed_probabilities({logits.begin(), logits.end()}, row));
   }
@@ -104,12 +105,12 @@ TEST_CASE("greedy takes the greatest logit, of equal ones the lowest id") {
     CHECK(cpu::sample(logits.data(), vocab, row, {}).token == 300);
 }
 
-TEST_CASE("a draw depends on seed, row and position, and on each") {
+TEST_CASE("a draw depends on seed, stream and position, and on each") {
   std::mt19937_64 random(fresh_seed());
   const std::vector<float> logits(50000, 0.0F);  // uniform: two draws are seldom alike
-  const auto token = [&](uint64_t seed, uint64_t row, int32_t position) {
+  const auto token = [&](uint64_t seed, uint64_t stream, int32_t position) {
     return cpu::sample(logits.data(), static_cast<int64_t>(logits.size()),
-                       {.seed = seed, .row = row, .position = position, .temperature = 1}, {})
+                       {.seed = seed, .stream = stream, .position = position, .temperature = 1}, {})
         .token;
   };
   const uint64_t seed = random();
@@ -176,4 +177,79 @@ TEST_CASE("log-probabilities are those of the model's own logits, the most likel
   CHECK(scored.token == 1234);
   CHECK(std::abs(scored.logprob - (static_cast<double>(logits[1234]) - normaliser)) < 1e-5);
   CHECK(scored.top_tokens.empty());
+}
+
+TEST_CASE("temperatures below the greedy one, and values past float32's range, draw what they mean") {
+  std::mt19937_64 random(fresh_seed());
+  std::vector<float> logits = random_logits(1001, random);
+  const auto vocab = static_cast<int64_t>(logits.size());
+  const auto token = [&](LogitRow row, const StepPlan& plan = {}) {
+    row.seed = random();
+    const TokenResult result = cpu::sample(logits.data(), vocab, row, plan);
+    CHECK(result.fault == TokenFault::none);
+    return result.token;
+  };
+  logits[300] = 50;
+  for (const float temperature : {1e-45F, 1e-38F, 1e-30F, 1e-10F, 9.9e-6F, 1e-5F, 1e-3F})
+    for (const LogitRow& row :
+         {LogitRow{}, LogitRow{.top_p = 0.5F}, LogitRow{.min_p = 0.1F}, LogitRow{.top_k = 7}}) {
+      LogitRow cold = row;
+      cold.temperature = temperature;
+      CHECK(token(cold) == 300);
+    }
+  for (const float top_p : {1e-45F, 1e-30F}) CHECK(token({.temperature = 100, .top_p = top_p}) == 300);
+
+  // Divided by the temperature both are past the range: the lower id, not a NaN.
+  logits[300] = logits[700] = 3e38F;
+  logits[10] = -3e38F;
+  CHECK(token({.temperature = 1e-5F}) == 300);
+  CHECK(token({.temperature = 1e-5F, .top_p = 0.9F}) == 300);
+  const float scored = cpu::sample(logits.data(), vocab, {.target = 10, .num_top_logprobs = 0}, {}).logprob;
+  CHECK(std::isfinite(scored));
+
+  // A penalty past the range sends a token behind all others, and bans none.
+  StepPlan plan{.history_tokens = {300, 700}, .history_counts = {1, 1}};
+  LogitRow row{.repetition_penalty = std::numeric_limits<float>::denorm_min(), .history_end = 2};
+  CHECK(token(row, plan) == 300);
+  std::fill(logits.begin(), logits.end(), -5.0F);
+  plan.history_tokens.resize(logits.size());
+  std::iota(plan.history_tokens.begin(), plan.history_tokens.end(), 0);
+  plan.history_counts.assign(logits.size(), 1);
+  row.history_end = static_cast<int32_t>(vocab);
+  row.repetition_penalty = std::numeric_limits<float>::max();
+  CHECK(token(row, plan) == 0);
+  row.temperature = 1e-5F;
+  row.top_p = 0.5F;
+  CHECK(token(row, plan) == 0);
+}
+
+TEST_CASE("logits that are not finite, and bans of all tokens, are faults") {
+  std::mt19937_64 random(fresh_seed());
+  const StepPlan plan{.history_tokens = {5}, .history_counts = {1}, .banned_tokens = {5, 7, 5}};
+  const std::vector<LogitRow> rows{{},
+                                   {.temperature = 1},
+                                   {.temperature = 1, .top_p = 0.9F},
+                                   {.temperature = 1, .min_p = 0.1F, .top_k = 3},
+                                   {.repetition_penalty = 2, .history_end = 1},
+                                   {.temperature = 1, .banned_end = 3},
+                                   {.target = 3, .num_top_logprobs = 0}};
+  for (const float bad : {std::nanf(""), -std::nanf(""), INFINITY, -INFINITY})
+    for (const size_t id : {0, 5, 100}) {
+      std::vector<float> logits = random_logits(101, random);
+      for (const LogitRow& row : rows)
+        CHECK(cpu::sample(logits.data(), 101, row, plan).fault == TokenFault::none);
+      logits[id] = bad;
+      for (const LogitRow& row : rows)
+        CHECK(cpu::sample(logits.data(), 101, row, plan).fault == TokenFault::not_finite);
+    }
+
+  const std::vector<float> logits = random_logits(3, random);
+  const StepPlan all{.banned_tokens = {0, 1, 2}};
+  for (const float temperature : {0.0F, 1.0F}) {
+    const LogitRow row{.temperature = temperature, .banned_end = 3};
+    CHECK(cpu::sample(logits.data(), 3, row, all).fault == TokenFault::all_banned);
+    LogitRow but_one = row;
+    but_one.banned_end = 2;
+    CHECK(cpu::sample(logits.data(), 3, but_one, all).token == 2);
+  }
 }

@@ -4,6 +4,7 @@
 #include <random>
 
 #include "engine/scheduler.h"
+#include "moerun/random.h"
 #include "tests/catch.h"
 
 using namespace moerun;
@@ -89,7 +90,8 @@ Outcome work(std::mt19937_64& random, int64_t num_blocks, int64_t num_host_block
     memory.run(plan, row_of_seq);
     for (size_t s = 0; s < row_of_seq.size(); ++s) REQUIRE(memory.finds(plan, s, row_of_seq[s]));
     std::vector<TokenResult> results;
-    for (const LogitRow& row : plan.logit_rows) results.push_back({.token = static_cast<int32_t>(row.row)});
+    for (const LogitRow& row : plan.logit_rows)
+      results.push_back({.token = static_cast<int32_t>(row.stream - stream_of_row(0))});
     for (const RowResult& result : scheduler.postprocess(plan, results)) {
       CHECK(static_cast<int32_t>(result.token_ids.size()) == wanted.at(result.row));
       ++outcome.answers;

@@ -12,7 +12,6 @@ namespace {
 // Ids of one launch. A launch with more is cut in two, so this is speed, not a limit, above what one row
 // can have.
 constexpr int64_t kMinIds = int64_t{1} << 20;
-constexpr int64_t kMaxBanned = 4096;
 
 int64_t ids_of(const LogitRow& row) {
   return row.target >= 0 ? 0 : row.history_end - row.history_begin + row.banned_end - row.banned_begin;
@@ -24,7 +23,8 @@ Sampler::Sampler(Arena& arena, cudaStream_t stream, const StreamWait& wait, cons
     : stream_(stream),
       wait_(wait),
       room_{std::max<int64_t>(limits.max_logit_rows, 1),
-            std::max(kMinIds, std::min(limits.max_model_len, limits.vocab_size) + kMaxBanned)},
+            // Seen ids are distinct; each may be banned twice, as an end-of-sequence and as a stop token.
+            std::max(kMinIds, std::min(limits.max_model_len, limits.vocab_size) + 2 * limits.vocab_size)},
       device_(static_cast<char*>(arena.allocate(room_.bytes(), "sampling"))),
       saved_(static_cast<float*>(arena.allocate(static_cast<size_t>(room_.ids) * 4, "sampling"))),
       device_results_(arena.allocate(static_cast<size_t>(room_.rows) * sizeof(SampledRow), "sampling")),
@@ -95,8 +95,9 @@ void Sampler::run(Tensor logits, std::span<const LogitRow> rows, const StepPlan&
   wait_.wait();
   const auto* const sampled = reinterpret_cast<const SampledRow*>(host_results_.data());
   for (size_t i = 0; i < rows.size(); ++i) {
-    TokenResult& result = results.emplace_back(TokenResult{.token = sampled[i].token});
-    if (rows[i].num_top_logprobs < 0) continue;
+    TokenResult& result =
+        results.emplace_back(TokenResult{.token = sampled[i].token, .fault = sampled[i].fault});
+    if (result.fault != TokenFault::none || rows[i].num_top_logprobs < 0) continue;
     result.logprob = sampled[i].logprob;
     const int64_t n = std::min<int64_t>(std::min(rows[i].num_top_logprobs, kMaxLogprobs), logits.cols);
     result.top_tokens.assign(sampled[i].top_tokens, sampled[i].top_tokens + n);
