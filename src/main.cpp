@@ -1,9 +1,11 @@
 #include <fmt/format.h>
 
 #include <CLI/CLI.hpp>
+#include <cstdlib>
 #include <iostream>
 #include <optional>
 
+#include "comm/launched_tasks.h"
 #include "comm/mpi_env.h"
 #include "fault/signals.h"
 #include "fault/watchdog.h"
@@ -84,6 +86,8 @@ int run(int argc, char** argv, const RunOptions& options) {
   int code = 0;
   {
     const MpiEnv env(&argc, &argv);
+    if (const std::string wrong = unjoined_tasks(env.size(), std::getenv); !wrong.empty())
+      throw BadInput(wrong);
     code = run_job(env, options, signals, watchdog);
   }
   if (watchdog) watchdog->close();  // MPI_Finalize was watched as well

@@ -66,6 +66,19 @@ MeasuredExchange measured_of(const Json& row) {
   return out;
 }
 
+constexpr size_t kMostBytes = size_t{64} << 20;
+constexpr int kMostDepth = 32;  // of lists and objects in one another
+
+/// A text as JSON; discarded when it is none, or is nested deeper than any measurement.
+Json parsed(const std::string& text) {
+  bool too_deep = false;
+  const auto keep = [&](int depth, Json::parse_event_t, const Json&) {
+    return !(too_deep |= depth > kMostDepth);
+  };
+  Json out = Json::parse(text, keep, false);
+  return too_deep ? Json(Json::value_t::discarded) : out;
+}
+
 /// A row of the file, or BadInput that names its place.
 MeasuredExchange measured_at(const std::string& place, const Json& row) {
   try {
@@ -87,10 +100,13 @@ std::string described(const MeasuredExchange& row) {
 std::vector<MeasuredExchange> read_measured_exchange(const std::string& path) {
   std::ifstream file(path, std::ios::binary);
   if (!file) throw BadInput(fmt::format("{}: cannot be read", path));
-  const std::string all{std::istreambuf_iterator<char>(file), {}};
+  std::string all(kMostBytes + 1, '\0');
+  file.read(all.data(), static_cast<std::streamsize>(all.size()));
+  all.resize(static_cast<size_t>(file.gcount()));
+  if (all.size() > kMostBytes) throw BadInput(fmt::format("{}: more than {} MiB", path, kMostBytes >> 20));
   std::vector<MeasuredExchange> out;
   // eight-gpus.sh writes one object, exchange_bench one a line.
-  const Json whole = Json::parse(all, nullptr, false);
+  const Json whole = parsed(all);
   if (whole.is_object() && whole.contains("parts")) {
     const auto at = "/parts/exchange/rows"_json_pointer;
     const Json rows = whole.contains(at) ? whole.at(at) : Json::array();
@@ -101,7 +117,7 @@ std::vector<MeasuredExchange> read_measured_exchange(const std::string& path) {
     std::istringstream lines(all);
     std::string line;
     for (int number = 1; std::getline(lines, line); ++number)
-      out.push_back(measured_at(fmt::format("{}:{}", path, number), Json::parse(line, nullptr, false)));
+      out.push_back(measured_at(fmt::format("{}:{}", path, number), parsed(line)));
   }
   if (out.empty()) throw BadInput(fmt::format("{}: no exchange was measured", path));
   return out;

@@ -8,6 +8,20 @@ namespace moerun {
 
 using Clock = std::chrono::steady_clock;
 
+std::optional<double> JobProgress::seconds_left() const {
+  const uint64_t rows_left = num_rows - num_answered;
+  if (rows_left == 0) return {};
+  const auto answered = static_cast<double>(answered_now), drawn = static_cast<double>(output_tokens);
+  if (output_tokens == 0)  // rows that are scored alone
+    return answered_now > 0 ? std::optional(seconds / answered * static_cast<double>(rows_left))
+                            : std::nullopt;
+  const double most =
+      static_cast<double>(most_output_tokens) / static_cast<double>(std::max<uint64_t>(handed_out, 1));
+  const double mean = answered_now > 0 ? std::min(drawn / answered, most) : most;
+  const double left = mean * (answered + static_cast<double>(rows_left)) - drawn;
+  return std::max(left, 0.0) / drawn * seconds;
+}
+
 Coordinator::Coordinator(Parts parts)
     : parts_(std::move(parts)),
       mailbox_(parts_.control),
@@ -146,7 +160,10 @@ std::vector<PromptRecord> Coordinator::next_rows(uint64_t most) {
       break;
     }
     next_row_ = record.row + 1;
-    if (!parts_.store->answered(record.row)) records.push_back(std::move(record));
+    if (parts_.store->answered(record.row)) continue;
+    ++outcome_.progress.handed_out;
+    outcome_.progress.most_output_tokens += static_cast<uint64_t>(record.sampling.max_tokens);
+    records.push_back(std::move(record));
   }
   exhausted_ = exhausted_ || next_row_ >= outcome_.progress.num_rows;
   return records;
@@ -158,7 +175,9 @@ void Coordinator::send_to(size_t group, const Handout& handout) {
 
 void Coordinator::update_progress() {
   JobProgress& progress = outcome_.progress;
-  progress.seconds = since_began();
+  const double now = since_began();
+  progress.sequence_seconds += static_cast<double>(progress.running) * (now - progress.seconds);
+  progress.seconds = now;
   progress.running = progress.waiting = 0;
   for (const Group& group : groups_) {
     progress.running += group.running;

@@ -6,6 +6,7 @@
 #include <exception>
 #include <functional>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <thread>
 #include <vector>
@@ -22,10 +23,13 @@ struct JobProgress {
   uint64_t num_rows = 0, num_answered = 0;        ///< all; answered, earlier runs included
   uint64_t answered_now = 0, row_errors = 0;      ///< by this run
   uint64_t prompt_tokens = 0, output_tokens = 0;  ///< computed by this run
+  uint64_t handed_out = 0;                        ///< rows
+  uint64_t most_output_tokens = 0;                ///< of those: the sum of their max_tokens
   int64_t running = 0, waiting = 0;               ///< sequences at the leaders
   double seconds = 0;                             ///< since the first row was handed out
   double handed_out_s = 0;           ///< of them until the last row was, or a stop came; 0: not yet
   double first_answer_s = 0;         ///< of them until the first answer came; 0: not yet
+  double sequence_seconds = 0;       ///< that sequences ran, of all that ran at once together
   uint64_t tokens_first_answer = 0;  ///< prompt and output tokens when the first answer came
   uint64_t tokens_handed_out = 0;    ///< prompt and output tokens at handed_out_s
 
@@ -36,13 +40,21 @@ struct JobProgress {
     tokens_handed_out = tokens();
   }
   uint64_t tokens() const { return prompt_tokens + output_tokens; }
+  /// Seconds that the rest will take, by the output tokens that it has at this run's rate and mean answer.
+  /// While few answers have ended, the mean is what was drawn so far over those that ended, but no more than
+  /// rows may have: with none ended this is the most that is left. None before the first token.
+  std::optional<double> seconds_left() const;
+  /// How long an answer of this run was at work, in the mean; 0 while there is none.
+  double answer_s() const {
+    return answered_now > 0 ? sequence_seconds / static_cast<double>(answered_now) : 0;
+  }
   /// Prompt and output tokens a second between the first answer and the last hand-out, while leaders lack
-  /// nothing and both kinds come in their proportion; 0 where there was no such time.
-  double steady_tokens_per_s() const {
+  /// nothing and both kinds come in their proportion. None where that span is no measure of the job: it is
+  /// shorter than a fifth of the job, or than two answers take.
+  std::optional<double> steady_tokens_per_s() const {
     const double span = handed_out_s - first_answer_s;
-    return first_answer_s > 0 && span > 0
-               ? static_cast<double>(tokens_handed_out - tokens_first_answer) / span
-               : 0;
+    if (first_answer_s <= 0 || span <= 0 || span < seconds / 5 || span < 2 * answer_s()) return {};
+    return static_cast<double>(tokens_handed_out - tokens_first_answer) / span;
   }
 };
 

@@ -2,6 +2,7 @@
 #include <memory>
 #include <string>
 
+#include "device/gpu_sight.h"
 #include "moerun/device.h"
 
 namespace moerun {
@@ -15,8 +16,9 @@ struct CudaOptions {
   bool graphs = true;                   ///< record steps that recur as CUDA graphs
 };
 
-/// GPUs that this process sees. Throws Error when the driver cannot be used.
-int cuda_device_count();
+/// GPUs that CUDA shows this process, and why none of them can be used, where none can; `present` is not set.
+/// Makes no context on any. Never throws.
+GpuSight look_at_cuda();
 
 /// Chooses the GPU for this thread before anything else touches CUDA, and takes its memory in one piece.
 /// Throws Error when the GPU is not there, is older than compute capability 9.0, or has too little memory

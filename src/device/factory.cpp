@@ -2,6 +2,9 @@
 
 #include <fmt/format.h>
 
+#include <cstdlib>
+#include <string_view>
+
 #include "device/cpu_device.h"
 #include "moerun/error.h"
 
@@ -18,10 +21,8 @@ namespace {
 
 #if MOERUN_CUDA
 
-int num_gpus() { return cuda_device_count(); }
-
 std::unique_ptr<Device> make_gpu(const DeviceRequest& request) {
-  const int count = num_gpus();
+  const auto count = static_cast<int>(look_at_cuda().gpus.size());
   // Slurm's --gpus-per-task with cgroups hides the other ranks' GPUs: each rank then cannot map their memory.
   if (count == 1 && request.local_size > 1 && request.speaks && !request.shared_gpus)
     fmt::print(
@@ -38,24 +39,36 @@ std::unique_ptr<Device> make_gpu(const DeviceRequest& request) {
 
 #else
 
-int num_gpus() { return 0; }
+constexpr const char* kNotBuilt = "this program was built without CUDA (make CUDA=1)";
 
-std::unique_ptr<Device> make_gpu(const DeviceRequest&) {
-  throw BadInput("device: cuda was asked for, and this program was built without CUDA (make CUDA=1)");
-}
+GpuSight look_at_cuda() { return {.why_none = kNotBuilt}; }
+
+std::unique_ptr<Device> make_gpu(const DeviceRequest&) { throw BadInput(kNotBuilt); }
 
 #endif
 
+/// Whether whoever started this process wants it to see no GPU.
+bool hides_gpus(const char* cuda_visible_devices) {
+  return cuda_visible_devices &&
+         (*cuda_visible_devices == '\0' || std::string_view(cuda_visible_devices) == "-1");
+}
+
 }  // namespace
 
+GpuSight look_for_gpus() {
+  GpuSight sight = look_at_cuda();
+  const char* const visible = std::getenv("CUDA_VISIBLE_DEVICES");
+  sight.present = !sight.gpus.empty() || (!hides_gpus(visible) && machine_has_gpu("/"));
+  if (has_cuda() && sight.gpus.empty()) {
+    if (visible) sight.why_none += fmt::format("; CUDA_VISIBLE_DEVICES is \"{}\"", visible);
+    if (std::getenv("SLURM_JOB_ID")) sight.why_none += "; has the job asked Slurm for GPUs (--gres=gpu:N)?";
+  }
+  return sight;
+}
+
 Job::DeviceKind resolve_device(Job::DeviceKind kind) {
-  if (kind == Job::DeviceKind::automatic)
-    return has_cuda() && num_gpus() > 0 ? Job::DeviceKind::cuda : Job::DeviceKind::cpu;
-  if (kind == Job::DeviceKind::cuda && !has_cuda())
-    throw BadInput("device: cuda was asked for, and this program was built without CUDA (make CUDA=1)");
-  if (kind == Job::DeviceKind::cuda && num_gpus() == 0)
-    throw BadInput("device: cuda was asked for, and no GPU is visible here");
-  return kind;
+  if (kind != Job::DeviceKind::automatic && kind != Job::DeviceKind::cuda) return kind;
+  return decide_device(kind, look_for_gpus());
 }
 
 DType resolve_dtype(Job::DeviceKind kind, std::optional<DType> asked, DType of_checkpoint) {

@@ -2,6 +2,7 @@
 #include <memory>
 #include <string>
 
+#include "device/gpu_sight.h"
 #include "moerun/device.h"
 #include "moerun/job.h"
 
@@ -20,8 +21,10 @@ struct DeviceRequest {
 /// Whether this build has the CUDA device.
 bool has_cuda();
 
-/// What `device: auto` means here: CUDA when this build has it and this process sees a GPU, else the CPU. A
-/// kind that was asked for is returned as it is. Throws BadInput when CUDA was asked for and is not there.
+/// What this process finds of GPUs. Makes no CUDA context. Never throws.
+GpuSight look_for_gpus();
+
+/// decide_device by what this process finds. Throws BadInput.
 Job::DeviceKind resolve_device(Job::DeviceKind kind);
 
 /// The element type that the device computes in: what the job asks for, or the device's default for a

@@ -30,7 +30,8 @@ std::vector<PromptRecord> LeaderLink::poll() {
 
 void LeaderLink::report(int64_t want, int64_t running, int64_t waiting) {
   const bool asks = want > 0 && !asked_ && !no_more_ && stop_ == Stop::none;
-  const bool due = report_.output_tokens > 0 && Clock::now() - sent_ >= kProgressInterval;
+  const bool due =
+      report_.prompt_tokens + report_.output_tokens > 0 && Clock::now() - sent_ >= kProgressInterval;
   if (!asks && report_.results.empty() && !due) return;
   report_.want = asks ? static_cast<int32_t>(want) : 0;
   report_.running = static_cast<int32_t>(running);

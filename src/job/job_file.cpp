@@ -7,20 +7,23 @@
 #include <cstring>
 #include <fstream>
 #include <map>
+#include <optional>
 #include <set>
-#include <sstream>
 #include <utility>
 
 #include "job/faults.h"
 #include "job/job_fields.h"
 #include "job/nearest.h"
 #include "job/sampling_fields.h"
+#include "job/yaml_tree.h"
 #include "job/yaml_value.h"
 #include "moerun/error.h"
 #include "text/unicode.h"
 
 namespace moerun {
 namespace {
+
+constexpr size_t kMostShown = 200;  // bytes of a key or an override, in messages
 
 /// A value and where it stands: "FILE:LINE" or "command line: KEY=VALUE".
 struct Placed {
@@ -67,33 +70,34 @@ class Walk {
       : names_(names), text_(text), where_(std::move(where)), is_override_(is_override), given_(given) {}
 
   /// The section `prefix` ("" is the job), `node` is a mapping.
-  void section(const YAML::Node& node, const std::string& prefix) {
+  void section(const YamlNode& node, const std::string& prefix) {
     std::map<std::string, std::string> seen;
-    for (const auto& item : node) {
-      const std::string where = where_(item.first.Mark());
-      if (!item.first.IsScalar()) {
+    for (const auto& [name, value] : node.entries) {
+      const std::string where = where_(name.mark);
+      if (!name.is(YamlNode::Kind::scalar)) {
         given_.faults.add(where, "a key must be a word");
         continue;
       }
-      const std::string key = prefix.empty() ? item.first.Scalar() : prefix + "." + item.first.Scalar();
+      const std::string key = prefix.empty() ? name.scalar : prefix + "." + name.scalar;
       if (const auto [first, is_new] = seen.emplace(key, where); !is_new)
-        given_.faults.add(where, fmt::format("{} is given twice, first at {}", key, first->second));
+        given_.faults.add(
+            where, fmt::format("{} is given twice, first at {}", shortened(key, kMostShown), first->second));
       else
-        entry(key, item.second, where);
+        entry(key, value, where);
     }
   }
 
-  void entry(const std::string& key, const YAML::Node& node, const std::string& where) {
+  void entry(const std::string& key, const YamlNode& node, const std::string& where) {
     if (names_.sections.contains(key)) {
-      if (node.IsNull())
+      if (node.is(YamlNode::Kind::null))
         forget_section(key);
-      else if (!node.IsMap())
+      else if (!node.is(YamlNode::Kind::map))
         given_.faults.add(where, fmt::format("{} is a section: it must have keys of its own", key));
       else
         enter_section(key, node, where);
     } else if (!names_.has_key(key)) {
-      given_.faults.add(where,
-                        fmt::format("there is no key {}; did you mean {}?", key, names_.nearest_to(key)));
+      given_.faults.add(where, fmt::format("there is no key {}; did you mean {}?", shortened(key, kMostShown),
+                                           names_.nearest_to(key)));
     } else {
       try {
         given_.values.insert_or_assign(key, Placed{value_of_yaml(node, text_), where});
@@ -107,7 +111,7 @@ class Walk {
   }
 
  private:
-  void enter_section(const std::string& key, const YAML::Node& node, const std::string& where) {
+  void enter_section(const std::string& key, const YamlNode& node, const std::string& where) {
     given_.sections.emplace(key, where);
     section(node, key);
   }
@@ -126,20 +130,20 @@ class Walk {
   Given& given_;
 };
 
-/// YAML documents of a text. A syntax error becomes a fault, and no document.
-std::vector<YAML::Node> load(const std::string& text, const Walk::Where& where, Faults& faults) {
+/// The document of a text. One that is no YAML becomes a fault, and nothing.
+std::optional<YamlNode> load(const std::string& text, const Walk::Where& where, Faults& faults) {
   if (const auto at = find_invalid_utf8(text)) {
     YAML::Mark mark;
     mark.line =
         static_cast<int>(std::count(text.begin(), text.begin() + static_cast<std::ptrdiff_t>(*at), '\n'));
     faults.add(where(mark), fmt::format("byte {} is no valid UTF-8", *at));
-    return {};
+    return std::nullopt;
   }
   try {
-    return YAML::LoadAll(text);
-  } catch (const YAML::Exception& error) {
-    faults.add(where(error.mark), "not YAML: " + error.msg);
-    return {};
+    return read_yaml(text);
+  } catch (const YamlFault& fault) {
+    faults.add(where(fault.mark), fault.what);
+    return std::nullopt;
   }
 }
 
@@ -147,27 +151,21 @@ void read_file_text(const std::string& text, const std::string& file_name, const
   const auto where = [&](const YAML::Mark& mark) {
     return fmt::format("{}:{}", file_name, std::max(mark.line, 0) + 1);
   };
-  const std::vector<YAML::Node> documents = load(text, where, given.faults);
-  if (documents.size() > 1)
-    given.faults.add(where(documents[1].Mark()), "a job is one YAML document");
-  else if (!documents.empty() && !documents[0].IsMap() && !documents[0].IsNull())
-    given.faults.add(where(documents[0].Mark()), "a job is a mapping of keys to values");
+  const std::optional<YamlNode> job = load(text, where, given.faults);
+  if (job && !job->is(YamlNode::Kind::map) && !job->is(YamlNode::Kind::null))
+    given.faults.add(where(job->mark), "a job is a mapping of keys to values");
   given.faults.throw_if_any();  // what a text that is no job lacks says nothing
-  if (!documents.empty() && documents[0].IsMap())
-    Walk(names, text, where, false, given).section(documents[0], "");
+  if (job->is(YamlNode::Kind::map)) Walk(names, text, where, false, given).section(*job, "");
 }
 
 void read_override(const std::string& argument, const Names& names, Given& given) {
-  std::string place = "command line: " + argument;
+  const std::string place = "command line: " + shortened(argument, kMostShown);
   const auto where = [&place](const YAML::Mark&) { return place; };
   const size_t equals = argument.find('=');
   if (equals == std::string::npos || equals == 0) return given.faults.add(place, "an override is key=value");
   const std::string text = argument.substr(equals + 1);
-  const uint64_t faults_before = given.faults.count();
-  const std::vector<YAML::Node> documents = load(text, where, given.faults);
-  if (given.faults.count() > faults_before) return;
-  const YAML::Node value = documents.empty() ? YAML::Node(YAML::NodeType::Null) : documents[0];
-  Walk(names, text, where, true, given).entry(argument.substr(0, equals), value, place);
+  if (const std::optional<YamlNode> value = load(text, where, given.faults))
+    Walk(names, text, where, true, given).entry(argument.substr(0, equals), *value, place);
 }
 
 /// `device: null` means the device of this name, which YAML reads as nothing.
@@ -282,11 +280,12 @@ Job parse_job(const std::string& yaml_text, const std::string& file_name,
 Job read_job(const std::string& path, const std::vector<std::string>& overrides) {
   errno = 0;
   std::ifstream in(path, std::ios::binary);
-  std::ostringstream text;
-  text << in.rdbuf();
+  std::string text(kMostYamlBytes + 1, '\0');  // read_yaml refuses what is longer
+  in.read(text.data(), static_cast<std::streamsize>(text.size()));
   if (!in.is_open() || errno != 0)
     throw BadInput(fmt::format("{} cannot be read: {}", path, std::strerror(errno)));
-  return parse_job(text.str(), path, overrides);
+  text.resize(static_cast<size_t>(in.gcount()));
+  return parse_job(text, path, overrides);
 }
 
 }  // namespace moerun

@@ -43,16 +43,16 @@ Json number_or_text(const std::string& scalar) {
   return scalar;
 }
 
-Json value_of_scalar(const YAML::Node& node) {
-  const std::string& scalar = node.Scalar();
-  if (node.Tag() != "?") return scalar;  // quoted, or tagged !!str
+Json value_of_scalar(const YamlNode& node) {
+  const std::string& scalar = node.scalar;
+  if (node.tag != "?") return scalar;  // quoted, or tagged !!str
   if (is_one_of(scalar, kTrue)) return true;
   if (is_one_of(scalar, kFalse)) return false;
   return number_or_text(scalar);
 }
 
-bool is_written_null(const YAML::Node& node, const std::string& text) {
-  const auto at = static_cast<size_t>(std::max(node.Mark().pos, 0));
+bool is_written_null(const YamlNode& node, const std::string& text) {
+  const auto at = static_cast<size_t>(std::max(node.mark.pos, 0));
   if (at >= text.size()) return false;
   const std::string_view rest = std::string_view(text).substr(at, 4);
   return std::any_of(kNull.begin(), kNull.end(),
@@ -61,16 +61,21 @@ bool is_written_null(const YAML::Node& node, const std::string& text) {
 
 }  // namespace
 
-Json value_of_yaml(const YAML::Node& node, const std::string& text) {
-  if (node.IsMap()) throw BadInput("must be a value, not a section");
-  if (node.IsNull()) {
-    if (!is_written_null(node, text)) throw BadInput("has no value");
-    return {};
+Json value_of_yaml(const YamlNode& node, const std::string& text) {
+  switch (node.kind) {
+    case YamlNode::Kind::map:
+      throw BadInput("must be a value, not a section");
+    case YamlNode::Kind::null:
+      if (!is_written_null(node, text)) throw BadInput("has no value");
+      return {};
+    case YamlNode::Kind::scalar:
+      return value_of_scalar(node);
+    case YamlNode::Kind::list:
+      break;
   }
-  if (node.IsScalar()) return value_of_scalar(node);
   Json list = Json::array();
-  for (const YAML::Node& item : node) {
-    if (!item.IsScalar()) throw BadInput("must be a list of texts or numbers");
+  for (const YamlNode& item : node.items) {
+    if (!item.is(YamlNode::Kind::scalar)) throw BadInput("must be a list of texts or numbers");
     list.push_back(value_of_scalar(item));
   }
   return list;

@@ -1,9 +1,8 @@
 #pragma once
-#include <yaml-cpp/yaml.h>
-
 #include <string>
 
 #include "job/fields.h"
+#include "job/yaml_tree.h"
 
 namespace moerun {
 
@@ -11,7 +10,7 @@ namespace moerun {
 /// quoted ones as texts. Throws BadInput (a message without a place) for mappings, for lists inside of lists,
 /// and for an empty value (`seed:` and no more): what was meant cannot be known. `text` is what `node` was
 /// read from.
-Json value_of_yaml(const YAML::Node& node, const std::string& text);
+Json value_of_yaml(const YamlNode& node, const std::string& text);
 
 /// A value in YAML that value_of_yaml reads back to itself: JSON, and plain words without their quotes.
 std::string yaml_of_value(const Json& value);

@@ -30,17 +30,16 @@ std::string mib_text(int64_t bytes) {
 
 std::string progress_text(const JobProgress& progress) {
   const double seconds = std::max(progress.seconds, 1e-3);
-  std::string text =
-      fmt::format("{}/{} rows  {} output tokens/s  {} prompt tokens/s  {} running",
-                  with_commas(progress.num_answered), with_commas(progress.num_rows),
-                  with_commas(static_cast<uint64_t>(static_cast<double>(progress.output_tokens) / seconds)),
-                  with_commas(static_cast<uint64_t>(static_cast<double>(progress.prompt_tokens) / seconds)),
-                  progress.running);
+  const auto tokens = [&](uint64_t count, const char* kind) {
+    return fmt::format("{} {} tokens ({}/s)", with_commas(count), kind,
+                       with_commas(static_cast<uint64_t>(static_cast<double>(count) / seconds)));
+  };
+  std::string text = fmt::format("{}/{} rows  {}  {}  {} running", with_commas(progress.num_answered),
+                                 with_commas(progress.num_rows), tokens(progress.output_tokens, "output"),
+                                 tokens(progress.prompt_tokens, "prompt"), progress.running);
   if (progress.row_errors > 0) text += fmt::format("  {} errors", with_commas(progress.row_errors));
-  const uint64_t left = progress.num_rows - progress.num_answered;
-  if (progress.answered_now > 0 && left > 0)
-    text += fmt::format("  {} left", clock_text(seconds / static_cast<double>(progress.answered_now) *
-                                                static_cast<double>(left)));
+  if (const auto left = progress.seconds_left())
+    text += fmt::format("  {}{} left", progress.answered_now > 0 ? "" : "at most ", clock_text(*left));
   return text;
 }
 

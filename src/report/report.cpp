@@ -146,6 +146,7 @@ std::string report_json(const JobReport& report) {
   const JobTimes times = job_times(report);
   const auto ranks = static_cast<double>(report.ranks.size());
   const double seconds = progress.seconds;
+  const std::optional<double> steady = progress.steady_tokens_per_s();
   Json out{{"program", fmt::format("moerun {} ({})", version(), git_revision())},
            {"started", report.started},
            {"ended", report.ended},
@@ -161,7 +162,7 @@ std::string report_json(const JobReport& report) {
            {"tokens", {{"prompt", progress.prompt_tokens}, {"output", progress.output_tokens}}},
            {"throughput",
             {{"requests_per_s", per_second(progress.answered_now, seconds)},
-             {"steady_tokens_per_s", progress.steady_tokens_per_s()},
+             {"steady_tokens_per_s", steady ? Json(*steady) : Json()},
              {"prompt_tokens_per_s", per_second(progress.prompt_tokens, seconds)},
              {"output_tokens_per_s", per_second(progress.output_tokens, seconds)},
              {"total_tokens_per_s", per_second(progress.prompt_tokens + progress.output_tokens, seconds)},
@@ -216,6 +217,7 @@ std::string report_text(const JobReport& report) {
       "all\n",
       per_second(progress.answered_now, seconds), rate(progress.prompt_tokens), rate(progress.output_tokens),
       rate(tokens), per_second(progress.output_tokens, seconds) / ranks, per_second(tokens, seconds) / ranks);
+  text += fmt::format("  steady      {}\n", steady_text(progress));
   text += fmt::format(
       "  time        load {:.1f} s, warm-up {:.1f} s, steady {:.1f} s, tail {:.1f} s, merge {:.1f} s\n",
       times.load, times.warm_up, times.steady, times.tail, times.merge);

@@ -122,6 +122,7 @@ std::string overview(const JobReport& report) {
       {"tokens/s",
        fmt::format("{} prompt + {} output = {}", rate(progress.prompt_tokens), rate(progress.output_tokens),
                    rate(progress.prompt_tokens + progress.output_tokens))},
+      {"steady", steady_text(progress)},
       {"tokens/s a rank",
        fmt::format("{:.1f} output, {:.1f} in all",
                    per_second(progress.output_tokens, progress.seconds) / ranks,

@@ -1,6 +1,10 @@
 #include "report/times.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
+
+#include "report/progress_line.h"
 
 namespace moerun {
 
@@ -36,6 +40,13 @@ StepTime step_time(const JobReport& report) {
 
 double per_second(uint64_t count, double seconds) {
   return seconds > 0 ? static_cast<double>(count) / seconds : 0;
+}
+
+std::string steady_text(const JobProgress& progress) {
+  if (const auto rate = progress.steady_tokens_per_s())
+    return fmt::format("{} tokens/s between the first answer and the last hand-out",
+                       with_commas(static_cast<uint64_t>(*rate)));
+  return "no rate: too short between the first answer and the last hand-out to measure one";
 }
 
 }  // namespace moerun

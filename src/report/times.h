@@ -1,4 +1,6 @@
 #pragma once
+#include <string>
+
 #include "report/report.h"
 
 namespace moerun {
@@ -26,5 +28,8 @@ StepTime step_time(const JobReport& report);
 
 /// count / seconds; 0 when no time has passed.
 double per_second(uint64_t count, double seconds);
+
+/// The steady rate for people, or why there is none.
+std::string steady_text(const JobProgress& progress);
 
 }  // namespace moerun

@@ -59,10 +59,21 @@ void print_lines(const std::vector<std::string>& lines) {
   for (const std::string& line : lines) fmt::print(stderr, "moerun: {}\n", line);
 }
 
+/// The device of a job on this machine. What `auto` becomes is the first line that a user sees.
+Job::DeviceKind decide_and_say(Job::DeviceKind asked) {
+  const Job::DeviceKind kind = resolve_device(asked);
+  if (asked != Job::DeviceKind::automatic) return kind;
+  if (kind == Job::DeviceKind::cuda)
+    fmt::print(stderr, "moerun: device: auto is cuda\n");
+  else
+    fmt::print(stderr, "moerun: device: auto is cpu, because this machine has no NVIDIA GPU\n");
+  return kind;
+}
+
 /// Rank 0's part of start_up: what the others are told, as JSON.
 nlohmann::json lead_start(const MpiEnv& env, const RunOptions& options, LeadFiles& files) {
   Job job = read_job(options.job_path, options.overrides);
-  job.device = resolve_device(job.device);
+  job.device = decide_and_say(job.device);
   const CheckedJob checked = check_job(std::move(job), env.size());
   print_lines(checked.input.warnings);
   for (const std::string& directory : missing_output_directories(checked.job)) make_directories(directory);

@@ -243,6 +243,18 @@ CASES = [
                                     "command line: sampling.top_k=-2: sampling.top_k must be"],
          "foo: 1\nenforce_eager: 3\n", arguments=("job.yaml", "sampling.top_k=-2")),
 
+    Case("an override that is a comma", ["command line: sampling.stop=,: not YAML: a value cannot go on with ,; put it in quotes"],
+         arguments=("job.yaml", "sampling.stop=,"), runs=True),
+    Case("a job that begins with a comma", ["job.yaml:1: not YAML: a value cannot go on with ,model: x; put it in quotes"],
+         ",model: x\n", whole=True),
+    Case("a job of lists in lists", ["job.yaml:5: more than 16 lists and mappings in one another"], "sampling: {stop: " + 50_000 * "["),
+    Case("a job whose aliases multiply", ["more than 100000 values, aliases counted"],
+         "a: &a0 [x]\n" + "".join(f"a{i}: &a{i} [{','.join(10 * [f'*a{i - 1}'])}]\n" for i in range(1, 10)), whole=True),
+    Case("a job that is too large", ["job.yaml:1: more than 262144 bytes, which no job needs"], " " * 400_000, whole=True),
+    Case("measurements nested 200,000 deep", ["--measured: deep.json:1: no JSON object"],
+         arguments=("--measured", "deep.json", "job.yaml", "parallel.data=2"),
+         prepare=lambda folder: ((folder / "in.jsonl").write_text(GOOD), (folder / "deep.json").write_text(200_000 * "[" + 200_000 * "]"))),
+
     # Paths.
     Case("no model folder", ["nowhere/config.json: cannot be read; model.path must be a Hugging Face model folder"], arguments=("job.yaml", "model.path=nowhere")),
     Case("a model folder without a configuration", ["./config.json: cannot be read"], arguments=("job.yaml", "model.path=.")),

@@ -30,7 +30,7 @@ int main(int argc, char** argv) {
   try {
     const MpiEnv env(&argc, &argv);
     mpi_test::Suite suite(env);
-    const bool own_gpu = env.local_size() <= cuda_device_count();
+    const bool own_gpu = env.local_size() <= static_cast<int>(look_at_cuda().gpus.size());
     gpu_mpi_test::Place place{.env = &env, .gpu = own_gpu ? env.local_rank() : 0};
     place.nccl = own_gpu || nccl_takes_shared_gpus();
     place.exchanges = {"mpi", "p2p"};

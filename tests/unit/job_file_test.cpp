@@ -1,5 +1,7 @@
 #include "job/job_file.h"
 
+#include <fmt/format.h>
+
 #include <fstream>
 #include <string>
 #include <vector>
@@ -162,7 +164,7 @@ job.yaml:5: input.path must end in .jsonl or .h5 or .hdf5 or .txt, not "in.csv")
 TEST_CASE("jobs that are no mapping of keys are refused", "[job]") {
   CHECK_THAT(faults_of(""), ContainsSubstring("job.yaml:1: model.path is missing"));
   CHECK(faults_of("- a\n") == "job.yaml:1: a job is a mapping of keys to values");
-  CHECK(faults_of("a: 1\n---\nb: 2\n") == "job.yaml:3: a job is one YAML document");
+  CHECK(faults_of("a: 1\n---\nb: 2\n") == "job.yaml:2: a second YAML document begins here; a job is one");
   CHECK(faults_of("model: [1\nb: 2\n") == "job.yaml:2: not YAML: end of sequence flow not found");
   CHECK(faults_of("model:\n  path: \"\xff\"\n") == "job.yaml:2: byte 16 is no valid UTF-8");
   CHECK(faults_with("sampling: 3\n") == "job.yaml:4: sampling is a section: it must have keys of its own");
@@ -245,4 +247,35 @@ TEST_CASE("the README describes every key of a job", "[job]") {
     CAPTURE(field.name);
     CHECK((described(field.name)));
   }
+}
+
+TEST_CASE("texts that are made to hang or crash a reader of YAML are refused at once", "[job]") {
+  const auto has = [](const std::string& text, const std::string& part) {
+    return text.find(part) != std::string::npos;
+  };
+  CHECK(has(faults_of(","), "job.yaml:1: not YAML: a value cannot go on with ,; put it in quotes"));
+  CHECK(has(faults_of(kSmallest, {"sampling.stop=,"}),
+            "command line: sampling.stop=,: not YAML: a value cannot go on with ,; put it in quotes"));
+  CHECK(faults_of(kSmallest, {"sampling.stop=','"}).empty());
+  CHECK(has(faults_with("sampling: {stop: " + std::string(50'000, '[')), "more than 16 lists and mappings"));
+  CHECK(has(faults_of(std::string(50'000, '{')), "more than 16 lists and mappings"));
+  CHECK(has(faults_of(std::string(300'000, ' ')), "job.yaml:1: more than 262144 bytes, which no job needs"));
+  CHECK(has(faults_with("sampling: &s {stop: *s}"), "an alias within what it names"));
+  std::string bomb = "a0: &a0 x\n";
+  for (int i = 1; i < 12; ++i) {
+    bomb += fmt::format("a{0}: &a{0} [", i);
+    for (int j = 0; j < 10; ++j) bomb += fmt::format("*a{}, ", i - 1);
+    bomb += "]\n";
+  }
+  CHECK(has(faults_of(bomb), "more than 100000 values, aliases counted"));
+  const std::string long_key = faults_with(std::string(1000, 'k') + ": 1");
+  CHECK(has(long_key, "there is no key kkkk"));
+  CHECK(long_key.size() < 400);
+}
+
+TEST_CASE("an alias stands for what it names", "[job]") {
+  const Job job = parse_job(
+      std::string(kSmallest) + "sampling: {stop: &end [a, b], min_tokens: &n 2, max_tokens: *n}", "job.yaml");
+  CHECK(job.sampling.stop == std::vector<std::string>{"a", "b"});
+  CHECK(job.sampling.max_tokens == 2);
 }

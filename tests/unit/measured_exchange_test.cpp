@@ -68,6 +68,11 @@ TEST_CASE("a file that holds no measurement is refused, with the place", "[measu
     CHECK_THROWS_WITH(read(text), ContainsSubstring(said));
   };
   fault("", "no exchange was measured");
+  fault(std::string(200'000, '['), "measured.json:1: no JSON object");
+  fault(std::string(200'000, '[') + std::string(200'000, ']'), "measured.json:1: no JSON object");
+  std::string nested = "1";
+  for (int i = 0; i < 40; ++i) nested = "{\"parts\": {\"exchange\": [" + nested + "]}}";
+  fault(nested, "measured.json:1: no JSON object");
   fault("tokens us\n", "measured.json:1: no JSON object");
   fault(kRow + "\n[1]\n", "measured.json:2: no JSON object");
   fault(with(kRow, "\"hidden\": 64, ", ""), "measured.json:1: no \"hidden\"");

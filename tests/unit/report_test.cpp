@@ -64,7 +64,8 @@ TEST_CASE("a job's time is warm-up, steady and tail, which together are the time
   CHECK(times.steady == 5);
   CHECK(times.tail == 3);
   CHECK(times.merge == 1.5);
-  CHECK(report.outcome.progress.steady_tokens_per_s() == 150);
+  REQUIRE(report.outcome.progress.steady_tokens_per_s());
+  CHECK(*report.outcome.progress.steady_tokens_per_s() == 150);
 
   report.outcome.progress.handed_out_s = 1;  // a small input: all was handed out before the first step ended
   times = job_times(report);
@@ -81,6 +82,45 @@ TEST_CASE("a job's time is warm-up, steady and tail, which together are the time
   times = job_times(report);
   CHECK(times.warm_up == 0.125);
   CHECK(times.steady + times.tail == 0);
+}
+
+TEST_CASE("a steady rate is given over a fifth of the job and two answers' length, else none") {
+  const Job job;
+  JobReport report = sample(job);
+  JobProgress& progress = report.outcome.progress;
+  CHECK(report_text(report).find("steady      150 tokens/s between") != std::string::npos);
+  CHECK(report_html(report).find("150 tokens/s between the first answer and the last hand-out") !=
+        std::string::npos);
+
+  SECTION("a span that is too short a part of the job") { progress.first_answer_s = 5.5; }
+  SECTION("answers that take more than half of it") { progress.sequence_seconds = 40 * 2.5; }
+  SECTION("no answer before the last hand-out") { progress.first_answer_s = 0; }
+  SECTION("a first answer after the last hand-out") { progress.first_answer_s = 8; }
+  CHECK_FALSE(progress.steady_tokens_per_s());
+  CHECK(nlohmann::json::parse(report_json(report))["throughput"]["steady_tokens_per_s"].is_null());
+  CHECK(report_text(report).find("steady      no rate: too short") != std::string::npos);
+  CHECK(report_html(report).find("no rate: too short") != std::string::npos);
+}
+
+TEST_CASE("the time that is left is known from tokens before a row is answered") {
+  JobProgress progress{
+      .num_rows = 1000, .output_tokens = 6400, .handed_out = 64, .most_output_tokens = 64 * 500};
+  progress.seconds = 2;
+  REQUIRE(progress.seconds_left());
+  CHECK(*progress.seconds_left() == Approx((1000 * 500 - 6400) / 3200.0));  // at most
+  CHECK(progress_text(progress).ends_with("at most 2:34 left"));
+  // One short answer says little: the others have drawn 6,300 and go on.
+  progress.answered_now = progress.num_answered = 1;
+  CHECK(*progress.seconds_left() == Approx((1000 * 500 - 6400) / 3200.0));
+  // 32 ended after 100 in the mean, of 6,400 drawn: no more than 200 an answer.
+  progress.answered_now = progress.num_answered = 32;
+  CHECK(*progress.seconds_left() == Approx((1000 * 200 - 6400) / 3200.0));
+
+  progress = {.num_rows = 100, .num_answered = 25, .answered_now = 25, .handed_out = 40};  // scored alone
+  progress.seconds = 5;
+  CHECK(*progress.seconds_left() == Approx(15));
+  progress.answered_now = progress.num_answered = 0;
+  CHECK_FALSE(progress.seconds_left());
 }
 
 TEST_CASE("expert load is compared within an engine, over all layers and by layer") {
@@ -199,15 +239,20 @@ TEST_CASE("a line of progress says how many rows are done, tokens a second and t
   progress.answered_now = 200;  // the others are an earlier run's
   progress.prompt_tokens = 50000;
   progress.output_tokens = 20000;
+  progress.handed_out = 264;
+  progress.most_output_tokens = 264 * 150;
   progress.seconds = 10;
   CHECK(progress_text(progress) ==
-        "1,000/1,234,567 rows  2,000 output tokens/s  5,000 prompt tokens/s  64 running  17:07:58 left");
+        "1,000/1,234,567 rows  20,000 output tokens (2,000/s)  50,000 prompt tokens (5,000/s)  64 running  "
+        "17:07:58 left");
   progress.row_errors = 3;
   progress.num_answered = progress.num_rows;
-  CHECK(progress_text(progress) ==
-        "1,234,567/1,234,567 rows  2,000 output tokens/s  5,000 prompt tokens/s  64 running  3 errors");
+  CHECK(
+      progress_text(progress) ==
+      "1,234,567/1,234,567 rows  20,000 output tokens (2,000/s)  50,000 prompt tokens (5,000/s)  64 running  "
+      "3 errors");
   progress = {.num_rows = 5};  // nothing yet: no rate, no guess
-  CHECK(progress_text(progress) == "0/5 rows  0 output tokens/s  0 prompt tokens/s  0 running");
+  CHECK(progress_text(progress) == "0/5 rows  0 output tokens (0/s)  0 prompt tokens (0/s)  0 running");
   CHECK(clock_text(59.6) == "1:00");
   CHECK(clock_text(3599.4) == "59:59");
   CHECK(clock_text(3661) == "1:01:01");

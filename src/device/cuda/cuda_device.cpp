@@ -13,22 +13,6 @@ namespace {
 constexpr size_t kReserveBytes = size_t{640} << 20;
 constexpr size_t kMaxGraphs = 64;
 
-/// Makes this GPU the one of the calling thread; the first CUDA call of the process. Nothing touched another
-/// GPU before, so none carries a context of ours.
-cudaDeviceProp choose(int index) {
-  const int count = cuda_device_count();
-  if (index < 0 || index >= count)
-    throw Error(fmt::format("GPU {} was asked for and this process sees {}", index, count));
-  CUDA_CHECK(cudaSetDevice(index));
-  cudaDeviceProp properties{};
-  CUDA_CHECK(cudaGetDeviceProperties(&properties, index));
-  if (properties.major != 9)
-    throw Error(fmt::format(
-        "GPU {} ({}) has compute capability {}.{}; the kernels are for Hopper (9.0: H100, H200, GH200)",
-        index, properties.name, properties.major, properties.minor));
-  return properties;
-}
-
 std::string uuid_text(const cudaUUID_t& uuid) {
   std::string text = "GPU-";
   for (int i = 0; i < 16; ++i) {
@@ -36,6 +20,24 @@ std::string uuid_text(const cudaUUID_t& uuid) {
     text += fmt::format("{:02x}", static_cast<unsigned char>(uuid.bytes[i]));
   }
   return text;
+}
+
+Gpu gpu_of(const cudaDeviceProp& properties) {
+  return {.name = properties.name,
+          .uuid = uuid_text(properties.uuid),
+          .bytes = static_cast<int64_t>(properties.totalGlobalMem),
+          .major = properties.major,
+          .minor = properties.minor};
+}
+
+/// Makes this GPU the one of the calling thread; what was asked of CUDA before made no context. Nothing
+/// touched another GPU before, so none carries a context of ours.
+cudaDeviceProp choose(int index) {
+  CUDA_CHECK(cudaSetDevice(index));
+  cudaDeviceProp properties{};
+  CUDA_CHECK(cudaGetDeviceProperties(&properties, index));
+  if (const Gpu gpu = gpu_of(properties); !gpu.usable()) throw BadInput(why_not(index, gpu));
+  return properties;
 }
 
 /// gpu_memory_utilization is of the whole GPU, and counts this process's context.
@@ -59,13 +61,28 @@ size_t arena_bytes(const CudaOptions& options) {
 
 }  // namespace
 
-int cuda_device_count() {
+GpuSight look_at_cuda() {
+  GpuSight out;
   int count = 0;
   const cudaError_t status = cudaGetDeviceCount(&count);
-  if (status != cudaSuccess && status != cudaErrorNoDevice)
-    throw Error(fmt::format("CUDA cannot be used here: {} ({})", cudaGetErrorString(status),
-                            cudaGetErrorName(status)));
-  return count;
+  if (status == cudaErrorInsufficientDriver)  // also where there is none at all
+    out.why_none =
+        "there is no NVIDIA driver here, or it is too old for the CUDA that this program was built with";
+  else if (status == cudaErrorNoDevice || (status == cudaSuccess && count == 0))
+    out.why_none = "CUDA shows this process no GPU";
+  else if (status != cudaSuccess)
+    out.why_none = fmt::format("{} ({})", cudaGetErrorString(status), cudaGetErrorName(status));
+  for (int index = 0; status == cudaSuccess && index < count; ++index) {
+    cudaDeviceProp properties{};
+    if (const cudaError_t failed = cudaGetDeviceProperties(&properties, index); failed != cudaSuccess) {
+      out.why_none =
+          fmt::format("GPU {}: {} ({})", index, cudaGetErrorString(failed), cudaGetErrorName(failed));
+      break;
+    }
+    out.gpus.push_back(gpu_of(properties));
+    if (!out.gpus.back().usable()) out.why_none = why_not(index, out.gpus.back());
+  }
+  return out;
 }
 
 std::unique_ptr<Device> make_cuda_device(const CudaOptions& options) {
