@@ -80,14 +80,19 @@ std::optional<int> parse(int argc, char** argv, Command& command) {
   return std::nullopt;
 }
 
+void check_tasks(std::optional<int> world_size) {
+  if (const std::string wrong = unjoined_tasks(world_size, std::getenv); !wrong.empty())
+    throw BadInput(wrong);
+}
+
 int run(int argc, char** argv, const RunOptions& options) {
   StopSignals signals;  // before MPI starts threads
   std::optional<Watchdog> watchdog;
   int code = 0;
   {
+    check_tasks(std::nullopt);
     const MpiEnv env(&argc, &argv);
-    if (const std::string wrong = unjoined_tasks(env.size(), std::getenv); !wrong.empty())
-      throw BadInput(wrong);
+    check_tasks(env.size());
     code = run_job(env, options, signals, watchdog);
   }
   if (watchdog) watchdog->close();  // MPI_Finalize was watched as well

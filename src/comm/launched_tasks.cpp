@@ -40,8 +40,9 @@ int number_of(const char* text) {
 
 }  // namespace
 
-std::string unjoined_tasks(int world_size, const Environment& environment) {
-  if (world_size != 1) return "";
+std::string unjoined_tasks(std::optional<int> world_size, const Environment& environment) {
+  const bool has_way = environment("PMIX_RANK") || environment("PMI_RANK") || environment("PMI_FD");
+  if (world_size ? *world_size != 1 : has_way) return "";
   for (const Launcher& launcher : kLaunchers) {
     const char* const value = environment(launcher.variable);
     if (!value) continue;

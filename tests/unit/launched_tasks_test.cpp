@@ -8,7 +8,7 @@ using namespace moerun;
 
 namespace {
 
-std::string said(int world_size, const std::map<std::string, std::string>& variables) {
+std::string said(std::optional<int> world_size, const std::map<std::string, std::string>& variables) {
   return unjoined_tasks(world_size, [&](const char* name) {
     const auto found = variables.find(name);
     return found == variables.end() ? nullptr : found->second.c_str();
@@ -36,4 +36,11 @@ TEST_CASE("a world that is whole, and a job of one rank, are left alone") {
   // mpirun -n 1 within a step: mpirun counts.
   CHECK(said(1, {{"OMPI_COMM_WORLD_SIZE", "1"}, {"SLURM_STEP_NUM_TASKS", "2"}}).empty());
   CHECK(said(1, {{"SLURM_STEP_NUM_TASKS", "many"}}).empty());
+}
+
+TEST_CASE("before MPI is started, tasks that have no way to each other are known") {
+  CHECK(said({}, {{"SLURM_STEP_NUM_TASKS", "4"}}).find("Slurm started 4 tasks") == 0);
+  CHECK(said({}, {{"SLURM_STEP_NUM_TASKS", "4"}, {"PMIX_RANK", "0"}}).empty());
+  CHECK(said({}, {{"SLURM_STEP_NUM_TASKS", "4"}, {"PMI_RANK", "0"}}).empty());
+  CHECK(said({}, {}).empty());
 }
