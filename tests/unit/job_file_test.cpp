@@ -170,8 +170,7 @@ TEST_CASE("jobs that are no mapping of keys are refused", "[job]") {
   CHECK(faults_with("sampling: 3\n") == "job.yaml:4: sampling is a section: it must have keys of its own");
   CHECK(faults_with("device: {a: 1}\n") == "job.yaml:4: device must be a value, not a section");
   CHECK(faults_with("? [a]\n: 1\n") == "job.yaml:4: a key must be a word");
-  CHECK(faults_with("sampling: {stop: &a [*a]}\n") ==
-        "job.yaml:4: an alias within what it names");
+  CHECK(faults_with("sampling: {stop: &a [*a]}\n") == "job.yaml:4: an alias within what it names");
 }
 
 TEST_CASE("types, ranges and contradictions of job values", "[job]") {
