@@ -29,7 +29,6 @@ struct Header {
   MessageKind kind;
   uint32_t size;
 };
-constexpr size_t kMaxBody = 1 << 20;  // an error's text; more is not one of ours
 
 Error system_error(const std::string& what) {
   return Error(fmt::format("{}: {}", what, std::strerror(errno)));
@@ -43,6 +42,12 @@ sockaddr_in socket_address(const std::string& address, uint16_t port) {
     throw Error(fmt::format("'{}' is no IPv4 address", address));
   }
   return to;
+}
+
+std::string text_of(const sockaddr_in& address) {
+  std::array<char, INET_ADDRSTRLEN> text{};
+  inet_ntop(AF_INET, &address.sin_addr, text.data(), text.size());
+  return text.data();
 }
 
 /// Waits for `events`; false when the time is over.
@@ -60,7 +65,24 @@ bool wait_for(int fd, short events, milliseconds timeout) {
 
 }  // namespace
 
-Channel::Channel(FileDescriptor socket) : socket_(std::move(socket)) {
+size_t MessageBuffer::room() const {
+  const size_t most = sizeof(Header) + most_body_;
+  return bytes_.size() < most ? most - bytes_.size() : 0;
+}
+
+std::optional<Message> MessageBuffer::next() {
+  Header header{};
+  if (bytes_.size() < sizeof header) return std::nullopt;
+  std::memcpy(&header, bytes_.data(), sizeof header);
+  if (header.kind > MessageKind::goodbye || header.size > most_body_)
+    throw Error("a message that is none of ours");
+  if (bytes_.size() < sizeof header + header.size) return std::nullopt;
+  Message message{header.kind, bytes_.substr(sizeof header, header.size)};
+  bytes_.erase(0, sizeof header + header.size);
+  return message;
+}
+
+Channel::Channel(FileDescriptor socket, size_t most_body) : socket_(std::move(socket)), in_(most_body) {
   const int on = 1;
   setsockopt(fd(), IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
   fcntl(fd(), F_SETFL, fcntl(fd(), F_GETFL) | O_NONBLOCK);
@@ -82,8 +104,8 @@ void Channel::flush() {
 
 bool Channel::receive() {
   std::array<char, 4096> buffer{};
-  while (true) {
-    const ssize_t got = recv(fd(), buffer.data(), buffer.size(), 0);
+  while (const size_t room = std::min(in_.room(), buffer.size())) {
+    const ssize_t got = recv(fd(), buffer.data(), room, 0);
     if (got > 0) {
       in_.append(buffer.data(), static_cast<size_t>(got));
     } else if (got < 0 && errno == EINTR) {
@@ -92,17 +114,7 @@ bool Channel::receive() {
       return got < 0 && (errno == EAGAIN || errno == EWOULDBLOCK);
     }
   }
-}
-
-std::optional<Message> Channel::next() {
-  Header header{};
-  if (in_.size() < sizeof header) return std::nullopt;
-  std::memcpy(&header, in_.data(), sizeof header);
-  if (header.size > kMaxBody) throw Error("a message that is none of ours");
-  if (in_.size() < sizeof header + header.size) return std::nullopt;
-  Message message{header.kind, in_.substr(sizeof header, header.size)};
-  in_.erase(0, sizeof header + header.size);
-  return message;
+  return true;  // the rest when what is here was taken
 }
 
 void copy_body(const Message& message, void* to, size_t size) {
@@ -110,13 +122,12 @@ void copy_body(const Message& message, void* to, size_t size) {
   std::memcpy(to, message.body.data(), size);
 }
 
-FileDescriptor listen_anywhere() {
+FileDescriptor listen_on(const std::string& address) {
   FileDescriptor listener(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
-  sockaddr_in any{};
-  any.sin_family = AF_INET;
-  if (!listener || bind(listener.get(), reinterpret_cast<const sockaddr*>(&any), sizeof any) != 0 ||
+  const sockaddr_in at = socket_address(address, 0);
+  if (!listener || bind(listener.get(), reinterpret_cast<const sockaddr*>(&at), sizeof at) != 0 ||
       listen(listener.get(), SOMAXCONN) != 0) {
-    throw system_error("watchdog: cannot listen on a TCP port");
+    throw system_error(fmt::format("watchdog: cannot listen on a TCP port of {}", address));
   }
   return listener;
 }
@@ -130,30 +141,30 @@ uint16_t port_of(const FileDescriptor& socket) {
   return ntohs(address.sin_port);
 }
 
-std::optional<Channel> accept_from(const FileDescriptor& listener) {
-  FileDescriptor socket(accept4(listener.get(), nullptr, nullptr, SOCK_CLOEXEC));
+std::optional<Caller> accept_from(const FileDescriptor& listener) {
+  sockaddr_in from{};
+  socklen_t size = sizeof from;
+  FileDescriptor socket(
+      accept4(listener.get(), reinterpret_cast<sockaddr*>(&from), &size, SOCK_CLOEXEC | SOCK_NONBLOCK));
   if (!socket) return std::nullopt;
-  return Channel(std::move(socket));
+  return Caller{std::move(socket), text_of(from)};
 }
 
-std::vector<std::string> own_addresses() {
+OwnAddresses own_addresses() {
   ifaddrs* list = nullptr;
   if (getifaddrs(&list) != 0) throw system_error("getifaddrs");
   const std::unique_ptr<ifaddrs, decltype(&freeifaddrs)> guard(list, freeifaddrs);
-  std::vector<std::string> addresses, loopback;
+  OwnAddresses own;
   for (const ifaddrs* at = list; at; at = at->ifa_next) {
     if (!at->ifa_addr || at->ifa_addr->sa_family != AF_INET || !(at->ifa_flags & IFF_UP)) continue;
-    std::array<char, INET_ADDRSTRLEN> text{};
     sockaddr_in address{};
     std::memcpy(&address, at->ifa_addr, sizeof address);
-    inet_ntop(AF_INET, &address.sin_addr, text.data(), text.size());
-    (at->ifa_flags & IFF_LOOPBACK ? loopback : addresses).emplace_back(text.data());
+    (at->ifa_flags & IFF_LOOPBACK ? own.loopback : own.others).push_back(text_of(address));
   }
-  addresses.insert(addresses.end(), loopback.begin(), loopback.end());
-  return addresses;
+  return own;
 }
 
-Channel connect_to(const std::string& address, uint16_t port, milliseconds timeout) {
+Channel connect_to(const std::string& address, uint16_t port, milliseconds timeout, size_t most_body) {
   FileDescriptor socket(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
   if (!socket) throw system_error("socket");
   const sockaddr_in to = socket_address(address, port);
@@ -166,7 +177,7 @@ Channel connect_to(const std::string& address, uint16_t port, milliseconds timeo
     getsockopt(socket.get(), SOL_SOCKET, SO_ERROR, &fault, &size);
     if (fault != 0) throw Error(fmt::format("{}:{}: {}", address, port, std::strerror(fault)));
   }
-  return Channel(std::move(socket));
+  return Channel(std::move(socket), most_body);
 }
 
 Message wait_for_message(Channel& channel, milliseconds timeout) {

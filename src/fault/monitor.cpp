@@ -116,7 +116,11 @@ void Monitor::watch() {
 void Monitor::handle_events() {
   for (const PeerNetwork::Event& event : network_.wait_for_events(kTick)) {
     if (event.message) {
-      handle(event.rank, *event.message);
+      try {
+        handle(event.rank, *event.message);
+      } catch (const Error& error) {
+        lost(event.rank, std::string("is out of order: it sent ") + error.what());
+      }
     } else if (!peer(event.rank).goodbye) {
       lost(event.rank, "died: its connection closed");
     }
@@ -129,6 +133,8 @@ void Monitor::handle(int rank, const Message& message) {
   switch (message.kind) {
     case MessageKind::beat:
       copy_body(message, &p.last, sizeof p.last);
+      if (p.last.phase < Phase::start || p.last.phase > Phase::end)
+        throw Error("a phase that does not exist");
       break;
     case MessageKind::stop:
       if (options_.signals && !message.body.empty()) {
@@ -152,6 +158,7 @@ void Monitor::handle(int rank, const Message& message) {
     case MessageKind::goodbye:
       p.goodbye = true;
       break;
+    case MessageKind::challenge:
     case MessageKind::hello:
     case MessageKind::welcome:
       break;

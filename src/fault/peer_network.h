@@ -1,4 +1,5 @@
 #pragma once
+#include <array>
 #include <chrono>
 #include <condition_variable>
 #include <cstdint>
@@ -8,12 +9,15 @@
 #include <vector>
 
 #include "fault/channel.h"
+#include "fault/handshake.h"
+#include "fault/reception.h"
 #include "fault/watchdog.h"
 
 namespace moerun {
 
 /// The connections between ranks' watchdogs. Ranks 0 and 1 are hubs: they listen, and every rank above them
-/// calls.
+/// calls. They listen at the addresses that those ranks reach them by and no others (127.0.0.1 for ranks of
+/// the same machine), to callers that prove themselves (handshake.h), until all have called.
 ///
 /// Thread contract: the constructor, call_hub() and wait_for_callers() are the starting thread's; wake() any
 /// thread's; the rest the watchdog's own, which starts once the rank has called the hubs below it.
@@ -24,7 +28,7 @@ class PeerNetwork {
     std::optional<Message> message;  ///< `hello` when a rank has called; none: the connection is closed
   };
 
-  /// Listens, and tells every rank where. Collective over all.
+  /// Listens, and tells every rank where. Collective over all; gathers twice.
   explicit PeerNetwork(const Watchdog::World& world);
 
   /// Throws Error naming the two ranks and each address that was tried.
@@ -49,23 +53,37 @@ class PeerNetwork {
   std::string describe(int rank) const;  ///< rank, host, process id
 
  private:
+  /// What a rank says of itself to all.
+  struct Card {
+    int64_t pid = 0;
+    std::string network;  // ranks of the same one reach each other by its loopback
+    OwnAddresses addresses;
+    std::optional<Secret> secret;  // rank 0's
+  };
+  static Card read_card(const std::string& text);
+
   bool is_hub() const { return rank_ < 2 && rank_ + 1 < size_; }
-  /// Whether the caller has said who it is (rightly or not); `met` gets its rank.
-  bool greet_caller(Channel& caller, std::optional<int>& met);
+  const Card& card(int rank) const { return cards_[static_cast<size_t>(rank)]; }
+  const Secret& secret() const { return card(0).secret.value(); }
+  bool shares_network(int rank) const;
+  std::vector<std::string> places_to_listen() const;
+  void greet(Reception::Arrival&& arrival, std::vector<Event>& events);
+  bool all_met() const;  // with mutex_
+  bool is_met(int rank);
   void read(int rank, std::vector<Event>& events);
 
   const int rank_, size_;
-  const std::vector<std::string> hosts_;  // [size]
-  std::vector<int64_t> pids_;             // [size]
-  std::vector<std::string> cards_;        // [size] process id, job number, port, addresses
-  uint64_t job_ = 0;                      // tells this job's calls from others
-  FileDescriptor listener_, wake_;
+  const std::vector<std::string> hosts_;      // [size]
+  std::vector<Card> cards_;                   // [size]
+  std::array<std::vector<Place>, 2> places_;  // of the hubs
+  Reception reception_;                       // a hub's
+  FileDescriptor wake_;
   std::vector<Channel> channels_;  // [size], open between hubs and all
-  std::vector<Channel> callers_;   // that have not said who they are
 
   std::mutex mutex_;
   std::condition_variable changed_;
-  std::vector<bool> met_;  // [size] callers
+  std::vector<bool> met_;    // [size] callers
+  std::string turned_away_;  // the last address from which no rank calls
 };
 
 }  // namespace moerun

@@ -14,10 +14,11 @@ namespace moerun {
 /// dies, stops, hangs or throws.
 ///
 /// Every rank exchanges heartbeats (phase, step, how long the engine thread has made no progress) with rank 0
-/// and with rank 1, over TCP of its own. Rank 0 decides; rank 1 does when rank 0 is the one that is gone; the
-/// others when both are. A closed connection is noticed at once, silence after Options::silence, an engine
-/// thread without progress after its phase's limit. Then every process ends itself with _exit: nothing is
-/// waited for that MPI or a GPU would have to answer. A rank whose launcher is gone ends too.
+/// and with rank 1, over TCP of its own, which is open to the job's ranks alone (peer_network.h). Rank 0
+/// decides; rank 1 does when rank 0 is the one that is gone; the others when both are. A closed connection is
+/// noticed at once, silence after Options::silence, an engine thread without progress after its phase's
+/// limit. Then every process ends itself with _exit: nothing is waited for that MPI or a GPU would have to
+/// answer. A rank whose launcher is gone ends too.
 ///
 /// Thread contract: every member may be called from any thread. Touches neither CUDA nor MPI once
 /// constructed.
@@ -26,7 +27,7 @@ class Watchdog {
   struct World {
     int rank = 0, size = 1;
     std::vector<std::string> hosts;  ///< [size]
-    /// Every rank's text in rank order; called once, by the constructor, at every rank.
+    /// Every rank's text in rank order; called twice, by the constructor, at every rank.
     std::function<std::vector<std::string>(const std::string&)> all_gather;
   };
   struct Options {

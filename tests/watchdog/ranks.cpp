@@ -1,16 +1,19 @@
 // A job of ranks that step together and do nothing else, for the watchdog's tests.
-// Usage: ranks DIR [throw RANK | hang RANK | refuse 1 | silence MS | limit MS | finish STEPS] ...
+// Usage: ranks DIR [throw RANK | hang RANK | refuse 1 | silence MS | limit MS | finish STEPS | late RANK] ...
 // Each rank writes its pid to DIR/pid.RANK once it runs; rank 0 writes DIR/sealed when the watchdog asks it
-// to seal.
+// to seal. A late rank calls the others' watchdogs when there is a file DIR/go; rank 0 says in DIR/ports
+// where it is called.
 #include <fmt/format.h>
 #include <poll.h>
 #include <unistd.h>
 
 #include <cstdlib>
 #include <fstream>
+#include <functional>
 #include <map>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "comm/agreement.h"
 #include "comm/mpi_env.h"
@@ -52,6 +55,20 @@ int run(const std::string& directory, std::map<std::string, int> script, int ran
   }
 }
 
+/// What the watchdog is told with, which keeps a late rank waiting once it has been told where to call.
+std::function<std::vector<std::string>(const std::string&)> gather_for(const MpiEnv& env,
+                                                                       const std::string& directory,
+                                                                       int late) {
+  return [&env, directory, late, times = 0](const std::string& mine) mutable {
+    const std::vector<std::string> all = env.all_gather(mine);
+    if (++times == 2 && late > 0) {
+      if (env.rank() == 0) write_file(directory + "/ports", fmt::format("{}\n{}\n", getpid(), all[0]));
+      while (env.rank() == late && access((directory + "/go").c_str(), F_OK) != 0) ::poll(nullptr, 0, 10);
+    }
+    return all;
+  };
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -65,12 +82,12 @@ int main(int argc, char** argv) {
     Watchdog::Options options{.signals = &signals};
     if (script.count("silence") > 0) options.silence = std::chrono::milliseconds(script["silence"]);
     if (script.count("limit") > 0) options.step_limit = std::chrono::milliseconds(script["limit"]);
-    watchdog.emplace(
-        Watchdog::World{.rank = env.rank(),
-                        .size = env.size(),
-                        .hosts = env.hosts(),
-                        .all_gather = [&](const std::string& mine) { return env.all_gather(mine); }},
-        options);
+    watchdog.emplace(Watchdog::World{.rank = env.rank(),
+                                     .size = env.size(),
+                                     .hosts = env.hosts(),
+                                     .all_gather = gather_for(env, argv[1],
+                                                              script.count("late") > 0 ? script["late"] : 0)},
+                     options);
     if (env.rank() == 0) {
       watchdog->set_on_fault([sealed = std::string(argv[1]) + "/sealed"] { write_file(sealed, "sealed\n"); });
     }

@@ -1,0 +1,42 @@
+#include "io/ledger.h"
+#include "io/segment.h"
+#include "tests/fuzz/harness.h"
+#include "text/checksum.h"
+
+namespace moerun::fuzz {
+
+/// A ledger. What is read from it, written again, reads the same.
+void read_ledger(std::string_view bytes) {
+  const LedgerContents contents = parse_ledger(bytes);
+  std::string again;
+  for (const SegmentRecord& segment : contents.segments) again += ledger_line(segment);
+  const LedgerContents second = parse_ledger(again);
+  check(!second.torn && second.damaged.empty() && second.segments.size() == contents.segments.size(),
+        "a ledger of whole lines is whole");
+}
+
+/// A segment whose ledger line has the right sizes and checksum, so that what lies behind them is reached;
+/// each of its answers packs to the bytes that it was unpacked from.
+void read_segment(std::string_view bytes) {
+  write_scratch("segment-000001", bytes);
+  SegmentRecord record{.name = "segment-000001", .bytes = bytes.size()};
+  const std::string_view run_id = bytes.size() >= 40 ? bytes.substr(8, 32) : std::string_view();
+  if (bytes.size() >= kSegmentHeaderBytes) bytes.copy(reinterpret_cast<char*>(&record.rows), 8, 40);
+  if (record.rows <= bytes.size() / sizeof(SegmentEntry))
+    record.sha256 = sha256_hex(bytes.substr(0, kSegmentHeaderBytes + record.rows * sizeof(SegmentEntry)));
+  for (const SegmentEntry& entry : verify_segment(scratch(), record, std::string(run_id))) {
+    const std::string_view packed = bytes.substr(entry.offset, entry.bytes);
+    std::string again;
+    if (refuses([&] { pack_row(unpack_row(packed), again); })) continue;
+    check(again.size() == packed.size(), "an answer packs to as many bytes as it was read from");
+  }
+}
+
+/// A packed answer by itself, without checksums.
+void read_packed_answer(std::string_view bytes) {
+  std::string again;
+  pack_row(unpack_row(bytes), again);
+  check(again.size() == bytes.size(), "an answer packs to as many bytes as it was read from");
+}
+
+}  // namespace moerun::fuzz
