@@ -45,7 +45,9 @@ inline std::string pack(const StepResult& result) {
 /// Puts a rank's results where the plan's logit rows are.
 inline void unpack_results(WireReader& in, std::vector<TokenResult>& results) {
   for (const int32_t row : in.get<std::vector<int32_t>>()) {
-    TokenResult& token = results.at(static_cast<size_t>(row));
+    if (row < 0 || static_cast<size_t>(row) >= results.size())
+      throw Error("a message between ranks names a row of the step that it does not have");
+    TokenResult& token = results[static_cast<size_t>(row)];
     in.get(token.token);
     in.get(token.fault);
     in.get(token.logprob);

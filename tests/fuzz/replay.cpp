@@ -16,7 +16,8 @@ namespace {
 using namespace moerun::fuzz;
 namespace fs = std::filesystem;
 
-constexpr unsigned kSeconds = 60;  // of a loaded machine: what is quadratic takes longer
+constexpr rlim_t kSeconds = 10;         // of a processor
+constexpr unsigned kWallSeconds = 300;  // for one that sleeps
 constexpr rlim_t kBytes = rlim_t{4} << 30;
 
 std::string unpacked(const std::string& path) {
@@ -32,12 +33,14 @@ std::string unpacked(const std::string& path) {
 /// In a process of its own, so that one that dies is one failure. Returns what went wrong.
 std::string replay(const Harness& harness, const std::string& path) {
   const std::string bytes = unpacked(path);
+  std::fflush(stdout);  // or the child has it too
   const pid_t child = fork();
   if (child == 0) {
-    const rlimit limit = {kBytes, kBytes}, no_core = {0, 0};
-    setrlimit(RLIMIT_AS, &limit);
+    const rlimit memory = {kBytes, kBytes}, time = {kSeconds, kSeconds}, no_core = {0, 0};
+    setrlimit(RLIMIT_AS, &memory);
+    setrlimit(RLIMIT_CPU, &time);
     setrlimit(RLIMIT_CORE, &no_core);
-    alarm(kSeconds);
+    alarm(kWallSeconds);
     try {
       run(harness, bytes);
     } catch (const std::exception& error) {
