@@ -25,10 +25,8 @@ HDF5_LIBS   := $(or $(shell pkg-config --libs hdf5-serial 2>/dev/null || pkg-con
 LIBS        := $(HDF5_LIBS) -lyaml-cpp -lfmt -lpcre2-8 -lutf8proc -lcrypto -lz -lpthread -ldl
 CPPFLAGS    := -DOMPI_SKIP_MPICXX -Iinclude -Isrc -I. $(HDF5_CFLAGS) -MD -MP
 CXXFLAGS    ?= -O2 -g
-# Empty where a compiler has none (the fuzzers' clang).
-OPENMP      ?= -fopenmp
-CXXFLAGS    += -std=c++20 -Wall -Wextra -Wno-missing-field-initializers -Werror -ffp-contract=off -fno-math-errno $(OPENMP)
-LDFLAGS     += $(OPENMP)
+CXXFLAGS    += -std=c++20 -Wall -Wextra -Wno-missing-field-initializers -Werror -ffp-contract=off -fno-math-errno -fopenmp
+LDFLAGS     += -fopenmp
 
 # Host | CUDA seam: these alone may see CUDA or NCCL headers (tests/seams/check proves it).
 CUDA_SRC := $(wildcard src/device/cuda*.cpp src/device/cuda/*.cpp src/comm/nccl*.cpp src/comm/p2p*.cpp src/comm/gpu*.cpp)

@@ -1,6 +1,6 @@
 #include "model/config.h"
 
-#include "model/memory_estimate.h"
+#include "model/generation_config.h"
 #include "model/weight_source.h"
 #include "tests/fuzz/harness.h"
 
@@ -8,7 +8,7 @@ namespace moerun::fuzz {
 
 /// config.json. One that is taken has numbers that its tensors can be listed from.
 void read_config(std::string_view bytes) {
-  const ModelConfig config = parse_model_config(std::string(bytes), "", "config.json");
+  const ModelConfig config = parse_model_config(std::string(bytes), {}, "config.json");
   for (const int64_t positive :
        {config.hidden_size, config.num_hidden_layers, config.num_attention_heads, config.num_key_value_heads,
         config.head_dim, config.vocab_size, config.max_position_embeddings})
@@ -20,7 +20,9 @@ void read_config(std::string_view bytes) {
 /// generation_config.json beside the tiny model's config.json.
 void read_generation_config(std::string_view bytes) {
   static const std::string tiny = read_all("data/tiny-moe/config.json");
-  const ModelConfig config = parse_model_config(tiny, std::string(bytes), "config.json");
+  const GenerationConfig generation = parse_generation_config(std::string(bytes), "generation_config.json");
+  sampling_not_taken(generation, {}, "generation_config.json");
+  const ModelConfig config = parse_model_config(tiny, generation, "config.json");
   for (const int64_t id : config.eos_token_ids)
     check(id >= 0 && id < config.vocab_size, "end-of-sequence ids are in the vocabulary");
 }

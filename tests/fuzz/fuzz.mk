@@ -4,33 +4,31 @@ FUZZ_SRC    := $(wildcard tests/fuzz/*.cpp)
 FUZZ_OBJ    := $(call obj,$(FUZZ_SRC))
 REPLAY_OBJ  := $(filter-out %/libfuzzer.cpp.o,$(FUZZ_OBJ))
 FUZZER_OBJ  := $(filter-out %/replay.cpp.o,$(FUZZ_OBJ))
-# What the harnesses reach; the CPU device needs an OpenMP that clang does not bring.
-FUZZED_OBJ  := $(filter-out $(BUILD)/obj/src/device/% $(BUILD)/obj/kernels/%,$(HOST_OBJ))
 
-$(BUILD)/tests/fuzz_replay: $(REPLAY_OBJ) $(FUZZED_OBJ)
+$(BUILD)/tests/fuzz_replay: $(REPLAY_OBJ) $(HOST_OBJ)
 	@mkdir -p $(@D)
 	@echo "  LINK  $@"
 	@$(CXX) $(LDFLAGS) $^ $(LIBS) -o $@
 
-$(BUILD)/fuzzers: $(FUZZER_OBJ) $(FUZZED_OBJ)
+$(BUILD)/fuzzers: $(FUZZER_OBJ) $(HOST_OBJ)
 	@echo "  LINK  $@"
 	@$(CXX) $(LDFLAGS) -fsanitize=fuzzer $^ $(LIBS) -o $@
 
 test-fuzz-corpus: $(BUILD)/tests/fuzz_replay ## each input of tests/fuzz/corpus once through its reader
 	@tests/run-suite fuzz-corpus $< tests/fuzz/corpus
 
-# A build of its own, by clang: libFuzzer with the address and undefined-behaviour sanitizers.
-CLANG         ?= clang++
-FUZZ_SANITIZE := -fsanitize=address,undefined -fno-sanitize-recover=undefined
+# A build of its own, by clang, with the address and undefined-behaviour sanitizers: of the fuzzers, and of what tests/sanitize runs.
+CLANG  ?= clang++
+ASAN   := -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer
+asan    = @.ci/setup packages packages-fuzz && OMPI_CXX="$(CLANG)" MPICH_CXX="$(CLANG)" CXXFLAGS="-O1 -g -fsanitize=fuzzer-no-link $(ASAN)" LDFLAGS="$(ASAN)" \
+            $(MAKE) $(JOBS) --no-print-directory BUILD=build/asan CUDA=0
 fuzzers:
-	@.ci/setup packages packages-fuzz
-	@OMPI_CXX="$(CLANG)" MPICH_CXX="$(CLANG)" CXXFLAGS="-O1 -g -fsanitize=fuzzer-no-link $(FUZZ_SANITIZE)" LDFLAGS="$(FUZZ_SANITIZE)" \
-	  $(MAKE) $(JOBS) --no-print-directory BUILD=build/fuzz CUDA=0 OPENMP= build/fuzz/fuzzers
+	$(asan) build/asan/fuzzers
 
 fuzz: fuzzers                 ## ten minutes of each fuzzer (FUZZ_SECONDS=600, FUZZ="rows job": these alone); needs clang
-	@tests/run-suite fuzz tests/fuzz/run build/fuzz/fuzzers $(or $(FUZZ_SECONDS),600) $(FUZZ)
+	@tests/run-suite fuzz tests/fuzz/run build/asan/fuzzers $(or $(FUZZ_SECONDS),600) $(FUZZ)
 
 test-fuzz: fuzzers            ## one minute of each
-	@tests/run-suite fuzz tests/fuzz/run build/fuzz/fuzzers $(or $(FUZZ_SECONDS),60) $(FUZZ)
+	@tests/run-suite fuzz tests/fuzz/run build/asan/fuzzers $(or $(FUZZ_SECONDS),60) $(FUZZ)
 .PHONY: fuzz fuzzers test-fuzz test-fuzz-corpus
 -include $(FUZZ_OBJ:.o=.d)

@@ -1,3 +1,4 @@
+#include "io/json_line.h"
 #include "io/json_row.h"
 #include "tests/fuzz/harness.h"
 
@@ -5,16 +6,19 @@ namespace moerun::fuzz {
 
 /// A line of a `.jsonl` of this program's own form.
 void read_rows(std::string_view bytes) {
+  JsonLine line = read_json_line(bytes);
+  if (!line.fault.empty()) return;
   PromptRecord record;
-  read_plain_row(parse_json_line(bytes), kVocabulary, record);
+  read_plain_row(std::move(line.value), kVocabulary, record);
 }
 
 /// A line of OpenAI's batch form.
 void read_openai_rows(std::string_view bytes) {
-  const Json line = parse_json_line(bytes);
-  is_openai_line(line);
+  JsonLine line = read_json_line(bytes);
+  if (!line.fault.empty()) return;
+  is_openai_line(line.value);
   PromptRecord record;
-  read_openai_row(line, {"tiny-moe", "data/tiny-moe"}, kVocabulary, record);
+  read_openai_row(std::move(line.value), {"tiny-moe", "data/tiny-moe"}, kVocabulary, record);
 }
 
 }  // namespace moerun::fuzz
