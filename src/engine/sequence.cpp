@@ -25,8 +25,7 @@ Sequence::Sequence(PromptRecord record, std::vector<int32_t> prompt, const Token
   result_.prompt_length = static_cast<int32_t>(tokens.size());
   result_.num_top_logprobs = std::max(sampling_.logprobs, 0);
   if (sampling_.prompt_logprobs) result_.prompt_logprobs.push_back(std::numeric_limits<float>::quiet_NaN());
-  if (tokenizer) detokenizer_.emplace(*tokenizer, true);
-  for (const std::string& stop : sampling_.stop) longest_stop_ = std::max(longest_stop_, stop.size());
+  if (tokenizer) text_.emplace(*tokenizer, sampling_.stop);
 }
 
 bool Sequence::append(const TokenResult& token, const AnswerLimits& limits) {
@@ -43,30 +42,15 @@ bool Sequence::append(const TokenResult& token, const AnswerLimits& limits) {
                    contains(sampling_.stop_token_ids, token.token);
   reason_ = FinishReason::stop;
   if (end) return true;
-  if (detokenizer_) {
-    const size_t before = result_.text.size();
-    result_.text += detokenizer_->feed(token.token);
-    if (num_output_tokens() >= sampling_.min_tokens && ends_with_stop_string(before)) return true;
-  }
+  // A stop string that is complete before min_tokens tokens are there ends nothing, then or later.
+  if (text_ && text_->append(token.token, num_output_tokens() >= sampling_.min_tokens)) return true;
   reason_ = FinishReason::length;
   return !wants_token(limits);
 }
 
-bool Sequence::ends_with_stop_string(size_t new_text_begin) {
-  if (longest_stop_ == 0) return false;
-  // A stop string may have begun in earlier text.
-  const size_t from = new_text_begin - std::min(new_text_begin, longest_stop_ - 1);
-  size_t first = std::string::npos;
-  for (const std::string& stop : sampling_.stop) first = std::min(first, result_.text.find(stop, from));
-  if (first == std::string::npos) return false;
-  result_.text.resize(first);
-  detokenizer_.reset();  // what it holds back lies behind the stop string
-  return true;
-}
-
 void Sequence::fail(TokenFault fault, int32_t position) {
   tokens.resize(static_cast<size_t>(prompt_length()));
-  detokenizer_.reset();
+  text_.reset();
   reason_ = FinishReason::error;
   for (auto* const values : {&result_.logprobs, &result_.prompt_logprobs}) values->clear();
   result_.top_logprobs.clear();
@@ -84,7 +68,7 @@ void Sequence::fail(TokenFault fault, int32_t position) {
 }
 
 RowResult Sequence::finish(FinishReason reason) {
-  if (detokenizer_) result_.text += detokenizer_->finish();
+  if (text_) result_.text = text_->finish();
   result_.finish_reason = reason;
   result_.token_ids.assign(tokens.begin() + prompt_length(), tokens.end());
   return std::move(result_);

@@ -4,9 +4,9 @@
 #include <string>
 #include <vector>
 
+#include "engine/answer_text.h"
 #include "moerun/plan.h"
 #include "moerun/record.h"
-#include "text/detokenizer.h"
 
 namespace moerun {
 
@@ -52,12 +52,9 @@ class Sequence {
   std::vector<int32_t> host_blocks;  ///< where its keys and values are while it is preempted
 
  private:
-  bool ends_with_stop_string(size_t new_text_begin);
-
   SamplingParams sampling_;
   RowResult result_;
-  std::optional<Detokenizer> detokenizer_;
-  size_t longest_stop_ = 0;
+  std::optional<AnswerText> text_;
   FinishReason reason_ = FinishReason::length;
 };
 

@@ -9,6 +9,7 @@
 
 #include "moerun/error.h"
 #include "text/unicode.h"
+#include "text/unicode_tables.h"
 
 namespace moerun {
 namespace {
@@ -18,28 +19,18 @@ constexpr char32_t kFirstComposing = 0x300;
 
 int combining_class(utf8proc_int32_t c) { return utf8proc_get_property(c)->combining_class; }
 
-struct Range {
-  char32_t first, last;
-};
-
-/// Code points that utf8proc (Unicode 15) reorders or composes and `tokenizers` (Unicode 9) leaves where they
-/// are: the marks that came since, found by asking `tokenizers` 0.23 for the NFD of each mark between others;
-/// and U+11A7, which utf8proc 2.8 takes for a trailing consonant and drops (it is the one before the first).
-constexpr Range kInert[] = {
-    {0x07FD, 0x07FD},   {0x0898, 0x089F},   {0x08CA, 0x08D3},   {0x09FE, 0x09FE},   {0x0C3C, 0x0C3C},
-    {0x0D3B, 0x0D3C},   {0x0EBA, 0x0EBA},   {0x11A7, 0x11A7},   {0x1715, 0x1715},   {0x1ABF, 0x1ACE},
-    {0x1DF6, 0x1DFA},   {0xA82C, 0xA82C},   {0x10D24, 0x10D27}, {0x10EAB, 0x10EAC}, {0x10EFD, 0x10EFF},
-    {0x10F46, 0x10F50}, {0x10F82, 0x10F85}, {0x11070, 0x11070}, {0x1133B, 0x1133B}, {0x1145E, 0x1145E},
-    {0x11839, 0x1183A}, {0x11930, 0x11930}, {0x11938, 0x11938}, {0x1193D, 0x1193E}, {0x11943, 0x11943},
-    {0x119E0, 0x119E0}, {0x11A34, 0x11A34}, {0x11A47, 0x11A47}, {0x11A99, 0x11A99}, {0x11D42, 0x11D42},
-    {0x11D44, 0x11D45}, {0x11D97, 0x11D97}, {0x11F41, 0x11F42}, {0x16FF0, 0x16FF1}, {0x1E08F, 0x1E08F},
-    {0x1E130, 0x1E136}, {0x1E2AE, 0x1E2AE}, {0x1E2EC, 0x1E2EF}, {0x1E4EC, 0x1E4EF},
-};
-
-bool is_inert(char32_t c) {
-  const auto* range = std::upper_bound(std::begin(kInert), std::end(kInert), c,
-                                       [](char32_t value, const Range& r) { return value < r.first; });
-  return range != std::begin(kInert) && c <= range[-1].last;
+/// Code points that utf8proc reorders, decomposes or composes, or a later one may, and `tokenizers` leaves
+/// where they are: what came since Unicode 9, and what no Unicode has yet; and U+11A7, which utf8proc 2.8
+/// takes for a trailing consonant and drops (it is the one before the first). What Unicode 9 has keeps its
+/// normalization for ever, so the outcome is the same whatever utf8proc's version.
+const CodePointSet& inert() {
+  static const CodePointSet set = [] {
+    const auto newer = unicode_tables::nfc_inert();
+    std::vector<CodePointRange> ranges(newer.begin(), newer.end());
+    ranges.push_back({0x11A7, 0x11A7});
+    return CodePointSet(std::move(ranges)).united(*property_set("Cn"));
+  }();
+  return set;
 }
 
 /// Full canonical decomposition, marks not yet in canonical order.
@@ -95,12 +86,13 @@ std::string nfc(std::string_view text) {
   if (std::all_of(text.begin(), text.end(), [](char c) { return static_cast<uint8_t>(c) < 0xCC; }))
     return std::string(text);
 
+  const CodePointSet& inert_set = inert();
   std::string out;
   out.reserve(text.size());
   size_t begin = 0;  // of what is not yet written
   for (size_t pos = 0; pos < text.size();) {
     const size_t length = utf8_unit_at(text, pos).length;
-    if (is_inert(code_point_at(text, pos))) {
+    if (inert_set.contains(code_point_at(text, pos))) {
       append_composed(text.substr(begin, pos - begin), out);
       out += text.substr(pos, length);
       begin = pos + length;

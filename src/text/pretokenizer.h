@@ -1,12 +1,10 @@
 #pragma once
-#include <memory>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
-struct pcre2_real_code_8;
-struct pcre2_real_match_context_8;
-struct pcre2_real_match_data_8;
+#include "text/split_regex.h"
 
 namespace moerun {
 
@@ -22,28 +20,11 @@ class Pretokenizer {
   void split(std::string_view text, std::vector<std::string_view>& pieces);
 
  private:
-  struct CodeDeleter {
-    void operator()(pcre2_real_code_8* code) const;
-  };
-  struct MatchDeleter {
-    void operator()(pcre2_real_match_data_8* match) const;
-  };
-  struct ContextDeleter {
-    void operator()(pcre2_real_match_context_8* context) const;
-  };
-  struct Pattern {
-    std::unique_ptr<pcre2_real_code_8, CodeDeleter> code;
-    std::unique_ptr<pcre2_real_match_data_8, MatchDeleter> match;
-  };
-  static Pattern compile(const std::string& regex);
-  void split_by(const Pattern& pattern, std::string_view text, std::vector<std::string_view>& pieces) const;
+  void split_by(SplitRegex& pattern, std::string_view text, std::vector<std::string_view>& pieces);
 
-  std::unique_ptr<pcre2_real_match_context_8, ContextDeleter> context_;
-  std::vector<Pattern> patterns_;
+  std::vector<SplitRegex> patterns_;
   std::vector<std::string_view> scratch_;
+  std::vector<std::pair<size_t, size_t>> matches_;
 };
-
-/// The same regular expression for PCRE2 (with PCRE2_UTF, PCRE2_UCP). Throws Error on what it does not know.
-std::string oniguruma_to_pcre2(std::string_view regex);
 
 }  // namespace moerun

@@ -83,6 +83,7 @@ void Tokenizer::add_tokens(const std::vector<AddedToken>& added, const std::stri
     // Decoded as it was looked for.
     tokens_[index(id)].bytes =
         byte_level_bytes(token.normalized && nfc_ ? nfc(token.content) : token.content);
+    if (token.special && !tokens_[index(id)].special) special_ids_.push_back(id);
     tokens_[index(id)].special |= token.special;
   }
 }
@@ -149,6 +150,12 @@ std::string Tokenizer::decode(std::span<const int32_t> ids, bool skip_special_to
   const size_t read = append_lossy_utf8(bytes, text);
   if (read < bytes.size()) text += kReplacementCharacter;
   return text;
+}
+
+bool Tokenizer::names_special_token(std::string_view text) const {
+  return std::any_of(special_ids_.begin(), special_ids_.end(), [&](int32_t id) {
+    return text.find(tokens_[index(id)].bytes) != std::string_view::npos;
+  });
 }
 
 std::optional<int32_t> Tokenizer::token_id(std::string_view content) const {

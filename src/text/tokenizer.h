@@ -41,6 +41,8 @@ class Tokenizer {
     return is_token(id) ? tokens_[index(id)].bytes : std::string_view();
   }
   bool is_special(int32_t id) const { return is_token(id) && tokens_[index(id)].special; }
+  /// Whether `text` has the whole text of a special token in it.
+  bool names_special_token(std::string_view text) const;
   /// SHA-256 (hex) of the file.
   const std::string& checksum() const { return checksum_; }
 
@@ -64,6 +66,7 @@ class Tokenizer {
   AddedTokenSplitter verbatim_, normalized_;  // looked for before and after normalization
   Pretokenizer pretokenizer_;
   Bpe bpe_;
+  std::vector<int32_t> special_ids_;
   std::string checksum_;
 };
 

@@ -1,8 +1,23 @@
 #include "text/unicode.h"
 
-#include <utf8proc.h>
+#include <algorithm>
+
+#include "text/unicode_tables.h"
 
 namespace moerun {
+namespace {
+
+using unicode_tables::Category;
+
+Category category_of(char32_t c) {
+  const auto runs = unicode_tables::category_runs();
+  const auto behind = std::upper_bound(
+      runs.begin(), runs.end(), c,
+      [](char32_t value, const unicode_tables::CategoryRun& run) { return value < run.first; });
+  return behind[-1].category;
+}
+
+}  // namespace
 
 Utf8Unit utf8_unit_at(std::string_view bytes, size_t pos) {
   using enum Utf8Unit::Kind;
@@ -67,29 +82,44 @@ char32_t previous_code_point(std::string_view text, size_t& pos) {
   return code_point_at(text, pos);
 }
 
-bool is_white_space(char32_t c) {
-  return (c >= 0x09 && c <= 0x0D) || c == 0x20 || c == 0x85 || c == 0xA0 || c == 0x1680 ||
-         (c >= 0x2000 && c <= 0x200A) || c == 0x2028 || c == 0x2029 || c == 0x202F || c == 0x205F ||
-         c == 0x3000;
+std::optional<CodePointSet> property_set(std::string_view name) {
+  for (const unicode_tables::Script& script : unicode_tables::scripts())
+    if (script.name == name) return CodePointSet({script.ranges.begin(), script.ranges.end()});
+  std::vector<CodePointRange> ranges;
+  const auto runs = unicode_tables::category_runs();
+  for (size_t i = 0; i < runs.size(); ++i) {
+    const std::string_view category = unicode_tables::kCategoryNames[static_cast<size_t>(runs[i].category)];
+    if (category == name || (name.size() == 1 && category[0] == name[0]))
+      ranges.push_back({runs[i].first, i + 1 < runs.size() ? runs[i + 1].first - 1 : kMaxCodePoint});
+  }
+  if (ranges.empty()) return std::nullopt;
+  return CodePointSet(std::move(ranges));
+}
+
+const CodePointSet& white_space() {
+  static const CodePointSet set({{0x09, 0x0D},
+                                 {0x20, 0x20},
+                                 {0x85, 0x85},
+                                 {0xA0, 0xA0},
+                                 {0x1680, 0x1680},
+                                 {0x2000, 0x200A},
+                                 {0x2028, 0x2029},
+                                 {0x202F, 0x202F},
+                                 {0x205F, 0x205F},
+                                 {0x3000, 0x3000}});
+  return set;
+}
+
+bool is_white_space(char32_t c) { return white_space().contains(c); }
+
+bool is_numeric(char32_t c) {
+  const Category category = category_of(c);
+  return category >= Category::Nd && category <= Category::No;
 }
 
 bool is_word(char32_t c) {
-  switch (utf8proc_category(static_cast<utf8proc_int32_t>(c))) {
-    case UTF8PROC_CATEGORY_LU:
-    case UTF8PROC_CATEGORY_LL:
-    case UTF8PROC_CATEGORY_LT:
-    case UTF8PROC_CATEGORY_LM:
-    case UTF8PROC_CATEGORY_LO:
-    case UTF8PROC_CATEGORY_MN:
-    case UTF8PROC_CATEGORY_MC:
-    case UTF8PROC_CATEGORY_ME:
-    case UTF8PROC_CATEGORY_ND:
-    case UTF8PROC_CATEGORY_NL:
-    case UTF8PROC_CATEGORY_PC:
-      return true;
-    default:
-      break;
-  }
+  const Category category = category_of(c);
+  if (category <= Category::Nl || category == Category::Pc) return true;  // L, M, Nd, Nl
   const bool join_control = c == 0x200C || c == 0x200D;
   const bool circled_letter = (c >= 0x24B6 && c <= 0x24E9) || (c >= 0x1F130 && c <= 0x1F149) ||
                               (c >= 0x1F150 && c <= 0x1F169) || (c >= 0x1F170 && c <= 0x1F189);

@@ -155,9 +155,41 @@ TEST_CASE("What a tokenizer.json says and this program does not know is refused 
   CHECK_THROWS_AS(Tokenizer::load("no/such/folder"), BadInput);
 }
 
-TEST_CASE("Split patterns that PCRE2 would read otherwise are refused", "[text]") {
-  for (const char* regex : {"\\w+", "\\h", "^a", "a$", ".", "[a[b]]", "[a&&b]", "(?<n>a)", "(?>a)", "a{2}+",
-                            "a*", "(a", "\\pL", "a\\"})
+TEST_CASE("Split patterns whose meaning is not known are refused", "[text]") {
+  for (const char* regex :
+       {"\\w+",    "\\h",         "\\b",      "\\1",          "[a[:alpha:]]",  "[a",      "[]",
+        "(?<n>a)", "(?i)a",       "(*FAIL)a", "a{2}+",        "a{2}?",         "a{x}",    "a++*",
+        "a*",      "(a",          "a)",       "\\pL",         "\\p{Cyrillic}", "\\p{}",   "a\\",
+        "\\xff",   "\\x{110000}", "[b-a]",    "(?i:\\p{Lu})", "(?i:\u00e9)",   "(?i:ss)", "(?i:fi)",
+        "\xff"}) {
+    INFO(regex);
     CHECK_THROWS_AS(Pretokenizer({regex}), Error);
-  CHECK(oniguruma_to_pcre2(R"([^\s\p{L}]+\S)") == R"([^\p{White_Space}\p{L}]+\P{White_Space})");
+  }
+  const auto nested = [](const std::string& open, const std::string& close, int depth) {
+    std::string text = "a";
+    for (int i = 0; i < depth; ++i) text = open + text + close;
+    return text;
+  };
+  CHECK_THROWS_AS(Pretokenizer({nested("(", ")", 100'000)}), Error);
+  CHECK_THROWS_AS(Pretokenizer({nested("[", "]", 100'000)}), Error);
+  CHECK_NOTHROW(Pretokenizer({nested("(", ")", 50)}));
+}
+
+TEST_CASE("Split patterns mean what they mean in Oniguruma", "[text]") {
+  const auto pieces_of = [](const char* regex, std::string_view text) {
+    std::vector<std::string_view> pieces;
+    Pretokenizer({regex}).split(text, pieces);
+    return std::vector<std::string>(pieces.begin(), pieces.end());
+  };
+  using Pieces = std::vector<std::string>;
+  CHECK(pieces_of("[a-c&&[^b]]+", "abcab") == Pieces{"a", "b", "ca", "b"});
+  CHECK(pieces_of("[\\p{Lu}\\p{Lo}&&[^\\p{Han}]]", "A中ア") == Pieces{"A", "中", "ア"});
+  CHECK(pieces_of("\\p{^L}+", "ab12") == Pieces{"ab", "12"});
+  CHECK(pieces_of(".+", "a\nb") == Pieces{"a", "\n", "b"});
+  CHECK(pieces_of("\\s+$", " a \n b ") == Pieces{" a", " ", "\n b", " "});
+  CHECK(pieces_of("^a", "aa\na") == Pieces{"a", "a\n", "a"});
+  CHECK(pieces_of("(?i:'s|'k)", "'S'\u017f'\u212ax") == Pieces{"'S", "'\u017f", "'\u212a", "x"});
+  CHECK(pieces_of("\\x{4E2D}|\\u6587", "中文x") == Pieces{"中", "文", "x"});
+  CHECK(pieces_of("a{,2}b", "aaab") == Pieces{"a", "aab"});
+  CHECK(pieces_of("[^\\x00-\\x7f]", "a\U000323AFb") == Pieces{"a", "\U000323AF", "b"});
 }

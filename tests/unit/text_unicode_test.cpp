@@ -45,6 +45,24 @@ TEST_CASE("White space and words are Unicode's", "[text]") {
   for (char32_t c : {U' ', U'-', U'½', U'€', U'\u2013'}) CHECK_FALSE(is_word(c));
 }
 
+TEST_CASE("Character data is Unicode 16's", "[text]") {
+  // How many code points Unicode 16.0.0 has in each, by its DerivedGeneralCategory.txt and Scripts.txt.
+  const std::pair<const char*, uint32_t> sizes[] = {{"L", 141028}, {"Lu", 1858},   {"M", 2501},   {"N", 1911},
+                                                    {"Nd", 760},   {"Cn", 819533}, {"Han", 99030}};
+  for (const auto& [name, size] : sizes) {
+    uint32_t counted = 0;
+    const CodePointSet set = *property_set(name);
+    for (const CodePointRange& range : set.ranges()) counted += range.last - range.first + 1;
+    INFO(name);
+    CHECK(counted == size);
+  }
+  CHECK_FALSE(property_set("Xx").has_value());
+  CHECK_FALSE(property_set("").has_value());
+  for (char32_t c : {U'\U000323AF', U'\U00011F04', U'\U0001E4D0', U'\U00010D4A'})
+    CHECK(property_set("L")->contains(c));
+  CHECK_FALSE(property_set("L")->contains(U'\U000323B0'));
+}
+
 TEST_CASE("The byte alphabet is a bijection", "[text]") {
   for (int byte = 0; byte < 256; ++byte) {
     const std::string bytes(1, static_cast<char>(byte));
