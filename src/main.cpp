@@ -9,6 +9,7 @@
 #include "comm/mpi_env.h"
 #include "fault/signals.h"
 #include "fault/watchdog.h"
+#include "io/hdf5_child.h"
 #include "moerun/error.h"
 #include "run/check_command.h"
 #include "run/run_job.h"
@@ -102,6 +103,7 @@ int run(int argc, char** argv, const RunOptions& options) {
 }  // namespace
 
 int main(int argc, char** argv) {
+  if (const auto code = hdf5_child_main(argc, argv)) return *code;
   try {
     Command command;
     if (const auto code = parse(argc, argv, command)) return *code;

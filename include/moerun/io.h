@@ -15,8 +15,8 @@ namespace moerun {
 class RecordSource {
  public:
   virtual ~RecordSource() = default;
-  /// The next row in row order; false at the end. Throws BadInput (file and line) unless `input.on_error:
-  /// row`, where a bad row comes back with `error` set.
+  /// The next row in row order; false at the end. With `input.on_error: row` a bad row comes back with
+  /// `error` set. Throws Error where the input is not what was checked.
   virtual bool next(PromptRecord& record) = 0;
   /// Goes on at `row` (rows before it were answered earlier).
   virtual void seek(uint64_t row) = 0;

@@ -58,6 +58,7 @@ struct Job {
     int64_t limit = 0;                  ///< 0: all rows
     std::optional<RandomInput> random;  ///< instead of path
     enum class OnError { fail, row } on_error = OnError::fail;
+    bool allow_external = false;  ///< an HDF5 input may have data in other files
     bool operator==(const Input&) const = default;
   } input;
   SamplingParams sampling;

@@ -8,6 +8,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <functional>
+#include <memory>
 #include <numeric>
 #include <system_error>
 
@@ -43,10 +44,22 @@ int os_error_in(const std::string& why) {
   return begin == std::string::npos ? 0 : std::atoi(why.c_str() + begin + kErrno.size());
 }
 
+std::string newer_hint() {
+  unsigned major = 0, minor = 0, release = 0;
+  H5get_libversion(&major, &minor, &release);
+  return fmt::format(
+      " (it was written by a newer HDF5 than the {}.{}.{} that reads it here, or is damaged: write it with "
+      "h5py's "
+      "libver=('earliest', 'v110'), or repack it there: h5repack --low=0 --high=2 OLD.h5 NEW.h5)",
+      major, minor, release);
+}
+
 [[noreturn]] void fail(const std::string& what) {
   const std::string why = reason();
   const int os_error = os_error_in(why);
-  if (os_error == 0) throw Error(fmt::format("{}: HDF5 says: {}", what, why));
+  // "bad version number for layout message", "bad superblock version number"
+  const bool newer = why.find("version number") != std::string::npos;
+  if (os_error == 0) throw Error(fmt::format("{}: HDF5 says: {}{}", what, why, newer ? newer_hint() : ""));
   const bool full = os_error == ENOSPC || os_error == EDQUOT || os_error == EFBIG;
   throw Error(fmt::format("{}: {}", what, std::generic_category().message(os_error)),
               full ? ExitCode::stopped : ExitCode::fault);
@@ -137,8 +150,8 @@ bool Dataset::is_string() const {
   return H5Tget_class(type.get()) == H5T_STRING;
 }
 
-void Dataset::transfer(Direction direction, uint64_t begin, uint64_t num_values, hid_t type,
-                       void* data) const {
+void Dataset::transfer(Direction direction, uint64_t begin, uint64_t num_values, hid_t type, void* data,
+                       hid_t properties) const {
   if (num_values == 0) return;
   const bool reads = direction == Direction::read;
   const std::string what = fmt::format("{} cannot be {}", name_, reads ? "read" : "written");
@@ -150,9 +163,76 @@ void Dataset::transfer(Direction direction, uint64_t begin, uint64_t num_values,
         what);
   const hsize_t total = num_values;
   const Handle memory_space = checked(H5Screate_simple(1, &total, nullptr), H5Sclose, what);
-  check(reads ? H5Dread(id_.get(), type, memory_space.get(), file_space.get(), H5P_DEFAULT, data)
-              : H5Dwrite(id_.get(), type, memory_space.get(), file_space.get(), H5P_DEFAULT, data),
+  check(reads ? H5Dread(id_.get(), type, memory_space.get(), file_space.get(), properties, data)
+              : H5Dwrite(id_.get(), type, memory_space.get(), file_space.get(), properties, data),
         what);
+}
+
+uint64_t Dataset::value_bytes() const {
+  const Handle type(H5Dget_type(id_.get()), H5Tclose);
+  return H5Tget_size(type.get());
+}
+
+namespace {
+
+/// Memory for strings of variable length, up to a limit: HDF5 asks for each. What it took before a failure
+/// would otherwise be lost.
+class StringRoom {
+ public:
+  explicit StringRoom(uint64_t most) : left_(most), list_(H5Pcreate(H5P_DATASET_XFER), H5Pclose) {
+    H5Pset_vlen_mem_manager(list_.get(), allocate, this, release, this);
+  }
+  StringRoom(const StringRoom&) = delete;
+  StringRoom& operator=(const StringRoom&) = delete;
+
+  hid_t list() const { return list_.get(); }
+  bool full() const { return full_; }
+
+ private:
+  static void* allocate(size_t bytes, void* self) {
+    auto& room = *static_cast<StringRoom*>(self);
+    room.full_ = room.full_ || bytes > room.left_;
+    if (room.full_) return nullptr;
+    room.left_ -= bytes;
+    return room.taken_.emplace_back(new char[std::max<size_t>(bytes, 1)]).get();
+  }
+  static void release(void* /*memory*/, void* /*self*/) {}  // with the room
+
+  uint64_t left_;
+  bool full_ = false;
+  std::vector<std::unique_ptr<char[]>> taken_;
+  Handle list_;
+};
+
+}  // namespace
+
+std::vector<std::string> Dataset::read_some_strings(uint64_t begin, uint64_t count, uint64_t most_bytes,
+                                                    uint64_t most_one, std::vector<uint64_t>& lengths) const {
+  const Handle file_type(H5Dget_type(id_.get()), H5Tclose);
+  std::vector<std::string> out;
+  if (H5Tis_variable_str(file_type.get()) <= 0) {
+    out = read_strings(begin, std::clamp<uint64_t>(most_bytes / value_bytes(), 1, count));
+    for (const std::string& text : out) lengths.push_back(text.size());
+    return out;
+  }
+  const Handle type = string_type(H5Tget_cset(file_type.get()));
+  for (uint64_t rows = count;; rows = (rows + 1) / 2) {
+    StringRoom room(rows == 1 ? most_one + 1 : most_bytes);  // and its NUL
+    std::vector<char*> raw(rows, nullptr);
+    try {
+      transfer(Direction::read, begin, rows, type.get(), static_cast<void*>(raw.data()), room.list());
+    } catch (const Error&) {
+      if (!room.full()) throw;
+      if (rows > 1) continue;
+      lengths.push_back(most_one + 1);
+      return {""};
+    }
+    for (const char* text : raw) {
+      out.emplace_back(text ? text : "");
+      lengths.push_back(out.back().size());
+    }
+    return out;
+  }
 }
 
 void Dataset::append_rows(uint64_t num_values, hid_t type, const void* data) {
@@ -234,22 +314,17 @@ Group Group::group(const std::string& path) const {
   return {std::move(id), std::move(name)};
 }
 
-Dataset Group::dataset(const std::string& path) const {
+Dataset Group::dataset(const std::string& path, hid_t access) const {
   const std::string name = fmt::format("{}:{}", name_, path);
   const std::string what = fmt::format("{} cannot be opened", name);
-  Handle id = checked(H5Dopen2(id_.get(), path.c_str(), H5P_DEFAULT), H5Dclose, what);
-  if (const auto missing = missing_filters(id.get()); !missing.empty())
-    throw Error(fmt::format(
-        "{} is packed by the filter {}, which is not there to read it: write it with gzip, or repack it "
-        "where the filter is there (h5repack -f GZIP=1 OLD.h5 NEW.h5)",
-        name, missing[0]));
+  Handle id = checked(H5Dopen2(id_.get(), path.c_str(), access), H5Dclose, what);
   const Handle type(H5Dget_type(id.get()), H5Tclose);
-  constexpr size_t kDefaultCache = 1 << 20, kMostCache = 256 << 20;
+  constexpr size_t kDefaultCache = 1 << 20, kMostCache = 512 << 20;
   if (const size_t bytes = cache_bytes(id.get(), type.get()); bytes > kDefaultCache && bytes <= kMostCache) {
     id.reset();
-    const Handle access(H5Pcreate(H5P_DATASET_ACCESS), H5Pclose);
-    H5Pset_chunk_cache(access.get(), 521, bytes, H5D_CHUNK_CACHE_W0_DEFAULT);
-    id = checked(H5Dopen2(id_.get(), path.c_str(), access.get()), H5Dclose, what);
+    const Handle cached(access == H5P_DEFAULT ? H5Pcreate(H5P_DATASET_ACCESS) : H5Pcopy(access), H5Pclose);
+    H5Pset_chunk_cache(cached.get(), 521, bytes, H5D_CHUNK_CACHE_W0_DEFAULT);
+    id = checked(H5Dopen2(id_.get(), path.c_str(), cached.get()), H5Dclose, what);
   }
   return {std::move(id), name};
 }

@@ -78,12 +78,14 @@ class Dataset {
   Dataset(Handle id, std::string name);
 
   const std::string& name() const { return name_; }  ///< "FILE:/path", for messages
+  hid_t hid() const { return id_.get(); }            ///< for src/io/hdf5_guard.cpp, which looks closer
   const std::vector<uint64_t>& shape() const { return shape_; }
   uint64_t rows() const { return shape_.empty() ? 0 : shape_[0]; }
   uint64_t row_size() const;  ///< numbers in one row
   bool is_integer() const;
   bool is_unsigned() const;  ///< of integers
   bool is_string() const;
+  uint64_t value_bytes() const;  ///< of a number, or a string of fixed length, as the file has it
 
   /// Reads rows [begin, begin + out.size() / row_size()), converting. HDF5 clips what the type cannot hold.
   template <Number T>
@@ -98,6 +100,10 @@ class Dataset {
   }
   /// Strings of rows [begin, begin + count): of variable length, or of fixed length without their padding.
   std::vector<std::string> read_strings(uint64_t begin, uint64_t count) const;
+  /// The same for as many rows, one at least, as have `most_bytes` in all. `lengths` gets their bytes; a
+  /// string of more than `most_one` comes empty. A dataset of one dimension.
+  std::vector<std::string> read_some_strings(uint64_t begin, uint64_t count, uint64_t most_bytes,
+                                             uint64_t most_one, std::vector<uint64_t>& lengths) const;
 
   /// Adds whole rows at the end; the dataset was made with create_dataset.
   template <Number T>
@@ -114,7 +120,8 @@ class Dataset {
 
  private:
   enum class Direction { read, write };
-  void transfer(Direction direction, uint64_t begin, uint64_t num_values, hid_t type, void* data) const;
+  void transfer(Direction direction, uint64_t begin, uint64_t num_values, hid_t type, void* data,
+                hid_t properties = H5P_DEFAULT) const;
   void append_rows(uint64_t num_values, hid_t type, const void* data);
 
   Handle id_;
@@ -130,7 +137,9 @@ class Group {
   const std::string& name() const { return name_; }
   bool has(std::string_view path) const;
   Group group(const std::string& path) const;
-  Dataset dataset(const std::string& path) const;
+  /// `access`: a list of access properties.
+  Dataset dataset(const std::string& path, hid_t access = H5P_DEFAULT) const;
+  hid_t hid() const { return id_.get(); }
 
   /// Makes groups and datasets; the groups on the way are made too. Nothing of the time goes into the file:
   /// equal contents are equal bytes.

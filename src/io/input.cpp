@@ -1,13 +1,9 @@
 #include "io/input.h"
 
 #include <fmt/format.h>
-#include <openssl/evp.h>
 
 #include <algorithm>
-#include <array>
 #include <filesystem>
-#include <fstream>
-#include <functional>
 #include <optional>
 
 #include "io/id_set.h"
@@ -19,20 +15,6 @@
 
 namespace moerun {
 namespace {
-
-std::string checksum_of_file(const std::string& path) {
-  const std::unique_ptr<EVP_MD_CTX, decltype(&EVP_MD_CTX_free)> context(EVP_MD_CTX_new(), EVP_MD_CTX_free);
-  EVP_DigestInit_ex(context.get(), EVP_sha256(), nullptr);
-  std::ifstream in(path, std::ios::binary);
-  std::vector<char> block(size_t{1} << 20);
-  while (in.read(block.data(), static_cast<std::streamsize>(block.size())) || in.gcount() > 0)
-    EVP_DigestUpdate(context.get(), block.data(), static_cast<size_t>(in.gcount()));
-  if (!in.eof()) throw BadInput(fmt::format("{} cannot be read", path));
-  std::array<unsigned char, EVP_MAX_MD_SIZE> digest{};
-  unsigned int length = 0;
-  EVP_DigestFinal_ex(context.get(), digest.data(), &length);
-  return fmt::format("{:02x}", fmt::join(digest.begin(), digest.begin() + length, ""));
-}
 
 /// As a line has it.
 std::string shown_id(const PromptRecord& record) {
@@ -100,7 +82,8 @@ class InputCheck {
           fmt::format("{} of {} rows are bad and will be answered with an error; the first is {}", num_bad_,
                       summary_.num_rows, first_bad_));
     summary_.openai = rows_->is_openai();
-    summary_.checksum = checksum_of_file(job_.input.path);
+    summary_.contents = std::make_shared<const ContentSums>(rows_->finish());
+    summary_.checksum = summary_.contents->checksum;
     return std::move(summary_);
   }
 
@@ -137,7 +120,9 @@ class InputSource : public RecordSource {
       : rows_(open_rows(job, vocab_size)),
         bad_rows_go_on_(job.input.on_error == Job::Input::OnError::row),
         num_rows_(summary.num_rows),
-        duplicates_(summary.duplicate_rows) {}
+        duplicates_(summary.duplicate_rows) {
+    if (summary.contents) rows_->verify(summary.contents);
+  }
 
   bool next(PromptRecord& record) override {
     if (row_ == num_rows_) return false;
@@ -150,7 +135,7 @@ class InputSource : public RecordSource {
       add_fault(record, fmt::format("the id {} is an earlier row's already", shown_id(record)));
     if (record.error.empty()) return true;
     record.error = fmt::format("{}: {}", rows_->where(rows_->place()), record.error);
-    if (!bad_rows_go_on_) throw BadInput(record.error);
+    if (!bad_rows_go_on_) throw Error(record.error + "; it was good when it was checked");
     return true;
   }
 

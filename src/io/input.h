@@ -4,6 +4,7 @@
 #include <string>
 #include <vector>
 
+#include "io/content_sums.h"
 #include "moerun/io.h"
 #include "moerun/job.h"
 
@@ -12,10 +13,12 @@ namespace moerun {
 /// What the check before a run found.
 struct InputSummary {
   uint64_t num_rows = 0;
-  bool openai = false;                   ///< OpenAI batch lines
-  std::string checksum;                  ///< SHA-256 (hex) of the file, or of a random input's description
-  std::vector<std::string> warnings;     ///< sentences for the user
-  std::vector<uint64_t> duplicate_rows;  ///< with `on_error: row`: rows whose id an earlier row has
+  bool openai = false;   ///< OpenAI batch lines
+  std::string checksum;  ///< SHA-256 (hex) of the file's bytes, of an HDF5 input's rows, or of a random
+                         ///< input's description
+  std::shared_ptr<const ContentSums> contents;  ///< of what was checked; null for a random input
+  std::vector<std::string> warnings;            ///< sentences for the user
+  std::vector<uint64_t> duplicate_rows;         ///< with `on_error: row`: rows whose id an earlier row has
 };
 
 /// Reads the whole input once, with constant memory (but about 50 bytes an id), and checks every row. Faults
@@ -27,8 +30,9 @@ struct InputSummary {
 /// OpenAI batch lines must name it.
 InputSummary check_input(const Job& job, int64_t vocab_size);
 
-/// The input as a stream of rows. `summary` is check_input's of the same job. seek() costs nothing for HDF5
-/// and random inputs, and the reading of the rows before for JSONL and text.
+/// The input as a stream of rows. `summary` is check_input's of the same job; next() throws Error (a fault)
+/// before it hands out a row of a file that is not what was checked. seek() costs nothing for HDF5 and random
+/// inputs, and the reading of the rows before for JSONL and text.
 std::unique_ptr<RecordSource> open_input(const Job& job, int64_t vocab_size, const InputSummary& summary);
 
 }  // namespace moerun

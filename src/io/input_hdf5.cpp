@@ -4,179 +4,144 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
-#include <optional>
+#include <memory>
+#include <utility>
 
-#include "io/hdf5.h"
+#include "io/content_sums.h"
+#include "io/hdf5_child.h"
 #include "io/row_reader.h"
 #include "moerun/error.h"
 
 namespace moerun {
 namespace {
 
-constexpr uint64_t kBlockRows = 4096;
-constexpr uint64_t kBlockTokens = uint64_t{1} << 20;
-constexpr uint64_t kMostTokens = uint64_t{1} << 24;  // of a row
-
-/// /prompts/tokens with /prompts/offsets, or /prompts/text; /prompts/id when there is one.
+/// What an Hdf5Child reads, as rows.
 class Hdf5Rows : public RowReader {
  public:
   Hdf5Rows(const Job& job, int64_t vocab_size)
       : path_(job.input.path), job_sampling_(job.sampling), vocab_size_(vocab_size) {
     // HDF5's own words for these two are "unable to open file".
     struct stat status {};
-    if (stat(path_.c_str(), &status) != 0) refuse("cannot be read: {}", std::strerror(errno));
-    if (!S_ISREG(status.st_mode)) refuse("cannot be read: it is no regular file");
-    guarded([&] { open(); });
+    if (stat(path_.c_str(), &status) != 0)
+      throw BadInput(fmt::format("{}: cannot be read: {}", path_, std::strerror(errno)));
+    if (!S_ISREG(status.st_mode))
+      throw BadInput(fmt::format("{}: cannot be read: it is no regular file", path_));
+    child_ = std::make_unique<Hdf5Child>(path_, job.input.allow_external);
   }
 
   bool next(PromptRecord& record) override {
-    if (row_ == num_rows_) return false;
-    if (row_ < block_begin_ || row_ >= block_end_) guarded([&] { read_block(); });
+    if (row_ == shape().num_rows) return false;
+    if (row_ < block_.first_row || row_ >= block_.first_row + block_.num_rows) read_block();
     record = {};
     record.row = row_;
     record.sampling = job_sampling_;
-    const auto at = static_cast<size_t>(row_ - block_begin_);
-    if (id_) {
-      record.id = ids_[at];
-      if (!id_->is_string()) record.id_kind = IdKind::integer;
+    const auto at = static_cast<size_t>(row_ - block_.first_row);
+    if (shape().has_ids) {
+      record.id = block_.ids[at];
+      record.id_kind = shape().id_kind;
       check_id(record);
     }
-    if (text_) {
-      record.prompt = std::move(texts_[at]);
-      check_prompt_text(record);
-    } else {
+    if (shape().has_text)
+      set_text(record, at);
+    else
       set_tokens(record, at);
-    }
     ++row_;
     return true;
   }
 
   void seek(uint64_t row) override {
-    row_ = std::min(row, num_rows_);
-    block_begin_ = block_end_ = 0;  // strings were moved out
+    row_ = std::min(row, shape().num_rows);
+    block_ = {};  // strings were moved out
   }
   std::string where(uint64_t place) const override { return fmt::format("{}: row {}", path_, place); }
   uint64_t place() const override { return row_ - 1; }
 
+  ContentSums finish() override {
+    sums_.checksum = hash_.hex();
+    return std::move(sums_);
+  }
+  void verify(std::shared_ptr<const ContentSums> sums) override {
+    expected_ = std::move(sums);
+    seek(0);
+  }
+
  private:
-  template <class... Arguments>
-  [[noreturn]] void refuse(fmt::format_string<Arguments...> format, Arguments&&... arguments) const {
-    throw BadInput(fmt::format("{}: {}", path_, fmt::format(format, std::forward<Arguments>(arguments)...)));
-  }
-
-  /// What HDF5 cannot read is the input's fault.
-  template <class Function>
-  void guarded(Function&& function) const {
-    try {
-      function();
-    } catch (const BadInput&) {
-      throw;
-    } catch (const Error& error) {
-      throw BadInput(error.what());
-    }
-  }
-
-  hdf5::Dataset integers(const hdf5::File& file, const char* name) const {
-    hdf5::Dataset data = file.dataset(name);
-    if (!data.is_integer() || data.shape().size() != 1) refuse("/{} must be a list of integers", name);
-    return data;
-  }
-
-  void open() {
-    const hdf5::File file = hdf5::File::open(path_);
-    const bool has_text = file.has("prompts/text");
-    const bool has_tokens = file.has("prompts/tokens");
-    if (has_text && has_tokens) refuse("it has /prompts/text and /prompts/tokens; one of them must go");
-    if (has_text) {
-      text_.emplace(file.dataset("prompts/text"));
-      if (!text_->is_string() || text_->shape().size() != 1)
-        refuse("/prompts/text must be a list of strings");
-      num_rows_ = text_->rows();
-    } else if (has_tokens) {
-      if (!file.has("prompts/offsets")) refuse("it has /prompts/tokens without /prompts/offsets");
-      tokens_.emplace(integers(file, "prompts/tokens"));
-      offsets_.emplace(integers(file, "prompts/offsets"));
-      if (offsets_->rows() == 0) refuse("/prompts/offsets must have one more entry than there are rows");
-      num_rows_ = offsets_->rows() - 1;
-      check_offsets();
-    } else {
-      refuse("it has neither /prompts/tokens nor /prompts/text");
-    }
-    if (!file.has("prompts/id")) return;
-    id_.emplace(file.dataset("prompts/id"));
-    if (id_->shape().size() != 1 || !(id_->is_string() || id_->is_integer()))
-      refuse("/prompts/id must be a list of strings or integers");
-    if (id_->rows() != num_rows_) refuse("/prompts/id has {} entries for {} rows", id_->rows(), num_rows_);
-  }
-
-  /// Offsets that do not hold would shift every prompt behind: no row of such a file is good.
-  void check_offsets() const {
-    int64_t last = 0;
-    for (uint64_t begin = 0; begin < offsets_->rows(); begin += kBlockTokens) {
-      const auto block = offsets_->read<int64_t>(begin, std::min(kBlockTokens, offsets_->rows() - begin));
-      if (begin == 0 && block[0] != 0) refuse("/prompts/offsets begins with {}, not 0", block[0]);
-      for (size_t i = 0; i < block.size(); ++i) {
-        if (block[i] < last)
-          refuse("/prompts/offsets goes back at entry {}: {} after {}", begin + i, block[i], last);
-        last = block[i];
-      }
-    }
-    if (static_cast<uint64_t>(last) != tokens_->rows())
-      refuse("/prompts/offsets ends at {}, but /prompts/tokens has {}", last, tokens_->rows());
-  }
+  const Hdf5InputShape& shape() const { return child_->shape(); }
 
   void read_block() {
-    block_begin_ = row_;
-    block_end_ = std::min(row_ + kBlockRows, num_rows_);
-    if (tokens_) read_token_block();
-    const uint64_t count = block_end_ - block_begin_;
-    if (text_) texts_ = text_->read_strings(block_begin_, count);
-    if (!id_) return;
-    if (id_->is_string()) {
-      ids_ = id_->read_strings(block_begin_, count);
-    } else {
-      ids_.clear();
-      // HDF5 clips what does not fit the type it reads into.
-      if (id_->is_unsigned())
-        for (const uint64_t id : id_->read<uint64_t>(block_begin_, count)) ids_.push_back(std::to_string(id));
-      else
-        for (const int64_t id : id_->read<int64_t>(block_begin_, count)) ids_.push_back(std::to_string(id));
-    }
+    if (expected_) return read_expected_block();
+    const std::string packed = child_->read(row_);
+    hash_.update(packed);
+    sums_.begins.push_back(row_);
+    sums_.digests.push_back(digest_of(packed));
+    take(packed, row_);
   }
 
-  /// As many rows as fit kBlockTokens, and one at least (its tokens are left out when they are too many).
-  void read_token_block() {
-    block_offsets_ = offsets_->read<uint64_t>(block_begin_, block_end_ - block_begin_ + 1);
-    const auto fits =
-        std::upper_bound(block_offsets_.begin() + 1, block_offsets_.end(), block_offsets_[0] + kBlockTokens);
-    const auto rows = std::max<std::ptrdiff_t>(1, fits - block_offsets_.begin() - 1);
-    block_end_ = block_begin_ + static_cast<uint64_t>(rows);
-    block_offsets_.resize(static_cast<size_t>(rows) + 1);
-    const uint64_t count = block_offsets_.back() - block_offsets_.front();
-    // As int64: HDF5 clips what does not fit the type it reads into, and a clipped id could be a valid one.
-    block_tokens_ =
-        count > kMostTokens ? std::vector<int64_t>() : tokens_->read<int64_t>(block_offsets_[0], count);
+  /// The block that held the row at the start, if it is still what it was.
+  void read_expected_block() {
+    const auto& begins = expected_->begins;
+    const auto after = std::upper_bound(begins.begin(), begins.end(), row_);
+    if (after == begins.begin())
+      throw Error(fmt::format("{}: row {} was not read at the start", path_, row_));
+    const auto part = static_cast<size_t>(after - begins.begin() - 1);
+    std::string packed;
+    try {
+      packed = child_->read(begins[part]);
+    } catch (const BadInput& fault) {  // it could be read at the start
+      changed(fault.what());
+    }
+    if (digest_of(packed) != expected_->digests[part])
+      changed(fmt::format("from row {} on it is not what was checked at the start", begins[part]));
+    take(packed, begins[part]);
+  }
+
+  [[noreturn]] void changed(const std::string& how) const {
+    throw Error(fmt::format(
+        "{} changed while the job ran: {}. Put back what it was, and the same command goes on; as it is now, "
+        "it is another job's input",
+        path_, how));
+  }
+
+  static Sha256::Digest digest_of(const std::string& packed) {
+    Sha256 hash;
+    hash.update(packed);
+    return hash.digest();
+  }
+
+  void take(const std::string& packed, uint64_t first_row) {
+    block_ = Hdf5Block::unpack(packed, shape());
+    if (block_.first_row != first_row || row_ < first_row || row_ - first_row >= block_.num_rows)
+      throw Error(fmt::format("{}: the process that reads it sent other rows than were asked for", path_));
+    token_begins_.assign(1, 0);
+    for (const uint64_t length : block_.lengths) token_begins_.push_back(token_begins_.back() + length);
+  }
+
+  void set_text(PromptRecord& record, size_t at) {
+    if (block_.lengths[at] > hdf5::DatasetLimits::kMostStringBytes)
+      return add_fault(record, fmt::format("the prompt is longer than {} MiB",
+                                           hdf5::DatasetLimits::kMostStringBytes >> 20));
+    record.prompt = std::move(block_.texts[at]);
+    check_prompt_text(record);
   }
 
   void set_tokens(PromptRecord& record, size_t at) const {
-    const uint64_t count = block_offsets_[at + 1] - block_offsets_[at];
-    if (count > kMostTokens)
-      return add_fault(record, fmt::format("the prompt has {} tokens, more than {}", count, kMostTokens));
-    const int64_t* token = block_tokens_.data() + (block_offsets_[at] - block_offsets_[0]);
-    set_prompt_tokens(record, {token, count}, vocab_size_);
+    const uint64_t count = block_.lengths[at];
+    if (count > Hdf5Input::kMostTokens)
+      return add_fault(record,
+                       fmt::format("the prompt has {} tokens, more than {}", count, Hdf5Input::kMostTokens));
+    set_prompt_tokens(record, {block_.tokens.data() + token_begins_[at], count}, vocab_size_);
   }
 
   std::string path_;
   SamplingParams job_sampling_;
   int64_t vocab_size_;
-  // The file stays open as long as one of its datasets is.
-  std::optional<hdf5::Dataset> tokens_, offsets_, text_, id_;
-  uint64_t num_rows_ = 0;
-  uint64_t row_ = 0;                          // the next one's
-  uint64_t block_begin_ = 0, block_end_ = 0;  // rows that are in memory
-  std::vector<uint64_t> block_offsets_;       // [block rows + 1]
-  std::vector<int64_t> block_tokens_;
-  std::vector<std::string> texts_, ids_;  // [block rows]
+  std::unique_ptr<Hdf5Child> child_;
+  uint64_t row_ = 0;                    // the next one's
+  Hdf5Block block_;                     // rows that are in memory
+  std::vector<uint64_t> token_begins_;  // [block_.num_rows + 1] in block_.tokens
+  ContentSums sums_;                    // of what was read, in order
+  Sha256 hash_;
+  std::shared_ptr<const ContentSums> expected_;  // set: compare
 };
 
 }  // namespace

@@ -33,6 +33,12 @@ class TextRows : public RowReader {
     for (std::string_view line; row_ < row && lines_.next(line);) ++row_;
   }
 
+  ContentSums finish() override { return lines_.finish(); }
+  void verify(std::shared_ptr<const ContentSums> sums) override {
+    lines_.verify(std::move(sums));
+    row_ = 0;
+  }
+
   std::string where(uint64_t place) const override { return fmt::format("{}:{}", lines_.path(), place); }
   uint64_t place() const override { return lines_.number(); }
 

@@ -4,6 +4,7 @@
 #include <span>
 #include <string>
 
+#include "io/content_sums.h"
 #include "moerun/job.h"
 #include "moerun/record.h"
 
@@ -23,6 +24,11 @@ class RowReader {
   /// The number of the last row's place: its line, or the row itself.
   virtual uint64_t place() const = 0;
   virtual bool is_openai() const { return false; }
+
+  /// Reads on to the end where the whole file counts, and says what was read since the beginning.
+  virtual ContentSums finish() = 0;
+  /// Begins again. From now on next() throws Error before a row of what is not as `sums` says.
+  virtual void verify(std::shared_ptr<const ContentSums> sums) = 0;
 };
 
 std::unique_ptr<RowReader> open_jsonl_rows(const Job& job, int64_t vocab_size);

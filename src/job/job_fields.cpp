@@ -120,6 +120,8 @@ std::vector<Field<Job>> make_fields() {
       choice<Job>(
           "input.on_error", [](auto& j) -> auto& { return j.input.on_error; },
           std::vector<std::pair<std::string, OnError>>{{"fail", OnError::fail}, {"row", OnError::row}}),
+      boolean<Job>(
+          "input.allow_external", [](auto& j) -> auto& { return j.input.allow_external; }),
   };
   for (const Field<SamplingParams>& field : sampling_fields())
     fields.push_back({"sampling." + field.name,

@@ -179,6 +179,12 @@ def h5_with(*copies):
     return prepare
 
 
+def rubbish_in_h5(folder):
+    data = bytearray(PROMPTS_H5.read_bytes())
+    data[200:4000] = b"\xff" * 3800
+    (folder / "in.h5").write_bytes(data)
+
+
 def unwritable(folder):
     # A file system without room for a file: root may write to any directory, but not here.
     os.symlink("/proc/self", folder / "closed")
@@ -488,6 +494,7 @@ CASES = [
     Case("an HDF5 input cut to nothing", ["in.h5 cannot be opened: HDF5 says: "], input="", input_name="in.h5"),
     Case("an HDF5 input cut to 90%", ["in.h5 cannot be opened: HDF5 says: ", "truncated"], input_name="in.h5", prepare=cut_h5(0.9), runs=True),
     Case("an HDF5 input cut to 30%", ["in.h5 cannot be opened: HDF5 says: "], input_name="in.h5", prepare=cut_h5(0.3)),
+    Case("an HDF5 input with rubbish in its middle", ["in.h5", "HDF5 "], input_name="in.h5", prepare=rubbish_in_h5, runs=True),
     Case("an HDF5 file of something else", ["in.h5: it has neither /prompts/tokens nor /prompts/text"], input_name="in.h5",
          prepare=h5_with(("/prompts/text", "/abstracts"))),
     Case("HDF5 tokens that are texts", ["in.h5: /prompts/tokens must be a list of integers"], input_name="in.h5",
