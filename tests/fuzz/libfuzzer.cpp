@@ -4,6 +4,7 @@
 #include <cstdio>
 #include <cstdlib>
 
+#include "io/hdf5_child.h"
 #include "tests/fuzz/harness.h"
 
 namespace {
@@ -19,6 +20,8 @@ const Harness*& chosen() {
 }  // namespace
 
 extern "C" int LLVMFuzzerInitialize(int* argc, char*** argv) {
+  // HDF5 inputs are read by this program started again.
+  if (const auto code = moerun::hdf5_child_main(*argc, *argv)) std::exit(*code);
   constexpr std::string_view kOption = "--harness=";
   for (int i = 1; i < *argc; ++i)
     if (const std::string_view argument = (*argv)[i]; argument.starts_with(kOption))

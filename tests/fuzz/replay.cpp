@@ -9,6 +9,7 @@
 #include <algorithm>
 #include <memory>
 
+#include "io/hdf5_child.h"
 #include "tests/fuzz/harness.h"
 
 namespace {
@@ -81,6 +82,8 @@ int replay_corpus(const std::string& corpus, const std::vector<std::string>& onl
 }  // namespace
 
 int main(int argc, char** argv) {
+  // HDF5 inputs are read by this program started again.
+  if (const auto code = moerun::hdf5_child_main(argc, argv)) return *code;
   try {
     if (argc < 2) throw std::logic_error("usage: replay CORPUS [HARNESS ...]");
     return replay_corpus(argv[1], {argv + 2, argv + argc});
