@@ -105,6 +105,7 @@ MpiEnv::MpiEnv(int* argc, char*** argv) : session_(argc, argv), world_(duplicate
 MpiEnv::~MpiEnv() = default;
 
 std::vector<std::string> MpiEnv::all_gather(const std::string& mine) const {
+  const Waiting waiting(progress_);
   const int length = static_cast<int>(mine.size());
   std::vector<int> lengths(static_cast<size_t>(size()));
   MPI_CHECK(MPI_Allgather(&length, 1, MPI_INT, lengths.data(), 1, MPI_INT, world_));
@@ -121,6 +122,7 @@ std::vector<std::string> MpiEnv::all_gather(const std::string& mine) const {
 }
 
 std::string MpiEnv::broadcast(const std::string& text) const {
+  const Waiting waiting(progress_);
   auto length = static_cast<uint64_t>(text.size());
   MPI_CHECK(MPI_Bcast(&length, 1, MPI_UINT64_T, 0, world_));
   std::string copy = text;
@@ -133,9 +135,11 @@ std::string MpiEnv::broadcast(const std::string& text) const {
   return copy;
 }
 
-Communicators::Communicators(const MpiEnv& env, const Layout& layout)
-    : control(duplicate(env.world())),
-      ep(split(env.world(), coordinates_of(layout, env.rank()).replica, env.rank())),
-      tp(split(env.world(), env.rank() / layout.tensor, env.rank())) {}
+Communicators::Communicators(const MpiEnv& env, const Layout& layout) {
+  const Waiting waiting(env.progress());
+  control = Communicator(duplicate(env.world()));
+  ep = Communicator(split(env.world(), coordinates_of(layout, env.rank()).replica, env.rank()));
+  tp = Communicator(split(env.world(), env.rank() / layout.tensor, env.rank()));
+}
 
 }  // namespace moerun

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "comm/topology.h"
+#include "fault/progress.h"
 
 namespace moerun {
 
@@ -55,6 +56,11 @@ class MpiEnv {
   const std::vector<std::string>& hosts() const { return hosts_; }
   const std::string& host() const { return hosts_[static_cast<size_t>(rank())]; }
 
+  /// From here on, a rank that waits in collectives of this object, or in the making of Communicators, says
+  /// so. `progress` must outlive it.
+  void set_progress(Progress* progress) { progress_ = progress; }
+  Progress* progress() const { return progress_; }  ///< may be null
+
   /// Every rank's text, in rank order. Collective over world.
   std::vector<std::string> all_gather(const std::string& mine) const;
   /// Rank 0's text at every rank. Collective over world.
@@ -69,6 +75,7 @@ class MpiEnv {
   Communicator world_;
   int local_rank_ = 0, local_size_ = 1;
   std::vector<std::string> hosts_;
+  Progress* progress_ = nullptr;
 };
 
 /// The communicators of a job, made before any thread starts. Collective over world.

@@ -235,6 +235,7 @@ void Monitor::check_silence(Clock::time_point now) {
 
 void Monitor::check_hangs(const Beat& mine) {
   peer(0).last = mine;
+  check_start();
   const auto hangs = [](const Peer& p) { return p.last.limit_ms > 0 && p.last.pause_ms > p.last.limit_ms; };
   if (std::none_of(peers_.begin(), peers_.end(), hangs)) return;
   // Those that wait for the one that hangs pause as long as it does: it is the one furthest behind.
@@ -247,6 +248,18 @@ void Monitor::check_hangs(const Beat& mine) {
   for (const Peer& p : peers_) pause_ms = std::max(pause_ms, p.last.pause_ms);
   end_job(fmt::format("{} hangs: no progress for {} s; {}", network_.describe(rank), pause_ms / 1000,
                       position(rank)),
+          1);
+}
+
+void Monitor::check_start() {
+  // In the start one rank may work for as long as it likes while all others wait for it. All of them wait for
+  // something else: MPI.
+  const auto is_stuck = [this](const Peer& p) {
+    return p.last.phase == Phase::start && p.last.waiting && p.last.pause_ms > options_.step_limit.count();
+  };
+  if (!std::all_of(peers_.begin(), peers_.end(), is_stuck)) return;
+  end_job(fmt::format("every rank waits in MPI for the others: no progress for {} s; {}",
+                      options_.step_limit.count() / 1000, position(0)),
           1);
 }
 

@@ -64,6 +64,7 @@ class Monitor {
   Beat measure(Clock::time_point now);
   void check_silence(Clock::time_point now);
   void check_hangs(const Beat& mine);
+  void check_start();
   void check_launcher();
   void check_failure(Clock::time_point now);
   void check_last_resort(Clock::time_point now);

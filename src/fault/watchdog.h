@@ -36,7 +36,8 @@ class Watchdog {
     /// Without progress of the engine thread while it runs steps; or twenty times the longest pause that it
     /// has made so far, if that is longer.
     std::chrono::milliseconds step_limit{120000};
-    /// The same for phases whose pauses are long by nature: load, warm-up. Start and merge have no limit.
+    /// The same for phases whose pauses are long by nature: load, warm-up. Merge has no limit, and the start
+    /// one when every rank waits: step_limit.
     std::chrono::milliseconds load_limit{600000};
     std::chrono::milliseconds seal_limit{2500};  ///< for on_fault
     /// Requests that arrive at other ranks are handed to rank 0's; may be null. Must outlive the watchdog.

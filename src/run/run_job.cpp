@@ -89,8 +89,7 @@ int conclude(JobReport& report) {
 
 }  // namespace
 
-int run_job(const MpiEnv& env, const RunOptions& options, StopSignals& signals,
-            std::optional<Watchdog>& watchdog) {
+int run_job(MpiEnv& env, const RunOptions& options, StopSignals& signals, std::optional<Watchdog>& watchdog) {
   const auto began = Clock::now();
   JobReport report{.started = time_text()};
   watchdog.emplace(
@@ -99,6 +98,7 @@ int run_job(const MpiEnv& env, const RunOptions& options, StopSignals& signals,
                       .hosts = env.hosts(),
                       .all_gather = [&](const std::string& mine) { return env.all_gather(mine); }},
       Watchdog::Options{.signals = &signals});
+  env.set_progress(&watchdog->progress());
   try {
     LeadFiles files;
     const Start start = start_up(env, options, files);

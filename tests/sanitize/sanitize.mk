@@ -11,6 +11,6 @@ test-asan:                    ## those under address and undefined-behaviour san
 # gcc's own OpenMP: clang's reports itself.
 test-tsan:                    ## jobs, the null device and the watchdog under the thread sanitizer
 	@.ci/setup
-	@CXXFLAGS="-O1 -g $(TSAN)" LDFLAGS="$(TSAN)" $(MAKE) $(JOBS) --no-print-directory BUILD=build/tsan CUDA=0 build/tsan/moerun build/tsan/tests/watchdog
+	@CXXFLAGS="-O1 -g1 $(TSAN)" LDFLAGS="$(TSAN)" $(MAKE) $(JOBS) --no-print-directory BUILD=build/tsan CUDA=0 build/tsan/moerun build/tsan/tests/watchdog
 	@tests/run-suite tsan $(SANITIZE) tsan build/tsan
 .PHONY: test-sanitize test-asan test-tsan

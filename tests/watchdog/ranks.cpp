@@ -1,5 +1,6 @@
 // A job of ranks that step together and do nothing else, for the watchdog's tests.
-// Usage: ranks DIR [throw RANK | hang RANK | refuse 1 | silence MS | limit MS | finish STEPS | late RANK] ...
+// Usage: ranks DIR [throw RANK | hang RANK | refuse 1 | silence MS | limit MS | finish STEPS | late RANK |
+//                    stuck 1 | slow MS] ...
 // Each rank writes its pid to DIR/pid.RANK once it runs; rank 0 writes DIR/sealed when the watchdog asks it
 // to seal. A late rank calls the others' watchdogs when there is a file DIR/go; rank 0 says in DIR/ports
 // where it is called.
@@ -34,6 +35,16 @@ int run(const std::string& directory, std::map<std::string, int> script, int ran
         MPI_Comm ep, Watchdog& watchdog) {
   const auto is = [&](const char* what) { return script.count(what) > 0 && script[what] == rank; };
   if (script.count("refuse") > 0) throw BadInput("jobs/x.yaml:3: unknown key");
+  if (script.count("stuck") > 0) {  // as a broadcast that never comes
+    const Waiting waiting(&watchdog.progress());
+    write_file(fmt::format("{}/pid.{}", directory, rank), std::to_string(getpid()));
+    while (true) ::poll(nullptr, 0, 1000);
+  }
+  if (script.count("slow") > 0) {  // rank 0 reads its input, and the others wait for what it says
+    if (rank == 0) ::poll(nullptr, 0, script["slow"]);
+    const Waiting waiting(&watchdog.progress());
+    MPI_CHECK(MPI_Barrier(ep));
+  }
   StepAgreement agreement(ep, &watchdog.progress());
   watchdog.set_phase(Phase::run);
   for (int64_t step = 0;; ++step) {
