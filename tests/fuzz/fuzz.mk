@@ -18,9 +18,10 @@ test-fuzz-corpus: $(BUILD)/tests/fuzz_replay ## each input of tests/fuzz/corpus 
 	@tests/run-suite fuzz-corpus $< tests/fuzz/corpus
 
 # A build of its own, by clang, with the address and undefined-behaviour sanitizers: of the fuzzers, and of what tests/sanitize runs.
-CLANG  ?= clang++
-ASAN   := -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer
-asan    = @.ci/setup packages packages-fuzz && OMPI_CXX="$(CLANG)" MPICH_CXX="$(CLANG)" CXXFLAGS="-O1 -gline-tables-only -fsanitize=fuzzer-no-link $(ASAN)" LDFLAGS="$(ASAN)" \
+CLANG    ?= clang++
+FUZZ_OPT ?= -O1
+ASAN     := -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer
+asan      = @.ci/setup packages packages-fuzz && OMPI_CXX="$(CLANG)" MPICH_CXX="$(CLANG)" CXXFLAGS="$(FUZZ_OPT) -gline-tables-only -fsanitize=fuzzer-no-link $(ASAN)" LDFLAGS="$(ASAN)" \
             $(MAKE) $(JOBS) --no-print-directory BUILD=build/asan CUDA=0
 fuzzers:
 	$(asan) build/asan/fuzzers
