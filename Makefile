@@ -139,8 +139,13 @@ $(BUILD)/tidy/%.ok: % .clang-tidy $(BUILD)/obj/%.o
 	@touch $@
 
 ## Packaging
-install: all                  ## copy the program to PREFIX/bin (PREFIX=/usr/local)
+# Made from the key list, as `moerun help keys` is.
+$(BUILD)/moerun.1: $(BUILD)/moerun
+	@$< help man >$@.tmp && mv $@.tmp $@
+
+install: all $(BUILD)/moerun.1 ## copy the program and its manual page to PREFIX (PREFIX=/usr/local)
 	install -D -m 755 $(BUILD)/moerun $(DESTDIR)$(PREFIX)/bin/moerun
+	install -D -m 644 $(BUILD)/moerun.1 $(DESTDIR)$(PREFIX)/share/man/man1/moerun.1
 
 # Libraries of libc, MPI, the driver and (unless BUNDLE_CUDA=1) the CUDA toolkit belong to the machine it runs on, with what they need.
 BUNDLE_SKIP := ^(ld-linux[^.]*|libc|libm|libdl|librt|libpthread|libresolv|libmpi[^.]*|libopen-[^.]*|libcuda|libnvidia[^.]*$(if $(BUNDLE_CUDA),,|libcublas[^.]*|libnccl))\.so

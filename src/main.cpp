@@ -3,6 +3,7 @@
 #include <CLI/CLI.hpp>
 #include <cstdlib>
 #include <iostream>
+#include <memory>
 #include <optional>
 
 #include "comm/launched_tasks.h"
@@ -10,6 +11,7 @@
 #include "fault/signals.h"
 #include "fault/watchdog.h"
 #include "io/hdf5_child.h"
+#include "job/help_command.h"
 #include "moerun/error.h"
 #include "run/check_command.h"
 #include "run/run_job.h"
@@ -22,62 +24,69 @@ using namespace moerun;
 
 /// The command line, parsed.
 struct Command {
-  enum class Kind { run, check, tokenize } kind = Kind::run;
+  enum class Kind { run, check, tokenize, help } kind = Kind::run;
   RunOptions run;
-  int num_ranks = 0;          ///< `check --ranks`; 0: what the layout says
-  std::string measured_path;  ///< `check --measured`; empty: none
+  CheckOptions check;
   std::string model_dir;
+  std::string topic;  ///< of `help`
 };
 
-constexpr const char* kFooter =
-    "key=value overrides a key of the job: parallel.tensor=4, sampling.temperature=0.7, "
-    "output.path=out/b.h5\n"
-    "Exit codes: 0 every row answered, 2 bad job or input (nothing ran), 3 finished with errors in some "
-    "rows,\n"
-    "75 stopped early (the same command resumes), 1 a fault (the same command resumes).";
+/// Usage names the commands, which are words in the job file's place.
+class Help : public CLI::Formatter {
+ public:
+  std::string make_usage(const CLI::App*, std::string) const override {
+    return "\nUsage:\n" + usage_text() + "\n";
+  }
+};
 
 void add_job_arguments(CLI::App& app, RunOptions& run) {
   app.add_option("job", run.job_path, "job file (YAML)")->required()->type_name("JOB.yaml");
-  app.add_option("overrides", run.overrides, "overrides of the job's keys")->type_name("key=value");
+  app.add_option("overrides", run.overrides, "overrides of the job's keys")->type_name("KEY=VALUE");
+}
+
+void add_check_options(CLI::App& app, CheckOptions& check) {
+  app.add_option("--ranks", check.num_ranks, "as if this many ranks were started")
+      ->check(CLI::PositiveNumber);
+  app.add_option("--gpu", check.gpu, "plan for GPUs with this memory: H100, H200, or a number of GiB")
+      ->type_name("NAME|GiB");
+  app.add_option("--measured", check.measured_path,
+                 "times of the exchange to print beside the cost model: what jobs/eight-gpus.sh or "
+                 "exchange_bench --json wrote")
+      ->type_name("FILE");
 }
 
 /// Returns the exit code when there is nothing more to do (--help, a mistake).
 std::optional<int> parse(int argc, char** argv, Command& command) {
-  // `check` and `tokenize` are words in the job file's place.
+  using Kind = Command::Kind;
   const std::string word = argc > 1 ? argv[1] : "";
-  CLI::App app(
-      "moerun: runs a Mixture-of-Experts language model over prompt files as an MPI batch job\n"
-      "  mpirun -n RANKS moerun JOB.yaml [key=value ...]   run, or resume, a job: one rank a GPU\n"
-      "  moerun check [--ranks N] [--measured FILE] JOB.yaml [key=value ...]\n"
-      "                                                    every check that needs no GPU, then what would "
-      "run\n"
-      "  moerun tokenize MODEL_DIR < lines.jsonl           {\"text\"|\"messages\"} a line in, {\"ids\"} a "
-      "line out");
-  app.footer(kFooter);
+  CLI::App app("moerun: runs a Mixture-of-Experts language model over prompt files as an MPI batch job");
+  app.formatter(std::make_shared<Help>());
+  app.footer(help_footer());
   app.set_version_flag("--version", fmt::format("moerun {} ({})", version(), git_revision()));
   if (word == "check") {
-    command.kind = Command::Kind::check;
-    app.add_option("--ranks", command.num_ranks, "as if this many ranks were started")
-        ->check(CLI::PositiveNumber);
-    app.add_option("--measured", command.measured_path,
-                   "times of the exchange to print beside the cost model: what jobs/eight-gpus.sh or "
-                   "exchange_bench --json wrote")
-        ->type_name("FILE");
+    command.kind = Kind::check;
+    add_check_options(app, command.check);
     add_job_arguments(app, command.run);
   } else if (word == "tokenize") {
-    command.kind = Command::Kind::tokenize;
+    command.kind = Kind::tokenize;
     app.add_option("model", command.model_dir, "model folder")->required()->type_name("MODEL_DIR");
+  } else if (word == "help") {
+    command.kind = Kind::help;
+    app.add_option("topic", command.topic, "keys, keys-markdown (README's table), or man (the manual page)")
+        ->type_name("TOPIC");
   } else {
     app.add_flag("--fresh", command.run.fresh, "discard what an earlier run left, and start over");
     add_job_arguments(app, command.run);
   }
-  const int skipped = command.kind == Command::Kind::run ? 0 : 1;
+  const int skipped = command.kind == Kind::run ? 0 : 1;
   try {
     app.parse(argc - skipped, argv + skipped);
+    if (command.kind == Kind::help && command.topic.empty()) throw CLI::CallForHelp();
   } catch (const CLI::ParseError& error) {
     const int code = app.exit(error);
     return code == 0 ? 0 : static_cast<int>(ExitCode::bad_input);
   }
+  command.run.command = fmt::format("{}", fmt::join(argv, argv + argc, " "));
   return std::nullopt;
 }
 
@@ -109,9 +118,12 @@ int main(int argc, char** argv) {
     if (const auto code = parse(argc, argv, command)) return *code;
     switch (command.kind) {
       case Command::Kind::check:
-        return check_main(command.run, command.num_ranks, command.measured_path);
+        return check_main(command.run, command.check);
       case Command::Kind::tokenize:
         return tokenize_main(command.model_dir, std::cin, std::cout);
+      case Command::Kind::help:
+        fmt::print("{}", help_text(command.topic, version()));
+        return static_cast<int>(ExitCode::ok);
       case Command::Kind::run:
         return run(argc, argv, command.run);
     }

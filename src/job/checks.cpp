@@ -146,13 +146,17 @@ std::vector<std::string> missing_output_directories(const Job& job) {
   return missing;
 }
 
-void check_layout(const Job& job, const ModelConfig& config, int world_size) {
+void check_layout(const Job& job, const ModelConfig& config, int world_size, const std::string& command) {
   Faults faults;
   const int tensor = job.parallel.tensor;
   try {
     make_layout(world_size, tensor, job.parallel.data, job.parallel.replicas);
   } catch (const BadInput& error) {
-    faults.add(error.what());
+    const Job::Parallel& layout = job.parallel;
+    faults.add(command.empty()
+                   ? error.what()
+                   : fmt::format("{}; start it with: mpirun -n {} {}", error.what(),
+                                 layout.tensor * std::max(layout.data, 1) * layout.replicas, command));
   }
   if ((tensor & (tensor - 1)) != 0)
     faults.add("parallel.tensor", fmt::format("{} is no power of two", tensor));

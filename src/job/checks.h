@@ -19,8 +19,9 @@ void check_paths(const Job& job);
 std::vector<std::string> missing_output_directories(const Job& job);
 
 /// What the number of ranks and the model allow: the layout's products and divisions, the sequence length,
-/// the token ids of `sampling.stop_token_ids`.
-void check_layout(const Job& job, const ModelConfig& config, int world_size);
+/// the token ids of `sampling.stop_token_ids`. `command`: that was typed to start the ranks, so that a fault
+/// can say how to start as many as the layout needs; empty: nothing was started.
+void check_layout(const Job& job, const ModelConfig& config, int world_size, const std::string& command);
 
 /// Bytes that the answers take: at least, and when every one has `max_tokens`. Both count the sealed segments
 /// and the merged file, which exist side by side. Rows' own sampling options are not looked at.

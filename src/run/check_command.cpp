@@ -3,6 +3,8 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <array>
+#include <charconv>
 #include <map>
 #include <vector>
 
@@ -103,7 +105,44 @@ void print_measured(const std::vector<MeasuredExchange>& measured) {
   }
 }
 
-void print_memory(const CheckedJob& checked, DType dtype) {
+/// A GPU that a job can be planned for, and what CUDA gives of its memory.
+struct GpuMemory {
+  std::string name;
+  double gib = 0;
+};
+const std::array<GpuMemory, 2> kGpus{{{"an H100 of 80 GB", 79.6}, {"an H200 of 141 GB", 140.4}}};
+
+/// The GPUs whose memory is planned for: the one that --gpu says, else those that are known.
+std::vector<GpuMemory> gpus_of(const std::string& asked) {
+  if (asked.empty()) return {kGpus.begin(), kGpus.end()};
+  if (asked == "H100") return {kGpus[0]};
+  if (asked == "H200") return {kGpus[1]};
+  double gib = 0;
+  const auto [end, error] = std::from_chars(asked.data(), asked.data() + asked.size(), gib);
+  if (error != std::errc() || end != asked.data() + asked.size() || !(gib >= 1 && gib <= 4096))
+    throw BadInput(fmt::format("--gpu {}: H100, H200, or a number of GiB from 1 to 4096", asked));
+  return {{fmt::format("a GPU of {} GiB", gib), gib}};
+}
+
+/// What `device: auto` is planned as. It depends on the machine that runs the job, and a login node has no
+/// GPU: a program that was built with CUDA is there to run on GPUs.
+Job::DeviceKind planned_device(const Job& job, const CheckOptions& check) {
+  if (job.device != Job::DeviceKind::automatic) return job.device;
+  return has_cuda() || !check.gpu.empty() ? Job::DeviceKind::cuda : Job::DeviceKind::cpu;
+}
+
+std::string device_text(Job::DeviceKind asked, Job::DeviceKind planned) {
+  std::string text = name_of(planned);
+  if (asked == Job::DeviceKind::automatic)
+    text += planned == Job::DeviceKind::cuda
+                ? ", assumed for auto: a run takes cuda where it finds a GPU (device=cpu plans for CPUs)"
+                : ", assumed for auto: this program was built without CUDA";
+  else if (planned == Job::DeviceKind::cuda && !has_cuda())
+    text += "; this program was built without CUDA and cannot run the job itself";
+  return text;
+}
+
+void print_memory(const CheckedJob& checked, DType dtype, const std::vector<GpuMemory>& gpus) {
   const Job& job = checked.job;
   const ModelShard shard = first_shard(checked);
   const WeightBytes weights = weight_bytes(checked.config, shard, dtype);
@@ -135,34 +174,34 @@ void print_memory(const CheckedJob& checked, DType dtype) {
     return key_value_bytes_on_gpu(checked.config, weights, job.scheduler.max_num_batched_tokens,
                                   gib * kGiB * job.memory.gpu_memory_utilization);
   };
-  room("on an H100 of 80 GB", on_gpu(79.6));
-  room("on an H200 of 141 GB", on_gpu(140.4));
+  for (const GpuMemory& gpu : gpus) room(("on " + gpu.name).c_str(), on_gpu(gpu.gib));
 }
 
 }  // namespace
 
-int check_main(const RunOptions& options, int num_ranks, const std::string& measured_path) {
+int check_main(const RunOptions& options, const CheckOptions& check) {
+  const std::vector<GpuMemory> gpus = gpus_of(check.gpu);
   Job job = read_job(options.job_path, options.overrides);
-  if (num_ranks == 0)
-    num_ranks = job.parallel.tensor * std::max(job.parallel.data, 1) * job.parallel.replicas;
-  // What `auto` would be depends on the machine that runs it; here there may be no GPU.
-  if (job.device == Job::DeviceKind::automatic) job.device = resolve_device(job.device);
+  const int num_ranks = check.num_ranks > 0
+                            ? check.num_ranks
+                            : job.parallel.tensor * std::max(job.parallel.data, 1) * job.parallel.replicas;
+  const Job::DeviceKind asked = job.device;
+  job.device = planned_device(job, check);
   const CheckedJob checked = check_job(std::move(job), num_ranks);
   const DType dtype = resolve_dtype(checked.job.device, checked.job.model.dtype, checked.config.dtype);
   const ExchangeLoad load = full_load(checked, dtype);
-  const std::vector<MeasuredExchange> measured = measured_for_job(checked, load, measured_path);
+  const std::vector<MeasuredExchange> measured = measured_for_job(checked, load, check.measured_path);
 
+  fmt::print("device       {}\n", device_text(asked, checked.job.device));
   for (const std::string& warning : checked.input.warnings) fmt::print("note         {}\n", warning);
   fmt::print("job          {}: sound\n", options.job_path);
-  for (const std::string& directory : missing_output_directories(checked.job))
-    fmt::print("note         {} is not there yet: the run makes it\n", directory);
   fmt::print("input        {} rows{}\n", with_commas(checked.input.num_rows),
              checked.input.openai ? ", OpenAI batch lines" : "");
   fmt::print("model        {}: {} layers, {} experts, {} a token; {} on {}\n", checked.job.model.path,
              checked.config.num_hidden_layers, checked.config.num_experts, checked.config.num_experts_per_tok,
              name_of(dtype), name_of(checked.job.device));
   fmt::print("layout       {}\n", layout_text(checked.layout));
-  print_memory(checked, dtype);
+  print_memory(checked, dtype, gpus);
   print_exchange(load);
   print_measured(measured);
   return static_cast<int>(ExitCode::ok);

@@ -74,7 +74,7 @@ Job::DeviceKind decide_and_say(Job::DeviceKind asked) {
 nlohmann::json lead_start(const MpiEnv& env, const RunOptions& options, LeadFiles& files) {
   Job job = read_job(options.job_path, options.overrides);
   job.device = decide_and_say(job.device);
-  const CheckedJob checked = check_job(std::move(job), env.size());
+  const CheckedJob checked = check_job(std::move(job), env.size(), options.command);
   print_lines(checked.input.warnings);
   for (const std::string& directory : missing_output_directories(checked.job)) make_directories(directory);
   OpenedStore opened = open_result_store(checked.job, fingerprint_of(checked), provenance_of(checked),
@@ -89,7 +89,7 @@ nlohmann::json lead_start(const MpiEnv& env, const RunOptions& options, LeadFile
 
 }  // namespace
 
-CheckedJob check_job(Job job, int world_size) {
+CheckedJob check_job(Job job, int world_size, const std::string& command) {
   Faults faults;
   CheckedJob out;
   const bool paths = holds(faults, [&] { check_paths(job); });
@@ -99,7 +99,7 @@ CheckedJob check_job(Job job, int world_size) {
     notes = notes_of(job, out.config);
     decide_autos(job, out.config);
     holds(faults, [&] {
-      check_layout(job, out.config, world_size);
+      check_layout(job, out.config, world_size, command);
       out.layout = make_layout(world_size, job.parallel.tensor, job.parallel.data, job.parallel.replicas);
     });
     holds(faults, [&] { resolve_dtype(job.device, job.model.dtype, out.config.dtype); });

@@ -18,7 +18,8 @@ namespace moerun {
 struct RunOptions {
   std::string job_path;
   std::vector<std::string> overrides;
-  bool fresh = false;  ///< discard what an earlier run left
+  bool fresh = false;   ///< discard what an earlier run left
+  std::string command;  ///< as it was typed, to tell how to type it
 };
 
 /// A job after every check that needs no rank, its `auto`s decided.
@@ -32,8 +33,8 @@ struct CheckedJob {
 };
 
 /// Checks all there is to check before anything loads, and decides what is `auto`. Throws BadInput with all
-/// faults. Needs no GPU and no other rank.
-CheckedJob check_job(Job job, int world_size);
+/// faults. Needs no GPU and no other rank. `command`: that a user typed to start `world_size` ranks.
+CheckedJob check_job(Job job, int world_size, const std::string& command = "");
 
 /// What every rank knows when the job starts.
 struct Start {
