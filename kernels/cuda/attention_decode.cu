@@ -10,6 +10,7 @@
 
 #include "kernels/cuda/attention_heads.cuh"
 #include "kernels/cuda/hopper.cuh"
+#include "kernels/cuda/limits.h"
 
 namespace moerun {
 namespace {
@@ -19,7 +20,7 @@ using namespace cuda;
 constexpr int kWarps = 4, kThreads = kWarps * kWarpSize;
 constexpr int kSliceKeys = 16;  // a warp at a time
 constexpr int kSpanKeys = 512;  // a thread block
-constexpr int kMinBlockSize = 32;
+constexpr int kMinBlockSize = limits::kBlockTokens;
 constexpr int64_t kMaxWorkspaceFloats = int64_t{32} << 20;
 
 struct Params {
@@ -337,7 +338,7 @@ void launch_attention_decode(DType dtype, const DevicePlan& plan, const Attentio
   if (args.kv.block_size % kMinBlockSize != 0)
     throw Error("attention on the GPU takes blocks of a multiple of 32 tokens, not " +
                 std::to_string(args.kv.block_size));
-  if (group > 16 || args.num_heads % kv_heads != 0)
+  if (group > limits::kMaxGroup || args.num_heads % kv_heads != 0)
     throw Error("attention on the GPU takes 1 to 16 query heads for each key head, not " +
                 std::to_string(args.num_heads) + " for " + std::to_string(kv_heads));
   const int32_t max_spans = ceil_div(plan.max_context_len, kSpanKeys);

@@ -1,6 +1,7 @@
 #pragma once
 // What the attention kernels share: head sizes, places in the paged cache.
 #include "kernels/cuda/common.cuh"
+#include "kernels/cuda/limits.h"
 #include "moerun/device.h"
 
 namespace moerun::cuda {
@@ -22,6 +23,7 @@ constexpr float kLog2E = 1.4426950408889634F;
 /// Calls f with the element type and the head size: `f.operator()<T, kDim>()`.
 template <class F>
 void with_head(DType dtype, int32_t head_dim, F&& f) {
+  static_assert(limits::kHeadDims == std::array<int32_t, 2>{64, 128});
   if (head_dim != 64 && head_dim != 128)
     throw Error("attention on the GPU takes head sizes of 64 and 128, not " + std::to_string(head_dim));
   with_element(dtype, [&]<class T>(T) {

@@ -8,6 +8,7 @@
 #include <numeric>
 
 #include "kernels/cuda/attention_heads.cuh"
+#include "kernels/cuda/limits.h"
 #include "kernels/cuda/prefill_tiles.cuh"
 #include "kernels/cuda/tensor_copy.cuh"
 #include "kernels/cuda/wgmma.cuh"
@@ -23,7 +24,7 @@ constexpr int kRows = kConsumers * 64, kRowBytes = 128;
 constexpr int kKeys = 128;  // a tile of keys
 constexpr int kStages = 2;
 constexpr int kProducerRegisters = 40, kConsumerRegisters = 232;
-constexpr int kMinBlockSize = 32;
+constexpr int kMinBlockSize = limits::kBlockTokens;
 
 struct Params {
   CUtensorMap queries, keys, values;

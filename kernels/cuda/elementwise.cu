@@ -3,13 +3,14 @@
 
 #include "kernels/cuda/elementwise.h"
 #include "kernels/cuda/hopper.cuh"
+#include "kernels/cuda/limits.h"
 
 namespace moerun {
 namespace {
 
 using namespace cuda;
 
-constexpr int kThreads = 256, kVector = 8;
+constexpr int kThreads = 256, kVector = limits::kVector;
 constexpr int kMaxShards = 64;
 
 // ---------------------------------------------------------------- kernels

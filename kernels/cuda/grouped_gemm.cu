@@ -8,6 +8,7 @@
 // ticket counter, all of the first product before the second, and a tile of the second waits (as good as
 // never) for its rows of h; weights keep streaming across the seam.
 #include "kernels/cuda/grouped_gemm.cuh"
+#include "kernels/cuda/limits.h"
 
 namespace moerun {
 namespace {
@@ -309,7 +310,7 @@ MoeTiling grouped_gemm_tiling(int64_t num_tokens, int32_t k, int32_t num_experts
 }
 
 void launch_grouped_gemm(const GroupedGemmArgs& args, cudaStream_t stream) {
-  if (args.hidden % 8 != 0 || args.intermediate % 8 != 0) {
+  if (args.hidden % limits::kVector != 0 || args.intermediate % limits::kVector != 0) {
     throw Error("grouped_gemm: hidden and intermediate sizes must be multiples of 8, not " +
                 std::to_string(args.hidden) + " and " + std::to_string(args.intermediate));
   }

@@ -1,6 +1,7 @@
 #include <algorithm>
 
 #include "kernels/cuda/hopper.cuh"
+#include "kernels/cuda/limits.h"
 #include "kernels/cuda/moe_combine.h"
 #include "kernels/cuda/rms_norm_row.cuh"
 #include "moerun/expert_tree.h"
@@ -11,7 +12,7 @@ namespace {
 using namespace cuda;
 
 constexpr int kThreads = 256, kBlocksAnSm = 4;
-constexpr int kMaxK = 16;
+constexpr int kMaxK = limits::kMaxCombineK;
 constexpr int kSpanEnd = 64;                                            // above every meeting level
 static_assert(kMaxCombineNormHidden <= kMaxNormThreads * kNormVector);  // a thread holds one vector of a row
 

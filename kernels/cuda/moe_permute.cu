@@ -2,6 +2,7 @@
 #include <utility>
 
 #include "kernels/cuda/hopper.cuh"
+#include "kernels/cuda/limits.h"
 #include "kernels/cuda/moe_permute.h"
 
 namespace moerun {
@@ -15,7 +16,7 @@ constexpr int kBlockPairs = kThreads / 2;  // up to here one block does all,
 constexpr int kClusterBlocks = 8;          // up to kClusterPairs a cluster of these
 constexpr int kClusterPairs = kClusterBlocks * kThreads;
 constexpr int kManyPairs = 128 * kThreads;  // up to here a chunk is a pair a thread
-constexpr int kMaxExperts = 512;
+constexpr int kMaxExperts = limits::kMaxExperts;
 constexpr int kRankBits = 23;  // of a ranked pair; the expert is above
 constexpr uint32_t kNotLocal = ~0u;
 

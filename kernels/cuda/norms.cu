@@ -1,6 +1,7 @@
 #include <bit>
 
 #include "kernels/cuda/hopper.cuh"
+#include "kernels/cuda/limits.h"
 #include "kernels/cuda/norms.h"
 #include "kernels/cuda/rms_norm_row.cuh"
 
@@ -10,6 +11,7 @@ namespace {
 using namespace cuda;
 
 constexpr int kMaxVectors = 2, kMaxCols = kMaxNormThreads * kMaxVectors * kNormVector;
+static_assert(kMaxCols == limits::kMaxNormCols && kNormVector == limits::kVector);
 
 // ---------------------------------------------------------------- kernels
 

@@ -1,4 +1,5 @@
 #include "kernels/cuda/hopper.cuh"
+#include "kernels/cuda/limits.h"
 #include "kernels/cuda/ordered_gemm.h"
 
 namespace moerun {
@@ -92,7 +93,8 @@ void launch_ordered_gemm(const OrderedGemmArgs& args, cudaStream_t stream) {
   if (args.rows == 0) return;
   const dim3 grid(static_cast<unsigned>(ceil_div<int64_t>(args.out_features, kWarps * kWarpCols)),
                   static_cast<unsigned>(ceil_div<int64_t>(args.rows, kWarpRows)));
-  if (grid.y > 65535)
+  static_assert(kWarpRows == limits::kOrderedGemmRows);
+  if (grid.y > limits::kMaxGridRows)
     throw Error("ordered_gemm: " + std::to_string(args.rows) + " rows at once are too many");
   with_element(args.dtype, [&]<class T>(T) {
     launch_dependent(ordered_gemm_kernel<T>, grid, kThreads, 0, stream, args);

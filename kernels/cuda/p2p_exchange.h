@@ -4,13 +4,14 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "kernels/cuda/limits.h"
 #include "kernels/cuda/stopwatch.h"
 #include "moerun/dtype.h"
 #include "moerun/expert_turn.h"
 
 namespace moerun {
 
-inline constexpr int kMaxP2pRanks = 64;  // a bit each
+using limits::kMaxP2pRanks;
 
 /// What one rank's window holds, as every rank sees it through its peer pointers. Rows are addressed by
 /// [source rank][the source's token] with as many rows a source as the step's largest share, which the step's

@@ -1,4 +1,5 @@
 #include "kernels/cuda/hopper.cuh"
+#include "kernels/cuda/limits.h"
 #include "kernels/cuda/router.h"
 
 namespace moerun {
@@ -7,7 +8,7 @@ namespace {
 using namespace cuda;
 
 constexpr int kWarps = 8, kThreads = kWarps * kWarpSize;
-constexpr int kMaxExperts = 512, kMaxK = 32;
+constexpr int kMaxExperts = limits::kMaxExperts, kMaxK = limits::kMaxRouterK;
 constexpr int kPad =
     4;  // floats after each row of partial logits: rows of a fragment fall on different banks
 

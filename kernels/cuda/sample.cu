@@ -1,4 +1,5 @@
 #include "kernels/cuda/hopper.cuh"
+#include "kernels/cuda/limits.h"
 #include "kernels/cuda/sample.h"
 #include "moerun/random.h"
 #include "moerun/sampling.h"
@@ -12,6 +13,7 @@ constexpr int kThreads = 1024, kWarps = kThreads / kWarpSize;
 constexpr int kDigitBits = 11, kBins = 1 << kDigitBits;
 constexpr int kMaxListed = 2048;
 constexpr int32_t kMaxVocab = 1 << (2 * kDigitBits);
+static_assert(kMaxVocab == limits::kMaxVocab);
 constexpr float kUnit = 1099511627776.0f;  // 2^40: probability 1 in fixed point
 constexpr float kMostNoise = 16.7f;        // gumbel() is below 24·ln 2
 constexpr float kMostFloat = 3.402823466e38f;

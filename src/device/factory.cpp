@@ -71,20 +71,6 @@ Job::DeviceKind resolve_device(Job::DeviceKind kind) {
   return decide_device(kind, look_for_gpus());
 }
 
-DType resolve_dtype(Job::DeviceKind kind, std::optional<DType> asked, DType of_checkpoint) {
-  if (kind == Job::DeviceKind::cuda) {
-    if (asked == DType::float32)
-      throw BadInput(
-          "model.dtype: float32 is for device: cpu; the CUDA device computes in float16 or bfloat16");
-    // A checkpoint in float32 is computed in bfloat16: the same range.
-    return asked.value_or(of_checkpoint == DType::float32 ? DType::bfloat16 : of_checkpoint);
-  }
-  if (asked.value_or(DType::float32) != DType::float32)
-    throw BadInput(fmt::format("model.dtype: {} is for device: cuda; the CPU device computes in float32",
-                               name_of(*asked)));
-  return DType::float32;
-}
-
 std::unique_ptr<Device> make_device(Job::DeviceKind kind, const DeviceRequest& request) {
   if (kind == Job::DeviceKind::cuda) return make_gpu(request);
   return make_cpu_device({.kv_bytes = static_cast<size_t>(request.memory.cpu_kv_gib * (1 << 30)),

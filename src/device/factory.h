@@ -27,10 +27,6 @@ GpuSight look_for_gpus();
 /// decide_device by what this process finds. Throws BadInput.
 Job::DeviceKind resolve_device(Job::DeviceKind kind);
 
-/// The element type that the device computes in: what the job asks for, or the device's default for a
-/// checkpoint. Throws BadInput when the device cannot.
-DType resolve_dtype(Job::DeviceKind kind, std::optional<DType> asked, DType of_checkpoint);
-
 /// Makes the rank's device (cpu or cuda), on the GPU that gpu_of_rank names. Throws Error.
 std::unique_ptr<Device> make_device(Job::DeviceKind kind, const DeviceRequest& request);
 

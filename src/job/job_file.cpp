@@ -230,7 +230,8 @@ void check_together(const Job& job, const std::string& file_name, Given& given) 
     given.faults.add(place_for("sampling.min_tokens", given, file_name), "sampling: " + wrong);
 }
 
-/// The job with every key: a line a key, sections indented.
+}  // namespace
+
 std::string yaml_of(const Job& job) {
   std::vector<std::pair<std::string, Json>> entries;
   for (const auto& field : job_fields()) {
@@ -256,8 +257,6 @@ std::string yaml_of(const Job& job) {
   }
   return yaml;
 }
-
-}  // namespace
 
 Job parse_job(const std::string& yaml_text, const std::string& file_name,
               const std::vector<std::string>& overrides) {

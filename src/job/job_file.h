@@ -11,10 +11,13 @@ namespace moerun {
 ///
 /// Checks spelling, types and ranges: what can be said without looking at another file. Every fault goes into
 /// one BadInput, a line each: "FILE:LINE: message" or "command line: KEY=VALUE: message". `Job::yaml` becomes
-/// the whole job, every key with its value; parse_job reads it back to an equal job, so that rank 0 alone
-/// reads the file and the others read what it sends.
+/// yaml_of the job.
 Job parse_job(const std::string& yaml_text, const std::string& file_name,
               const std::vector<std::string>& overrides = {});
+
+/// A job as YAML, every key with its value, a line a key, sections indented: what parse_job reads back to an
+/// equal job.
+std::string yaml_of(const Job& job);
 
 /// parse_job of a file's text. Throws BadInput when the file cannot be read.
 Job read_job(const std::string& path, const std::vector<std::string>& overrides = {});

@@ -18,7 +18,6 @@
 #include "moerun/error.h"
 #include "report/progress_line.h"
 #include "run/identity.h"
-#include "run/sequence_limit.h"
 
 namespace moerun {
 
@@ -26,24 +25,13 @@ namespace {
 
 constexpr double kGiB = 1 << 30;
 
-/// The part of rank 0, which holds as many experts as any.
-ModelShard first_shard(const CheckedJob& checked) {
-  const ExpertMap experts(static_cast<int>(checked.config.num_experts), checked.layout.ep_size(),
-                          checked.job.parallel.redundant_experts);
-  return {.tensor = checked.layout.tensor,
-          .tensor_rank = 0,
-          .local_experts = experts.experts_of(0),
-          .local_slot = experts.local_slots(0),
-          .redundant_slots = experts.num_redundant_slots(0)};
-}
-
 /// A rank's part of the exchange in one layer of a full step.
-ExchangeLoad full_load(const CheckedJob& checked, DType dtype) {
+ExchangeLoad full_load(const CheckedJob& checked) {
   const ModelConfig& config = checked.config;
   return {.ranks = checked.layout.ep_size(),
           .tokens = static_cast<double>(checked.job.scheduler.max_num_batched_tokens) / checked.layout.tensor,
           .hidden_size = config.hidden_size,
-          .element_bytes = static_cast<int64_t>(size_of(dtype)),
+          .element_bytes = static_cast<int64_t>(size_of(checked.dtype)),
           .num_experts = config.num_experts,
           .num_experts_per_tok = config.num_experts_per_tok};
 }
@@ -142,11 +130,12 @@ std::string device_text(Job::DeviceKind asked, Job::DeviceKind planned) {
   return text;
 }
 
-void print_memory(const CheckedJob& checked, DType dtype, const std::vector<GpuMemory>& gpus) {
+void print_memory(const CheckedJob& checked, const std::vector<GpuMemory>& gpus) {
   const Job& job = checked.job;
-  const ModelShard shard = first_shard(checked);
-  const WeightBytes weights = weight_bytes(checked.config, shard, dtype);
-  const double token = static_cast<double>(key_value_block_bytes(checked.config, shard, 1, dtype));
+  const RankPlan first = plan_rank(checked, 0);  // holds as many experts as any
+  const ModelShard& shard = first.shard;
+  const WeightBytes& weights = first.memory.weights;
+  const double token = static_cast<double>(first.memory.block_bytes) / job.memory.block_size;
   fmt::print("memory       {:.2f} GiB of weights a rank ({} of {} experts)\n", weights.all / kGiB,
              shard.local_experts.size(), checked.config.num_experts);
   if (job.device == Job::DeviceKind::cuda)
@@ -165,7 +154,7 @@ void print_memory(const CheckedJob& checked, DType dtype, const std::vector<GpuM
   };
   fmt::print(
       "key/value    {:.1f} KiB a token and rank; at most {} tokens a sequence and {} sequences at once\n",
-      token / 1024, with_commas(static_cast<uint64_t>(job.model.max_model_len)), sequence_limit(job).most);
+      token / 1024, with_commas(static_cast<uint64_t>(job.model.max_model_len)), checked.sequences.most);
   if (job.device == Job::DeviceKind::cpu) {
     room("of memory.cpu_kv_gib", job.memory.cpu_kv_gib * kGiB);
     return;
@@ -187,9 +176,8 @@ int check_main(const RunOptions& options, const CheckOptions& check) {
                             : job.parallel.tensor * std::max(job.parallel.data, 1) * job.parallel.replicas;
   const Job::DeviceKind asked = job.device;
   job.device = planned_device(job, check);
-  const CheckedJob checked = check_job(std::move(job), num_ranks);
-  const DType dtype = resolve_dtype(checked.job.device, checked.job.model.dtype, checked.config.dtype);
-  const ExchangeLoad load = full_load(checked, dtype);
+  const CheckedJob checked = check_job(std::move(job), {.num_ranks = num_ranks});
+  const ExchangeLoad load = full_load(checked);
   const std::vector<MeasuredExchange> measured = measured_for_job(checked, load, check.measured_path);
 
   fmt::print("device       {}\n", device_text(asked, checked.job.device));
@@ -199,9 +187,9 @@ int check_main(const RunOptions& options, const CheckOptions& check) {
              checked.input.openai ? ", OpenAI batch lines" : "");
   fmt::print("model        {}: {} layers, {} experts, {} a token; {} on {}\n", checked.job.model.path,
              checked.config.num_hidden_layers, checked.config.num_experts, checked.config.num_experts_per_tok,
-             name_of(dtype), name_of(checked.job.device));
+             name_of(checked.dtype), name_of(checked.job.device));
   fmt::print("layout       {}\n", layout_text(checked.layout));
-  print_memory(checked, dtype, gpus);
+  print_memory(checked, gpus);
   print_exchange(load);
   print_measured(measured);
   return static_cast<int>(ExitCode::ok);

@@ -8,7 +8,6 @@
 #include <algorithm>
 #include <string_view>
 
-#include "device/factory.h"
 #include "job/sampling_fields.h"
 #include "text/checksum.h"
 #include "version.h"
@@ -62,28 +61,21 @@ std::string checksum_of(const Checkpoint& checkpoint) {
   return sha256_hex(text);
 }
 
-std::vector<std::string> resolved_overrides(const Job& job) {
-  return {fmt::format("device={}", name_of(job.device)),
-          fmt::format("model.max_model_len={}", job.model.max_model_len),
-          fmt::format("scheduler.max_num_batched_tokens={}", job.scheduler.max_num_batched_tokens)};
-}
-
 Fingerprint fingerprint_of(const CheckedJob& checked) {
   const Job& job = checked.job;
   const bool dummy = job.model.load_format == Job::Model::LoadFormat::dummy;
-  Fingerprint out{
-      {"moerun", version()},
-      {"input", checked.input.checksum},
-      {"input rows", std::to_string(checked.input.num_rows)},
-      {"input.on_error", job.input.on_error == Job::Input::OnError::row ? "row" : "fail"},
-      {"model config", checked.config.checksum},
-      {"end-of-sequence ids", fmt::format("{}", fmt::join(checked.config.eos_token_ids, ","))},
-      {"model weights", dummy ? "dummy" : checked.checkpoint_checksum},
-      {"tokenizer", checked.tokenizer_checksum},
-      {"model.max_model_len", std::to_string(job.model.max_model_len)},
-      {"device", name_of(job.device)},
-      {"dtype", std::string(name_of(resolve_dtype(job.device, job.model.dtype, checked.config.dtype)))},
-      {"output.jsonl", job.output.jsonl}};
+  Fingerprint out{{"moerun", version()},
+                  {"input", checked.input.checksum},
+                  {"input rows", std::to_string(checked.input.num_rows)},
+                  {"input.on_error", job.input.on_error == Job::Input::OnError::row ? "row" : "fail"},
+                  {"model config", checked.config.checksum},
+                  {"end-of-sequence ids", fmt::format("{}", fmt::join(checked.config.eos_token_ids, ","))},
+                  {"model weights", dummy ? "dummy" : checked.checkpoint_checksum},
+                  {"tokenizer", checked.tokenizer_checksum},
+                  {"model.max_model_len", std::to_string(job.model.max_model_len)},
+                  {"device", name_of(job.device)},
+                  {"dtype", std::string(name_of(checked.dtype))},
+                  {"output.jsonl", job.output.jsonl}};
   for (const auto& field : sampling_fields())
     out.emplace_back("sampling." + field.name, field.write(job.sampling).dump());
   return out;

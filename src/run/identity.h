@@ -19,9 +19,6 @@ Provenance provenance_of(const CheckedJob& checked);
 /// take minutes.
 std::string checksum_of(const Checkpoint& checkpoint);
 
-/// Overrides that put what was decided for `auto` into the job.
-std::vector<std::string> resolved_overrides(const Job& job);
-
 /// "cpu", "cuda", "null".
 std::string name_of(Job::DeviceKind kind);
 

@@ -13,7 +13,7 @@
 #include "io/safetensors.h"
 #include "model/null_model.h"
 #include "moerun/error.h"
-#include "run/sequence_limit.h"
+#include "plan/sequence_limit.h"
 
 namespace moerun {
 
@@ -64,14 +64,13 @@ Rank::Rank(const MpiEnv& env, const Start& start, const Communicators& comms, Wa
                                               job.null_step_ms);
     num_blocks = blocks_that_fit();
   } else {
-    device_ =
-        make_device(job.device, {.dtype = resolve_dtype(job.device, job.model.dtype, start.config.dtype),
-                                 .local_rank = env.local_rank(),
-                                 .local_size = env.local_size(),
-                                 .shared_gpus = job.parallel.allow_shared_gpu,
-                                 .speaks = env.rank() == 0,
-                                 .graphs = !job.enforce_eager,
-                                 .memory = job.memory});
+    device_ = make_device(job.device, {.dtype = start.dtype,
+                                       .local_rank = env.local_rank(),
+                                       .local_size = env.local_size(),
+                                       .shared_gpus = job.parallel.allow_shared_gpu,
+                                       .speaks = env.rank() == 0,
+                                       .graphs = !job.enforce_eager,
+                                       .memory = job.memory});
     check_shared_gpus();
     load();
     num_blocks = blocks_that_fit();

@@ -124,7 +124,7 @@ int run_job(MpiEnv& env, const RunOptions& options, StopSignals& signals, std::o
         report.ended = time_text();
         code = conclude(report);
       }
-      code = std::stoi(env.broadcast(std::to_string(code)));
+      code = env.broadcast(code);
       watchdog->set_phase(Phase::end);
       return code;
     } catch (...) {

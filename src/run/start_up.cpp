@@ -6,7 +6,6 @@
 #include <chrono>
 #include <ctime>
 #include <filesystem>
-#include <nlohmann/json.hpp>
 
 #include "device/factory.h"
 #include "io/durable_file.h"
@@ -19,6 +18,8 @@
 #include "model/generation_config.h"
 #include "model/weight_source.h"
 #include "moerun/error.h"
+#include "moerun/wire.h"
+#include "plan/run_plan_wire.h"
 #include "run/identity.h"
 #include "text/tokenizer.h"
 
@@ -37,12 +38,6 @@ bool holds(Faults& faults, Check check) {
     faults.add(fault.what());
     return false;
   }
-}
-
-void decide_autos(Job& job, const ModelConfig& config) {
-  const bool gpu = job.device == Job::DeviceKind::cuda;
-  if (job.model.max_model_len == 0) job.model.max_model_len = config.max_position_embeddings;
-  if (job.scheduler.max_num_batched_tokens == 0) job.scheduler.max_num_batched_tokens = gpu ? 8192 : 512;
 }
 
 /// What the user should know of the model's folder.
@@ -70,26 +65,48 @@ Job::DeviceKind decide_and_say(Job::DeviceKind asked) {
   return kind;
 }
 
-/// Rank 0's part of start_up: what the others are told, as JSON.
-nlohmann::json lead_start(const MpiEnv& env, const RunOptions& options, LeadFiles& files) {
+/// What rank 0 tells the others: the plan, or an exit code where there is nothing to run.
+struct Told {
+  std::optional<int> exit_code;
+  std::string plan;
+
+  std::string pack() const {
+    WireWriter out;
+    out.put(exit_code.has_value()), out.put(exit_code.value_or(0)), out.put(plan);
+    return out.take();
+  }
+  static Told unpack(const std::string& bytes) {
+    WireReader in(bytes);
+    Told told;
+    const bool ends = in.get<bool>();
+    const int code = in.get<int>();
+    if (ends) told.exit_code = code;
+    in.get(told.plan);
+    return told;
+  }
+};
+
+/// Rank 0's part of start_up.
+Told lead_start(const MpiEnv& env, const RunOptions& options, LeadFiles& files) {
   Job job = read_job(options.job_path, options.overrides);
   job.device = decide_and_say(job.device);
-  const CheckedJob checked = check_job(std::move(job), env.size(), options.command);
+  const CheckedJob checked =
+      check_job(std::move(job), {.num_ranks = env.size(), .hosts = env.hosts(), .command = options.command});
   print_lines(checked.input.warnings);
   for (const std::string& directory : missing_output_directories(checked.job)) make_directories(directory);
   OpenedStore opened = open_result_store(checked.job, fingerprint_of(checked), provenance_of(checked),
                                          checked.input.num_rows, checked.input.openai, options.fresh);
   print_lines(opened.notices);
   if (opened.already_finished())
-    return {{"exit_code", static_cast<int>(opened.num_row_errors > 0 ? ExitCode::row_errors : ExitCode::ok)}};
+    return {.exit_code = static_cast<int>(opened.num_row_errors > 0 ? ExitCode::row_errors : ExitCode::ok)};
   files.store = std::move(opened.store);
   files.source = open_input(checked.job, checked.config.vocab_size, checked.input);
-  return {{"job", checked.job.yaml}, {"rows", checked.input.num_rows}};
+  return {.plan = pack(checked)};
 }
 
 }  // namespace
 
-CheckedJob check_job(Job job, int world_size, const std::string& command) {
+CheckedJob check_job(Job job, const Machine& machine) {
   Faults faults;
   CheckedJob out;
   const bool paths = holds(faults, [&] { check_paths(job); });
@@ -98,11 +115,7 @@ CheckedJob check_job(Job job, int world_size, const std::string& command) {
   if (config) {
     notes = notes_of(job, out.config);
     decide_autos(job, out.config);
-    holds(faults, [&] {
-      check_layout(job, out.config, world_size, command);
-      out.layout = make_layout(world_size, job.parallel.tensor, job.parallel.data, job.parallel.replicas);
-    });
-    holds(faults, [&] { resolve_dtype(job.device, job.model.dtype, out.config.dtype); });
+    holds(faults, [&] { static_cast<RunPlan&>(out) = plan_run(job, out.config, machine); });
     if (job.model.load_format != Job::Model::LoadFormat::dummy && job.device != Job::DeviceKind::null)
       holds(faults, [&] {
         const Checkpoint checkpoint = Checkpoint::open(job.model.path);
@@ -130,33 +143,23 @@ CheckedJob check_job(Job job, int world_size, const std::string& command) {
   }
   faults.throw_if_any();
   out.input.warnings.insert(out.input.warnings.begin(), notes.begin(), notes.end());
-  // The job as it runs: the other ranks and the output's provenance read it.
-  out.job = parse_job(job.yaml, "the job", resolved_overrides(job));
+  out.num_rows = out.input.num_rows;
   return out;
 }
 
 Start start_up(const MpiEnv& env, const RunOptions& options, LeadFiles& files) {
-  nlohmann::json told;
+  Told told;
   if (env.rank() == 0) {
     try {
       told = lead_start(env, options, files);
     } catch (const Error& error) {
       fmt::print(stderr, "moerun: {}\n", last_words(error));
-      told = {{"exit_code", static_cast<int>(error.code())}};
+      told.exit_code = static_cast<int>(error.code());
     }
   }
-  told = nlohmann::json::parse(env.broadcast(told.dump()));
-  Start start;
-  if (told.contains("exit_code")) {
-    start.exit_code = told["exit_code"].get<int>();
-    return start;
-  }
-  start.num_rows = told["rows"];
-  start.job = parse_job(told["job"], "the job that rank 0 has checked");
-  start.config = read_model_config(start.job.model.path);
-  start.layout = make_layout(env.size(), start.job.parallel.tensor, start.job.parallel.data,
-                             start.job.parallel.replicas);
-  return start;
+  told = Told::unpack(env.broadcast(told.pack()));
+  if (told.exit_code) return {.exit_code = told.exit_code};
+  return {unpack_run_plan(told.plan)};
 }
 
 std::string last_words(const Error& error) {

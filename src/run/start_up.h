@@ -5,12 +5,10 @@
 #include <string>
 
 #include "comm/mpi_env.h"
-#include "comm/topology.h"
 #include "io/input.h"
 #include "io/result_store.h"
 #include "moerun/error.h"
-#include "moerun/job.h"
-#include "moerun/model_config.h"
+#include "plan/run_plan.h"
 
 namespace moerun {
 
@@ -22,26 +20,19 @@ struct RunOptions {
   std::string command;  ///< as it was typed, to tell how to type it
 };
 
-/// A job after every check that needs no rank, its `auto`s decided.
-struct CheckedJob {
-  Job job;
-  ModelConfig config;
-  Layout layout;
+/// The plan of a job after every check that needs no rank.
+struct CheckedJob : RunPlan {
   InputSummary input;
   std::string tokenizer_checksum;   ///< empty: the folder has no tokenizer
   std::string checkpoint_checksum;  ///< of the files' headers and sizes; empty: dummy weights
 };
 
-/// Checks all there is to check before anything loads, and decides what is `auto`. Throws BadInput with all
-/// faults. Needs no GPU and no other rank. `command`: that a user typed to start `world_size` ranks.
-CheckedJob check_job(Job job, int world_size, const std::string& command = "");
+/// Checks all there is to check before anything loads, and plans what runs. `job.device` is decided. Throws
+/// BadInput with all faults. Needs no GPU and no other rank.
+CheckedJob check_job(Job job, const Machine& machine);
 
 /// What every rank knows when the job starts.
-struct Start {
-  Job job;
-  ModelConfig config;
-  Layout layout;
-  uint64_t num_rows = 0;
+struct Start : RunPlan {
   std::optional<int> exit_code;  ///< set: there is nothing to run, and the user was told why
 };
 

@@ -25,6 +25,7 @@ class Case:
     arguments: tuple = ()  # overrides on the command line
     prepare: object = None  # called with the case's folder
     runs: bool = False  # also started as a job on two ranks
+    checks: bool = True  # `moerun check` refuses it
 
 
 def job_text(case):
@@ -260,6 +261,33 @@ CASES = [
     Case("measurements nested 200,000 deep", ["--measured: deep.json:1: no JSON object"],
          arguments=("--measured", "deep.json", "job.yaml", "parallel.data=2"),
          prepare=lambda folder: ((folder / "in.jsonl").write_text(GOOD), (folder / "deep.json").write_text(200_000 * "[" + 200_000 * "]"))),
+
+    # What the CUDA device or an exchange cannot do, known without a GPU.
+    Case("blocks that the GPU's attention does not take", ["memory.block_size: 16: device: cuda takes multiples of 32"],
+         arguments=("job.yaml", "device=cuda", "memory.block_size=16")),
+    *(Case(f"a model with {field} {value} on CUDA", [f"config.json: {named}: {shown}: device: cuda takes "], prepare=model_with({field: value, **more}),
+           arguments=("job.yaml", "device=cuda", "model.path=model", "model.load_format=dummy"))
+      for field, value, named, shown, more in (
+          ("head_dim", 96, "head_dim", 96, {}), ("hidden_size", 68, "hidden_size", 68, {}), ("hidden_size", 16640, "hidden_size", 16640, {}),
+          ("moe_intermediate_size", 68, "moe_intermediate_size", 68, {}), ("num_experts", 513, "num_experts", 513, {}),
+          ("num_experts_per_tok", 20, "num_experts_per_tok", 20, {"num_experts": 32}), ("intermediate_size", 68, "intermediate_size", 68, {"mlp_only_layers": [0]}),
+          ("vocab_size", 4194305, "vocab_size", 4194305, {}),
+          ("num_attention_heads", 68, "num_attention_heads over num_key_value_heads", 17, {"num_key_value_heads": 4}))),
+    Case("tokens of a step beyond a grid", ["scheduler.max_num_batched_tokens: 1048576: device: cuda takes at most 1048560"],
+         arguments=("job.yaml", "device=cuda", "scheduler.max_num_batched_tokens=1048576")),
+    Case("redundant experts over nccl", ["parallel.redundant_experts: the all-to-all by nccl knows no copies of experts"],
+         arguments=("--ranks", "4", "job.yaml", "device=cuda", "parallel.all_to_all=nccl", "parallel.redundant_experts=4")),
+    Case("nccl between ranks that do not divide the experts", ["parallel.all_to_all: nccl needs a power of two of ranks"],
+         arguments=("--ranks", "3", "job.yaml", "device=cuda", "parallel.all_to_all=nccl")),
+    Case("p2p between too many ranks", ["parallel.all_to_all: p2p is for 64 ranks at most, not 65"],
+         arguments=("--ranks", "65", "job.yaml", "device=cuda", "parallel.all_to_all=p2p")),
+    Case("float32 on CUDA", ["model.dtype: float32 is for device: cpu"], arguments=("job.yaml", "device=cuda", "model.dtype=float32")),
+    Case("fewer blocks than a sequence needs", ["memory: there is room for keys and values of 64 tokens"],
+         arguments=("job.yaml", "device=cuda", "memory.num_blocks=1")),
+    Case("no room for a sequence on the CPU", ["memory: there is room for keys and values of 0 tokens"], "memory: {cpu_kv_gib: 0.000001}\n", runs=True),
+    Case("a GPU that is none", ["--gpu H300: H100, H200, or a number of GiB"], arguments=("--gpu", "H300", "job.yaml")),
+    Case("a layout that needs more ranks than were started", ["needs 8 ranks, and 2 were started; start it with: mpirun -n 8"],
+         "parallel: {tensor: 4, data: 2}\n", runs=True, checks=False),
 
     # Paths.
     Case("no model folder", ["nowhere/config.json: cannot be read; model.path must be a Hugging Face model folder"], arguments=("job.yaml", "model.path=nowhere")),

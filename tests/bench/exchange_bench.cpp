@@ -23,6 +23,7 @@
 #include "comm/cost_model.h"
 #include "comm/mpi_env.h"
 #include "device/factory.h"
+#include "plan/run_plan.h"
 #include "moerun/error.h"
 #include "tests/bench/exchange_check.h"
 

@@ -1,4 +1,4 @@
-#include "run/sequence_limit.h"
+#include "plan/sequence_limit.h"
 
 #include "tests/catch.h"
 

@@ -1,0 +1,203 @@
+#include "plan/run_plan.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "comm/exchange_options.h"
+#include "comm/expert_copies.h"
+#include "job/checks.h"
+#include "job/faults.h"
+#include "job/job_file.h"
+#include "kernels/cuda/limits.h"
+#include "moerun/error.h"
+#include "plan/device_limits.h"
+
+namespace moerun {
+
+namespace {
+
+using AllToAll = Job::Parallel::AllToAll;
+
+constexpr double kGiB = 1 << 30;
+
+ModelShard shard_of(const RunPlan& run, const ExpertMap& experts, int rank) {
+  const int ep_rank = ep_rank_of(run.layout, rank);
+  return {.tensor = run.layout.tensor,
+          .tensor_rank = coordinates_of(run.layout, rank).tensor,
+          .local_experts = experts.experts_of(ep_rank),
+          .local_slot = experts.local_slots(ep_rank),
+          .redundant_slots = experts.num_redundant_slots(ep_rank),
+          .rank_of_turn = experts.num_redundant() > 0 ? ranks_of_turns(experts, {}) : std::vector<int32_t>()};
+}
+
+MemoryPlan memory_of(const RunPlan& run, const ModelShard& shard) {
+  const Job& job = run.job;
+  const int64_t block_size = job.memory.block_size;
+  MemoryPlan out{.weights = weight_bytes(run.config, shard, run.dtype),
+                 .block_bytes = key_value_block_bytes(run.config, shard, block_size, run.dtype),
+                 .blocks_a_sequence = (job.model.max_model_len + block_size - 1) / block_size,
+                 .asked = job.memory.num_blocks > 0};
+  out.most_blocks = out.asked ? job.memory.num_blocks : out.blocks_a_sequence * run.sequences.most;
+  if (job.device != Job::DeviceKind::null)
+    out.num_host_blocks = static_cast<int64_t>(job.memory.swap_space_gib * kGiB) / out.block_bytes;
+  return out;
+}
+
+StepLimits limits_of(const RunPlan& run, const ModelShard& shard, const MemoryPlan& memory,
+                     int64_t part_tokens) {
+  const Job& job = run.job;
+  const ModelConfig& config = run.config;
+  bool dense = false;
+  for (int64_t layer = 0; layer < config.num_hidden_layers && !dense; ++layer)
+    dense = !config.is_sparse(layer);
+  // A decode step's rows at once, up to a size at which the product with the LM head is no longer bound by
+  // its weights.
+  constexpr int64_t kFewestLogitRows = 256, kMostLogitRows = 512;
+  return {.max_num_batched_tokens = job.scheduler.max_num_batched_tokens,
+          .max_num_seqs = run.sequences.most,
+          .max_model_len = job.model.max_model_len,
+          .block_size = job.memory.block_size,
+          .num_host_blocks = memory.num_host_blocks,
+          .max_routed_tokens = part_tokens * run.layout.ep_size(),
+          .max_logit_rows = std::clamp<int64_t>(run.sequences.most, kFewestLogitRows, kMostLogitRows),
+          .num_heads = shard.num_heads(config),
+          .num_kv_heads = shard.num_kv_heads(config),
+          .head_dim = config.head_dim,
+          .hidden_size = config.hidden_size,
+          .intermediate_size = dense ? config.intermediate_size : 0,
+          .vocab_size = config.vocab_size,
+          .num_experts = config.num_experts,
+          .num_experts_per_tok = config.num_experts_per_tok,
+          .num_local_experts = shard.num_slots(),
+          .moe_intermediate_size = config.moe_intermediate_size};
+}
+
+/// Whether all ranks of each engine are on one host; true where hosts are not known.
+bool engines_on_one_host(const Layout& layout, const std::vector<std::string>& hosts) {
+  for (size_t rank = 0; rank < hosts.size(); ++rank)
+    if (hosts[rank] !=
+        hosts[rank / static_cast<size_t>(layout.ep_size()) * static_cast<size_t>(layout.ep_size())])
+      return false;
+  return true;
+}
+
+/// What a named exchange cannot do for this engine, that is known before GPUs are asked.
+void check_exchange(const RunPlan& run, const ExpertMap& experts, const Machine& machine, Faults& faults) {
+  const char* const key = "parallel.all_to_all";
+  const AllToAll asked = run.job.parallel.all_to_all;
+  const int ranks = run.layout.ep_size();
+  if (asked != AllToAll::nccl && asked != AllToAll::p2p) return;
+  const std::string name = asked == AllToAll::nccl ? "nccl" : "p2p";
+  if (run.job.device != Job::DeviceKind::cuda) faults.add(key, name + " needs device: cuda");
+  if (ranks == 1) return;
+  if (asked == AllToAll::nccl && experts.num_redundant() > 0)
+    faults.add("parallel.redundant_experts",
+               "the all-to-all by nccl knows no copies of experts: set parallel.all_to_all: p2p or mpi");
+  else if (asked == AllToAll::nccl && !one_subtree_a_rank(experts.ranks(), ranks))
+    faults.add(key, fmt::format(
+                        "nccl needs a power of two of ranks that divides the experts evenly; here {} experts "
+                        "are on {} ranks: use p2p or mpi",
+                        experts.num_experts(), ranks));
+  if (asked == AllToAll::p2p && ranks > limits::kMaxP2pRanks)
+    faults.add(key, fmt::format("p2p is for {} ranks at most, not {}: use nccl or mpi", limits::kMaxP2pRanks,
+                                ranks));
+  if (asked == AllToAll::p2p && !engines_on_one_host(run.layout, machine.hosts))
+    faults.add(key,
+               "p2p: the ranks of an engine are on several nodes: use nccl or mpi, or one replica a node");
+}
+
+/// Room for keys and values that is known before there is a device.
+void check_memory(const RunPlan& run, const MemoryPlan& memory, Faults& faults) {
+  int64_t blocks = memory.most_blocks;
+  if (run.job.device == Job::DeviceKind::cpu && !memory.asked)
+    blocks = memory.blocks_in(static_cast<uint64_t>(run.job.memory.cpu_kv_gib * kGiB));
+  if (const std::string wrong = too_few_blocks(run, memory, blocks); !wrong.empty()) faults.add(wrong);
+}
+
+}  // namespace
+
+int64_t MemoryPlan::blocks_in(uint64_t bytes) const {
+  return std::min(most_blocks, static_cast<int64_t>(bytes / static_cast<uint64_t>(block_bytes)));
+}
+
+DType resolve_dtype(Job::DeviceKind kind, std::optional<DType> asked, DType of_checkpoint) {
+  if (kind == Job::DeviceKind::cuda) {
+    if (asked == DType::float32)
+      throw BadInput(
+          "model.dtype: float32 is for device: cpu; the CUDA device computes in float16 or bfloat16");
+    // A checkpoint in float32 is computed in bfloat16: the same range.
+    return asked.value_or(of_checkpoint == DType::float32 ? DType::bfloat16 : of_checkpoint);
+  }
+  if (asked.value_or(DType::float32) != DType::float32)
+    throw BadInput(fmt::format("model.dtype: {} is for device: cuda; the CPU device computes in float32",
+                               name_of(*asked)));
+  return DType::float32;
+}
+
+void decide_autos(Job& job, const ModelConfig& config) {
+  const bool gpu = job.device == Job::DeviceKind::cuda;
+  if (job.model.max_model_len == 0) job.model.max_model_len = config.max_position_embeddings;
+  if (job.scheduler.max_num_batched_tokens == 0) job.scheduler.max_num_batched_tokens = gpu ? 8192 : 512;
+}
+
+RunPlan plan_run(Job job, ModelConfig config, const Machine& machine) {
+  decide_autos(job, config);
+  Faults faults;
+  RunPlan run{.job = std::move(job), .config = std::move(config)};
+  run.sequences = sequence_limit(run.job);
+  const auto collect = [&](auto&& part) {
+    try {
+      part();
+    } catch (const BadInput& fault) {
+      faults.add(fault.what());
+    }
+  };
+  collect([&] { run.dtype = resolve_dtype(run.job.device, run.job.model.dtype, run.config.dtype); });
+  collect([&] {
+    check_layout(run.job, run.config, machine.num_ranks, machine.command);
+    const Job::Parallel& asked = run.job.parallel;
+    run.layout = make_layout(machine.num_ranks, asked.tensor, asked.data, asked.replicas);
+    const RankPlan first = plan_rank(run, 0);
+    check_exchange(run, first.experts, machine, faults);
+    check_memory(run, first.memory, faults);
+    if (run.job.device == Job::DeviceKind::cuda)
+      for (const std::string& refusal : device_refuses(first.limits)) faults.add(refusal);
+  });
+  faults.throw_if_any();
+  run.job.yaml = yaml_of(run.job);
+  return run;
+}
+
+RankPlan plan_rank(const RunPlan& run, int rank) {
+  const ModelConfig& config = run.config;
+  ExpertMap experts(static_cast<int>(config.num_experts), run.layout.ep_size(),
+                    run.job.parallel.redundant_experts);
+  ModelShard shard = shard_of(run, experts, rank);
+  const MemoryPlan memory = memory_of(run, shard);
+  const int64_t part = part_of_step(run.job.scheduler.max_num_batched_tokens, run.layout.tensor, 0).padded;
+  const StepLimits limits = limits_of(run, shard, memory, part);
+  return {.at = coordinates_of(run.layout, rank),
+          .experts = std::move(experts),
+          .shard = std::move(shard),
+          .limits = limits,
+          .exchange = {.all_to_all = run.job.parallel.all_to_all,
+                       .part_tokens = part,
+                       .group_tokens = part * run.layout.tensor,
+                       .hidden_size = config.hidden_size,
+                       .num_experts_per_tok = config.num_experts_per_tok},
+          .memory = memory};
+}
+
+std::string too_few_blocks(const RunPlan& run, const MemoryPlan& memory, int64_t num_blocks) {
+  if (num_blocks >= memory.blocks_a_sequence) return "";
+  const int64_t tokens = num_blocks * run.job.memory.block_size;
+  return fmt::format(
+      "memory: there is room for keys and values of {} tokens, and one sequence of model.max_model_len {} "
+      "needs more: set model.max_model_len to {} or less, or give more room ({})",
+      tokens, run.job.model.max_model_len, tokens,
+      run.job.device == Job::DeviceKind::cuda ? "memory.gpu_memory_utilization, more ranks"
+                                              : "memory.cpu_kv_gib, memory.num_blocks");
+}
+
+}  // namespace moerun
