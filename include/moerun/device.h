@@ -179,8 +179,7 @@ struct StepLimits {
   int64_t max_routed_tokens = 0;  ///< rows that an expert exchange may bring here in one step
   int64_t max_logit_rows = 0;     ///< rows of logits at a time
   int64_t num_heads = 0, num_kv_heads = 0, head_dim = 0;  ///< of this rank
-  int64_t hidden_size = 0, intermediate_size = 0;         ///< of dense layers; 0: there are none
-  int64_t vocab_size = 0;
+  int64_t hidden_size = 0, vocab_size = 0;
   int64_t num_experts = 0, num_experts_per_tok = 0, num_local_experts = 0, moe_intermediate_size = 0;
 };
 

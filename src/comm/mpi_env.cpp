@@ -121,11 +121,6 @@ std::vector<std::string> MpiEnv::all_gather(const std::string& mine) const {
   return texts;
 }
 
-int MpiEnv::broadcast(int number) const {
-  MPI_CHECK(MPI_Bcast(&number, 1, MPI_INT, 0, world_));
-  return number;
-}
-
 std::string MpiEnv::broadcast(const std::string& text) const {
   const Waiting waiting(progress_);
   auto length = static_cast<uint64_t>(text.size());

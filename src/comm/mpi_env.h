@@ -63,8 +63,6 @@ class MpiEnv {
 
   /// Every rank's text, in rank order. Collective over world.
   std::vector<std::string> all_gather(const std::string& mine) const;
-  /// Rank 0's number at every rank. Collective over world.
-  int broadcast(int number) const;
   /// Rank 0's text at every rank. Collective over world.
   std::string broadcast(const std::string& text) const;
 

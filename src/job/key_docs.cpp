@@ -76,9 +76,15 @@ constexpr Text kTexts[] = {
     {"input.random.output_len", "tokens", "of an answer, which is as long as asked for (`ignore_eos`)"},
     {"input.random.range_ratio", "[0, 1]", "lengths are drawn from `len·(1 ± range_ratio)`"},
     {"input.random.seed", "integer below 2⁶⁴", "of lengths and tokens"},
+    {"input.allow_external", "bool",
+     "an HDF5 input may reach into other files: external links, external raw data, virtual datasets with "
+     "outside sources. Without it they are refused, since such an input takes any file of the machine as "
+     "prompts"},
     {"sampling.max_tokens", "tokens", "of an answer; 0 with `prompt_logprobs` scores alone"},
-    {"sampling.min_tokens", "tokens", "end-of-sequence and stop token ids cannot be chosen before"},
-    {"sampling.temperature", "[0, 100]", "0 is greedy"},
+    {"sampling.min_tokens", "tokens",
+     "end-of-sequence and stop token ids cannot be chosen before; a stop string that is complete in fewer "
+     "tokens ends nothing, then or later"},
+    {"sampling.temperature", "[0, 100]", "0 is greedy, and so is all below 1e-5, as in vLLM"},
     {"sampling.top_p", "(0, 1]", "nucleus: the fewest tokens whose probabilities add up to this"},
     {"sampling.min_p", "[0, 1]", "least probability, as a part of the greatest"},
     {"sampling.top_k", "integer", "the most likely to choose from; 0 is all"},
@@ -86,8 +92,12 @@ constexpr Text kTexts[] = {
     {"sampling.presence_penalty", "[-2, 2]", "over the answer, once for each token that it has"},
     {"sampling.frequency_penalty", "[-2, 2]", "over the answer, for each time that it has a token"},
     {"sampling.seed", "integer below 2⁶⁴",
-     "randomness is keyed by (seed, row, position) and by nothing else"},
-    {"sampling.stop", "text or list", "the answer ends before the first of these"},
+     "what draws are keyed by, with the row's number; a row's own `seed` is the key alone"},
+    {"sampling.stop", "text or list",
+     "an answer ends at the first token (from the `min_tokens`-th on) whose text completes one of these, and "
+     "its text before the completed one that begins first. They are looked for in the answer's text, not in "
+     "the prompt's; one that has a whole special token in it (`<\\|im_end\\|>`) also in the text with "
+     "special tokens written out"},
     {"sampling.stop_token_ids", "list", "the answer ends with the first of these"},
     {"sampling.ignore_eos", "bool", "answers do not end at the model's end-of-sequence tokens"},
     {"sampling.logprobs", "`null` or 0…20",
@@ -132,9 +142,17 @@ void add_docs(const std::vector<Field<T>>& fields, const T& defaults, std::vecto
   }
 }
 
-std::string without_marks(std::string markdown) {
-  std::erase(markdown, '`');
+/// A table of Markdown writes | as \\|.
+std::string without_escapes(std::string markdown) {
+  for (size_t at = markdown.find("\\|"); at != std::string::npos; at = markdown.find("\\|", at))
+    markdown.erase(at, 1);
   return markdown;
+}
+
+std::string without_marks(const std::string& markdown) {
+  std::string text = without_escapes(markdown);
+  std::erase(text, '`');
+  return text;
 }
 
 /// Paragraphs of at most `width` characters a line, each line behind `indent`.
@@ -161,7 +179,7 @@ std::string wrapped(const std::string& text, size_t width, const std::string& in
 std::string roff(const std::string& markdown) {
   std::string out;
   bool code = false;
-  for (const char c : markdown) {
+  for (const char c : without_escapes(markdown)) {
     if (c == '`') {
       out += code ? "\\fR" : "\\fB";
       code = !code;

@@ -27,7 +27,7 @@ class Refusals {
 
 }  // namespace
 
-std::vector<std::string> device_refuses(const StepLimits& step) {
+std::vector<std::string> device_refuses(const StepLimits& step, int64_t intermediate_size) {
   using namespace limits;
   Refusals out;
   out.unless(step.block_size % kBlockTokens == 0, "memory.block_size", step.block_size,
@@ -46,7 +46,7 @@ std::vector<std::string> device_refuses(const StepLimits& step) {
              fmt::format("at most {}", kMaxNormCols));
   out.unless(step.vocab_size <= kMaxVocab, "config.json: vocab_size", step.vocab_size,
              fmt::format("at most {}", kMaxVocab));
-  out.whole_vectors("config.json: intermediate_size", step.intermediate_size);
+  out.whole_vectors("config.json: intermediate_size", intermediate_size);
   if (step.num_experts == 0) return out.take();
   out.whole_vectors("config.json: moe_intermediate_size", step.moe_intermediate_size);
   out.unless(step.num_experts <= kMaxExperts, "config.json: num_experts", step.num_experts,

@@ -11,6 +11,7 @@
 #include "job/job_file.h"
 #include "kernels/cuda/limits.h"
 #include "moerun/error.h"
+#include "moerun/step_runner.h"
 #include "plan/device_limits.h"
 
 namespace moerun {
@@ -48,9 +49,6 @@ StepLimits limits_of(const RunPlan& run, const ModelShard& shard, const MemoryPl
                      int64_t part_tokens) {
   const Job& job = run.job;
   const ModelConfig& config = run.config;
-  bool dense = false;
-  for (int64_t layer = 0; layer < config.num_hidden_layers && !dense; ++layer)
-    dense = !config.is_sparse(layer);
   // A decode step's rows at once, up to a size at which the product with the LM head is no longer bound by
   // its weights.
   constexpr int64_t kFewestLogitRows = 256, kMostLogitRows = 512;
@@ -65,12 +63,18 @@ StepLimits limits_of(const RunPlan& run, const ModelShard& shard, const MemoryPl
           .num_kv_heads = shard.num_kv_heads(config),
           .head_dim = config.head_dim,
           .hidden_size = config.hidden_size,
-          .intermediate_size = dense ? config.intermediate_size : 0,
           .vocab_size = config.vocab_size,
           .num_experts = config.num_experts,
           .num_experts_per_tok = config.num_experts_per_tok,
           .num_local_experts = shard.num_slots(),
           .moe_intermediate_size = config.moe_intermediate_size};
+}
+
+/// Of the model's dense layers; 0 where it has none.
+int64_t dense_width(const ModelConfig& config) {
+  for (int64_t layer = 0; layer < config.num_hidden_layers; ++layer)
+    if (!config.is_sparse(layer)) return config.intermediate_size;
+  return 0;
 }
 
 /// Whether all ranks of each engine are on one host; true where hosts are not known.
@@ -162,7 +166,8 @@ RunPlan plan_run(Job job, ModelConfig config, const Machine& machine) {
     check_exchange(run, first.experts, machine, faults);
     check_memory(run, first.memory, faults);
     if (run.job.device == Job::DeviceKind::cuda)
-      for (const std::string& refusal : device_refuses(first.limits)) faults.add(refusal);
+      for (const std::string& refusal : device_refuses(first.limits, dense_width(run.config)))
+        faults.add(refusal);
   });
   faults.throw_if_any();
   run.job.yaml = yaml_of(run.job);

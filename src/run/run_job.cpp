@@ -8,6 +8,7 @@
 #include "coordinator/coordinator.h"
 #include "io/durable_file.h"
 #include "moerun/error.h"
+#include "moerun/wire.h"
 #include "report/progress_line.h"
 #include "report/report.h"
 #include "report/report_html.h"
@@ -124,7 +125,9 @@ int run_job(MpiEnv& env, const RunOptions& options, StopSignals& signals, std::o
         report.ended = time_text();
         code = conclude(report);
       }
-      code = env.broadcast(code);
+      WireWriter told;
+      told.put(code);
+      WireReader(env.broadcast(told.take())).get(code);
       watchdog->set_phase(Phase::end);
       return code;
     } catch (...) {

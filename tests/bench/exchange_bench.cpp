@@ -23,8 +23,8 @@
 #include "comm/cost_model.h"
 #include "comm/mpi_env.h"
 #include "device/factory.h"
-#include "plan/run_plan.h"
 #include "moerun/error.h"
+#include "plan/run_plan.h"
 #include "tests/bench/exchange_check.h"
 
 using namespace moerun;
