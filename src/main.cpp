@@ -101,7 +101,7 @@ int run(int argc, char** argv, const RunOptions& options) {
   int code = 0;
   {
     check_tasks(std::nullopt);
-    const MpiEnv env(&argc, &argv);
+    MpiEnv env(&argc, &argv);
     check_tasks(env.size());
     code = run_job(env, options, signals, watchdog);
   }
