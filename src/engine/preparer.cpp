@@ -9,8 +9,9 @@ namespace moerun {
 std::vector<int32_t> Preparer::ids_of(const PromptRecord& record) {
   if (record.prompt_token_ids) return *record.prompt_token_ids;
   if (!tokenizer_) throw BadInput("the model folder has no tokenizer.json: give prompt_token_ids");
-  return tokenizer_->encode(record.messages ? chat_template_->render(*record.messages)
-                                            : record.prompt.value_or(std::string()));
+  // A chat template writes the special tokens that a conversation has; a prompt gets its tokenizer's.
+  if (record.messages) return tokenizer_->encode(chat_template_->render(*record.messages));
+  return tokenizer_->encode_prompt(record.prompt.value_or(std::string()));
 }
 
 std::variant<Sequence, RowResult> Preparer::prepare(PromptRecord record) {

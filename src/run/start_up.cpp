@@ -124,7 +124,11 @@ CheckedJob check_job(Job job, const Machine& machine) {
         notes.insert(notes.end(), checkpoint.notes().begin(), checkpoint.notes().end());
       });
     if (std::filesystem::exists(job.model.path + "/tokenizer.json"))
-      holds(faults, [&] { out.tokenizer_checksum = Tokenizer::load(job.model.path).checksum(); });
+      holds(faults, [&] {
+        const Tokenizer tokenizer = Tokenizer::load(job.model.path);
+        out.tokenizer_checksum = tokenizer.checksum();
+        notes.insert(notes.end(), tokenizer.notes().begin(), tokenizer.notes().end());
+      });
     else if (job.input.random && !job.sampling.stop.empty())  // the rows of a file say so themselves
       faults.add("sampling.stop", fmt::format("stop strings need {}/tokenizer.json, which is not there; give "
                                               "sampling.stop_token_ids",

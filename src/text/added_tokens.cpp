@@ -13,8 +13,9 @@ bool inside_word(std::string_view text, size_t begin, size_t end) {
   return word_before || word_after;
 }
 
-size_t skip_white_space_back(std::string_view text, size_t pos) {
-  while (pos > 0) {
+/// Not before `least`: what is taken already is not walked over again for each of many tokens.
+size_t skip_white_space_back(std::string_view text, size_t pos, size_t least) {
+  while (pos > least) {
     size_t previous = pos;
     if (!is_white_space(previous_code_point(text, previous))) break;
     pos = previous;
@@ -29,19 +30,32 @@ size_t skip_white_space(std::string_view text, size_t pos) {
 
 }  // namespace
 
-AddedTokenSplitter::AddedTokenSplitter(std::vector<AddedToken> tokens) : tokens_(std::move(tokens)) {
-  std::erase_if(tokens_, [](const AddedToken& token) { return token.content.empty(); });
-  std::stable_sort(tokens_.begin(), tokens_.end(), [](const AddedToken& a, const AddedToken& b) {
-    return a.content.size() > b.content.size();
-  });
-  for (size_t i = 0; i < tokens_.size(); ++i)
-    by_first_byte_[static_cast<uint8_t>(tokens_[i].content[0])].push_back(i);
+AddedTokenSplitter::AddedTokenSplitter(std::vector<AddedToken> tokens)
+    : tokens_(std::move(tokens)), token_at_{kNone} {
+  root_edges_.fill(kNone);
+  for (uint32_t i = 0; i < tokens_.size(); ++i) {
+    if (tokens_[i].content.empty()) continue;
+    uint32_t node = 0;
+    for (const char byte : tokens_[i].content) {
+      const auto [edge, made] =
+          edges_.emplace(uint64_t{node} << 8 | static_cast<uint8_t>(byte), token_at_.size());
+      if (made) token_at_.push_back(kNone);
+      if (node == 0) root_edges_[static_cast<uint8_t>(byte)] = edge->second;
+      node = edge->second;
+    }
+    if (token_at_[node] == kNone) token_at_[node] = i;
+  }
 }
 
 const AddedToken* AddedTokenSplitter::match_at(std::string_view text, size_t pos) const {
-  for (size_t i : by_first_byte_[static_cast<uint8_t>(text[pos])])
-    if (text.substr(pos, tokens_[i].content.size()) == tokens_[i].content) return &tokens_[i];
-  return nullptr;
+  uint32_t node = root_edges_[static_cast<uint8_t>(text[pos])], longest = kNone;
+  while (node != kNone) {
+    if (token_at_[node] != kNone) longest = token_at_[node];
+    if (++pos == text.size()) break;
+    const auto edge = edges_.find(uint64_t{node} << 8 | static_cast<uint8_t>(text[pos]));
+    node = edge == edges_.end() ? kNone : edge->second;
+  }
+  return longest == kNone ? nullptr : &tokens_[longest];
 }
 
 void AddedTokenSplitter::split(std::string_view text, std::vector<Part>& parts) const {
@@ -55,7 +69,7 @@ void AddedTokenSplitter::split(std::string_view text, std::vector<Part>& parts) 
     size_t begin = pos, end = pos + token->content.size();
     pos = end;
     if (token->single_word && inside_word(text, begin, end)) continue;
-    if (token->lstrip) begin = std::max(skip_white_space_back(text, begin), taken);
+    if (token->lstrip) begin = skip_white_space_back(text, begin, taken);
     if (token->rstrip) end = skip_white_space(text, end);
     if (taken < begin) parts.push_back({text.substr(taken, begin - taken), -1});
     parts.push_back({text.substr(begin, end - begin), token->id});

@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <string>
 #include <string_view>
+#include <unordered_map>
 #include <vector>
 
 namespace moerun {
@@ -29,14 +30,20 @@ class AddedTokenSplitter {
   /// Of tokens with equal content the first counts.
   explicit AddedTokenSplitter(std::vector<AddedToken> tokens);
 
-  /// Appends the parts of valid UTF-8 in order.
+  /// Appends the parts of valid UTF-8 in order. Takes time in proportion to the text and the longest token,
+  /// however many there are.
   void split(std::string_view text, std::vector<Part>& parts) const;
 
  private:
   const AddedToken* match_at(std::string_view text, size_t pos) const;
 
-  std::vector<AddedToken> tokens_;                      // longest first
-  std::array<std::vector<size_t>, 256> by_first_byte_;  // indices into tokens_, ascending
+  static constexpr uint32_t kNone = UINT32_MAX;
+
+  std::vector<AddedToken> tokens_;
+  // A trie of the contents: node 0 is the root, an edge is node << 8 | byte.
+  std::unordered_map<uint64_t, uint32_t> edges_;
+  std::vector<uint32_t> token_at_;        // [node] the index in tokens_ of what ends there, or kNone
+  std::array<uint32_t, 256> root_edges_;  // [byte] the node, or kNone: most bytes begin no token
 };
 
 }  // namespace moerun

@@ -13,16 +13,35 @@ struct Merge {
   int32_t left = 0, right = 0, merged = 0;
 };
 
+/// What merging starts from: the tokens of a piece's bytes, or of its characters.
+struct BpeAlphabet {
+  bool byte_level = false;
+  /// [byte] Its token: of the byte-level alphabet, or "<0xE2>" of byte fallback; -1: none.
+  std::array<int32_t, 256> byte_ids;
+  std::unordered_map<char32_t, int32_t> character_ids;  ///< not byte-level: tokens of one character
+  /// Not byte-level: the token of a character that is none and whose bytes are not all tokens; -1: such a
+  /// character is refused.
+  int32_t unknown_id = -1;
+  bool fuse_unknown = false;  ///< neighbours that are unknown are one token
+};
+
 /// Byte-pair encoding of one piece (Sennrich et al., arXiv:1508.07909): while any neighbours have a merge,
 /// the pair of lowest rank is merged, leftmost first. Not for use by two threads at once: pieces seen are
 /// remembered.
 class Bpe {
  public:
-  /// `byte_ids[b]` is the token of the single byte b; `merges` in order of rank, of equal pairs the last
-  /// counts.
-  Bpe(const std::array<int32_t, 256>& byte_ids, const std::vector<Merge>& merges);
+  struct PieceHash {
+    using is_transparent = void;
+    size_t operator()(std::string_view s) const { return std::hash<std::string_view>{}(s); }
+  };
+  using WholePieces = std::unordered_map<std::string, int32_t, PieceHash, std::equal_to<>>;
 
-  /// Appends the ids of `piece`. O(n log n) in its length.
+  /// `merges` in order of rank, of equal pairs the last counts. `whole`: pieces that are one token whatever
+  /// the merges say (`ignore_merges`).
+  Bpe(BpeAlphabet alphabet, const std::vector<Merge>& merges, WholePieces whole);
+
+  /// Appends the ids of `piece`, valid UTF-8 unless the alphabet is byte-level. O(n log n) in its length.
+  /// Throws BadInput that names a character for which there is no token.
   void encode(std::string_view piece, std::vector<int32_t>& ids);
 
  private:
@@ -33,11 +52,7 @@ class Bpe {
     uint32_t rank = kNoRank;
     int32_t merged = -1;
   };
-  struct PieceHash {
-    using is_transparent = void;
-    size_t operator()(std::string_view s) const { return std::hash<std::string_view>{}(s); }
-  };
-  /// One symbol of a long piece: a node of a doubly linked list over the piece's bytes.
+  /// One symbol of a long piece: a node of a doubly linked list over the piece's symbols.
   struct Symbol {
     int32_t id = 0;
     int32_t previous = -1, next = -1;
@@ -46,11 +61,15 @@ class Bpe {
 
   Slot find(int32_t left, int32_t right) const;
   void insert(const Merge& merge, uint32_t rank);
-  void encode_short(std::string_view piece, std::vector<int32_t>& ids) const;
-  void encode_long(std::string_view piece, std::vector<int32_t>& ids) const;
+  void read_symbols(std::string_view piece);
+  void merge_into(std::string_view piece, std::vector<int32_t>& ids);
+  void merge_few(std::vector<int32_t>& ids) const;
+  void merge_many(std::vector<int32_t>& ids) const;
 
-  std::array<int32_t, 256> byte_ids_;
+  BpeAlphabet alphabet_;
   std::vector<Slot> slots_;  // open addressing, at most half full
+  WholePieces whole_;
+  std::vector<int32_t> symbols_;  // of the piece in work
   std::unordered_map<std::string, std::vector<int32_t>, PieceHash, std::equal_to<>> cache_;
 };
 

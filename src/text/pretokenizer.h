@@ -1,30 +1,52 @@
 #pragma once
+#include <deque>
+#include <memory>
 #include <string>
 #include <string_view>
-#include <utility>
 #include <vector>
 
-#include "text/split_regex.h"
+#include "text/component.h"
 
 namespace moerun {
 
-/// Cuts text into the pieces that BPE may not merge across: Hugging Face's `Split` with behavior `Isolated`,
-/// one pattern after the other, each on the pieces of the one before. Not for use by two threads at once.
+/// Text between the borders that merges may not cross. The views are of the text that was split or of
+/// `storage`.
+struct PieceList {
+  struct Piece {
+    std::string_view text;
+    bool at_start;  ///< of the whole text, in front of which nothing stands
+  };
+  std::vector<Piece> pieces;
+  std::deque<std::string> storage;
+};
+
+/// One step: what becomes of a piece.
+class PreTokenizerStep {
+ public:
+  virtual ~PreTokenizerStep() = default;
+  /// Appends what becomes of `piece`, which is not empty; none of it is empty.
+  virtual void apply(const PieceList::Piece& piece, PieceList& out) = 0;
+};
+
+/// The `pre_tokenizer` of a tokenizer.json: Split, ByteLevel, Digits, Metaspace or a Sequence of them. Not
+/// for use by two threads at once.
 class Pretokenizer {
  public:
-  /// `patterns` are Oniguruma regular expressions as written in tokenizer.json. Throws Error when one uses a
-  /// construct whose meaning is not known to be the same in PCRE2.
-  explicit Pretokenizer(const std::vector<std::string>& patterns);
+  /// Throws BadInput that names what is not known.
+  explicit Pretokenizer(const Component& component);
 
-  /// Appends the pieces of valid UTF-8; together they are `text`.
-  void split(std::string_view text, std::vector<std::string_view>& pieces);
+  /// Replaces `out` by the pieces of valid UTF-8. `at_start`: nothing stands before `text`.
+  void split(std::string_view text, bool at_start, PieceList& out);
+
+  /// Whether pieces go on in the byte-level alphabet: the vocabulary then spells bytes, else characters.
+  bool byte_level() const { return byte_level_; }
 
  private:
-  void split_by(SplitRegex& pattern, std::string_view text, std::vector<std::string_view>& pieces);
+  void add(const Component& component);
 
-  std::vector<SplitRegex> patterns_;
-  std::vector<std::string_view> scratch_;
-  std::vector<std::pair<size_t, size_t>> matches_;
+  std::vector<std::unique_ptr<PreTokenizerStep>> steps_;
+  bool byte_level_ = false;
+  std::vector<PieceList::Piece> scratch_;
 };
 
 }  // namespace moerun

@@ -19,6 +19,9 @@ namespace {
 
 using Bytes = std::bitset<256>;
 
+// Of one match; in proportion to the text beyond the least.
+constexpr size_t kLeastSteps = 10'000'000, kStepsPerByte = 64;
+
 std::string pcre2_message(int code) {
   std::array<PCRE2_UCHAR, 256> buffer{};
   pcre2_get_error_message(code, buffer.data(), buffer.size());
@@ -114,9 +117,6 @@ void SplitRegex::compile(const std::string& oniguruma, const std::string& transl
   match_.reset(pcre2_match_data_create_from_pattern(code_.get(), nullptr));
   context_.reset(pcre2_match_context_create(nullptr));
   if (!match_ || !context_) throw std::bad_alloc();
-  // The default of ten million steps is there for patterns from strangers; a run of spaces that long is only
-  // long.
-  pcre2_set_match_limit(context_.get(), UINT32_MAX);
 }
 
 void SplitRegex::find_all(std::string_view text, std::vector<std::pair<size_t, size_t>>& matches) {
@@ -133,6 +133,9 @@ void SplitRegex::find_all(std::string_view text, std::vector<std::pair<size_t, s
     }
     written = written_;
   }
+  // A long run of spaces is only long; a pattern that tries ever more ways is a stranger's.
+  pcre2_set_match_limit(context_.get(), static_cast<uint32_t>(std::min<size_t>(
+                                            kLeastSteps + kStepsPerByte * text.size(), UINT32_MAX)));
   const PCRE2_SIZE* found = pcre2_get_ovector_pointer(match_.get());
   size_t at = 0, byte = 0;  // the same place, in `written` and in `text`
   const auto byte_of = [&](size_t place) {
@@ -144,6 +147,9 @@ void SplitRegex::find_all(std::string_view text, std::vector<std::pair<size_t, s
     const int rc = pcre2_match(code_.get(), reinterpret_cast<PCRE2_SPTR>(written.data()), written.size(), pos,
                                0, match_.get(), context_.get());
     if (rc == PCRE2_ERROR_NOMATCH) return;
+    if (rc == PCRE2_ERROR_MATCHLIMIT)
+      throw BadInput(fmt::format(
+          "a split pattern of tokenizer.json needs too many steps for a text of {} bytes", text.size()));
     if (rc < 0) throw Error(fmt::format("splitting {} bytes of text: {}", text.size(), pcre2_message(rc)));
     const size_t begin = byte_of(found[0]);
     matches.emplace_back(begin, byte_of(found[1]));

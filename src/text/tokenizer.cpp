@@ -3,12 +3,14 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <fstream>
+#include <filesystem>
 
+#include "io/json_file.h"
 #include "moerun/error.h"
 #include "text/byte_level.h"
 #include "text/checksum.h"
-#include "text/nfc.h"
+#include "text/detokenizer.h"
+#include "text/tokenizer_config.h"
 #include "text/unicode.h"
 
 namespace moerun {
@@ -21,49 +23,118 @@ std::vector<AddedToken> tokens_of_stage(const TokenizerFile& file, bool normaliz
     for (const AddedToken& token : file.added_tokens)
       if (token.special == special && token.normalized == normalized) {
         tokens.push_back(token);
-        if (normalized && file.nfc) tokens.back().content = nfc(token.content);
+        if (normalized) tokens.back().content = file.normalizer->apply(token.content);
       }
   return tokens;
+}
+
+/// No UTF-8 has these bytes, so a vocabulary may lack them.
+bool is_never_in_utf8(size_t byte) { return byte == 0xC0 || byte == 0xC1 || byte >= 0xF5; }
+
+BpeAlphabet make_alphabet(const TokenizerFile& file, const std::string& name) {
+  BpeAlphabet alphabet{.byte_level = file.pretokenizer->byte_level(), .fuse_unknown = file.fuse_unknown};
+  for (size_t byte = 0; byte < alphabet.byte_ids.size(); ++byte) {
+    const std::string spelling = alphabet.byte_level
+                                     ? byte_level_spelling(std::string(1, static_cast<char>(byte)))
+                                     : fmt::format("<0x{:02X}>", byte);
+    const auto it = file.vocab.find(spelling);
+    const bool known = it != file.vocab.end();
+    alphabet.byte_ids[byte] = known && (alphabet.byte_level || file.byte_fallback) ? it->second : -1;
+    if (alphabet.byte_level && !known && !is_never_in_utf8(byte))
+      throw BadInput(
+          fmt::format("{} has no token for the byte 0x{:02X} ('{}'): text with it could not be encoded", name,
+                      byte, spelling));
+  }
+  if (alphabet.byte_level) return alphabet;
+  for (const auto& [token, id] : file.vocab)
+    if (!token.empty() && utf8_length(static_cast<uint8_t>(token[0])) == token.size())
+      alphabet.character_ids.emplace(code_point_at(token, 0), id);
+  if (!file.unknown_token) return alphabet;
+  const auto unknown = file.vocab.find(*file.unknown_token);
+  if (unknown == file.vocab.end())
+    throw BadInput(
+        fmt::format("{} has the unk_token '{}', which is not in its vocabulary", name, *file.unknown_token));
+  alphabet.unknown_id = unknown->second;
+  return alphabet;
+}
+
+/// Pieces, as they are before the byte-level alphabet, that are one token.
+Bpe::WholePieces whole_pieces(const TokenizerFile& file) {
+  Bpe::WholePieces whole;
+  if (!file.ignore_merges) return whole;
+  for (const auto& [token, id] : file.vocab) {
+    if (!file.pretokenizer->byte_level())
+      whole.emplace(token, id);
+    else if (std::string bytes = byte_level_bytes(token); byte_level_spelling(bytes) == token)
+      whole.emplace(std::move(bytes), id);
+  }
+  return whole;
 }
 
 }  // namespace
 
 Tokenizer Tokenizer::load(const std::string& model_dir) {
-  const std::string path = model_dir + "/tokenizer.json";
-  std::ifstream file(path, std::ios::binary);
-  if (!file) throw BadInput(fmt::format("{} cannot be opened: text needs the checkpoint's tokenizer", path));
-  std::string json;
-  file.seekg(0, std::ios::end);
-  json.resize(static_cast<size_t>(std::max<std::streamoff>(file.tellg(), 0)));
-  file.seekg(0);
-  if (!file.read(json.data(), static_cast<std::streamsize>(json.size())))
-    throw Error(fmt::format("{} cannot be read", path));
-  return from_json(json, path);
+  const std::string path = model_dir + "/tokenizer.json", config = model_dir + "/tokenizer_config.json";
+  if (!std::filesystem::exists(path))
+    throw BadInput(fmt::format("{} cannot be opened: text needs the checkpoint's tokenizer", path));
+  const std::string json = read_text_file(path, TokenizerLimits::kFileBytes);
+  TokenizerFile file = parse_tokenizer_file(json, path);
+  std::vector<std::string> notes;
+  if (std::filesystem::exists(config)) notes = apply_tokenizer_config(config, path, file);
+  Tokenizer tokenizer(std::move(file), path);
+  tokenizer.checksum_ = sha256_hex(notes.empty() ? json : json + fmt::format("{}", fmt::join(notes, "\n")));
+  tokenizer.notes_ = std::move(notes);
+  return tokenizer;
 }
 
 Tokenizer Tokenizer::from_json(std::string_view json, const std::string& name) {
-  return Tokenizer(parse_tokenizer_file(json, name), name, sha256_hex(json));
+  Tokenizer tokenizer(parse_tokenizer_file(json, name), name);
+  tokenizer.checksum_ = sha256_hex(json);
+  return tokenizer;
 }
 
-Tokenizer::Tokenizer(TokenizerFile file, const std::string& name, std::string checksum)
-    : nfc_(file.nfc),
-      ignore_merges_(file.ignore_merges),
+Tokenizer::Tokenizer(TokenizerFile file, const std::string& name)
+    : decode_plan_(std::move(file.decode_plan)),
       verbatim_(tokens_of_stage(file, false)),
       normalized_(tokens_of_stage(file, true)),
-      pretokenizer_(file.split_patterns),
-      bpe_(make_bpe(file, name)),
-      checksum_(std::move(checksum)) {
+      bpe_(make_alphabet(file, name), file.merges, whole_pieces(file)),
+      around_(std::move(file.around)) {
+  normalizer_ = std::move(file.normalizer);
+  pretokenizer_ = std::move(file.pretokenizer);
+  read_vocab(file, name);
+  add_tokens(file.added_tokens, name);
+  for (const std::vector<int32_t>* ids : {&around_.before, &around_.after})
+    for (const int32_t id : *ids)
+      if (!is_token(id))
+        throw BadInput(fmt::format("{}: post_processor adds the token {}, which there is not", name, id));
+}
+
+void Tokenizer::read_vocab(TokenizerFile& file, const std::string& name) {
   vocab_ = std::move(file.vocab);
   int32_t max_id = 0;
   for (const auto& [token, id] : vocab_) max_id = std::max(max_id, id);
+  for (const AddedToken& token : file.added_tokens) max_id = std::max(max_id, token.id);
+  if (index(max_id) > vocab_.size() + file.added_tokens.size() + TokenizerLimits::kIdsBeyondTokens)
+    throw BadInput(fmt::format("{} has the id {} and {} tokens: at most {} ids may be without", name, max_id,
+                               vocab_.size(), TokenizerLimits::kIdsBeyondTokens));
   tokens_.resize(index(max_id) + 1);
+  if (decode_plan_.first_differs()) first_texts_.resize(tokens_.size());
+  std::vector<bool> given(tokens_.size());
   for (const auto& [token, id] : vocab_) {
-    std::string& bytes = tokens_[index(id)].bytes;
-    if (!bytes.empty())
-      throw Error(fmt::format("{} gives the id {} to two tokens, one of them '{}'", name, id, token));
-    bytes = byte_level_bytes(token);
+    if (given[index(id)])
+      throw BadInput(fmt::format("{} gives the id {} to two tokens, one of them '{}'", name, id, token));
+    given[index(id)] = true;
+    set_text(id, token);
   }
-  add_tokens(file.added_tokens, name);
+}
+
+void Tokenizer::set_text(int32_t id, std::string_view spelling) {
+  Token& token = tokens_[index(id)];
+  token.text = decode_plan_.text_of(spelling, false);
+  const auto byte = decode_plan_.fallback_byte(token.text);
+  token.is_byte = byte.has_value();
+  token.byte = static_cast<char>(byte.value_or(0));
+  if (!first_texts_.empty()) first_texts_[index(id)] = decode_plan_.text_of(spelling, true);
 }
 
 // Hugging Face gives an added token the vocabulary's id where it has one, else the next free one, whatever
@@ -74,32 +145,23 @@ void Tokenizer::add_tokens(const std::vector<AddedToken>& added, const std::stri
     const auto known = vocab_.find(token.content);
     const int32_t id = known != vocab_.end() ? known->second : next_id;
     if (id != token.id)
-      throw Error(
+      throw BadInput(
           fmt::format("{} gives the added token '{}' the id {}, where Hugging Face's library gives {}", name,
                       token.content, token.id, id));
     next_id = std::max(next_id, id + 1);
     vocab_.emplace(token.content, id);
-    if (!is_token(id)) tokens_.resize(index(id) + 1);
     // Decoded as it was looked for.
-    tokens_[index(id)].bytes =
-        byte_level_bytes(token.normalized && nfc_ ? nfc(token.content) : token.content);
+    set_text(id, token.normalized ? normalizer_->apply(token.content) : token.content);
     if (token.special && !tokens_[index(id)].special) special_ids_.push_back(id);
     tokens_[index(id)].special |= token.special;
   }
 }
 
-Bpe Tokenizer::make_bpe(const TokenizerFile& file, const std::string& name) {
-  std::array<int32_t, 256> byte_ids;
-  for (size_t byte = 0; byte < byte_ids.size(); ++byte) {
-    const std::string spelling = byte_level_spelling(std::string(1, static_cast<char>(byte)));
-    const auto it = file.vocab.find(spelling);
-    if (it == file.vocab.end())
-      throw Error(
-          fmt::format("{} has no token for the byte 0x{:02X} ('{}'): text with it could not be encoded", name,
-                      byte, spelling));
-    byte_ids[byte] = it->second;
-  }
-  return Bpe(byte_ids, file.merges);
+std::vector<int32_t> Tokenizer::encode_prompt(std::string_view text) {
+  std::vector<int32_t> ids = encode(text);
+  ids.insert(ids.begin(), around_.before.begin(), around_.before.end());
+  ids.insert(ids.end(), around_.after.begin(), around_.after.end());
+  return ids;
 }
 
 std::vector<int32_t> Tokenizer::encode(std::string_view text) {
@@ -116,35 +178,34 @@ std::vector<int32_t> Tokenizer::encode(std::string_view text) {
       ids.push_back(part.id);
       continue;
     }
-    const std::string normalized = nfc_ ? nfc(part.text) : std::string(part.text);
+    const std::string normalized = normalizer_->apply(std::string(part.text));
     normalized_parts.clear();
     normalized_.split(normalized, normalized_parts);
     for (const auto& normalized_part : normalized_parts) {
       if (normalized_part.id >= 0)
         ids.push_back(normalized_part.id);
       else
-        encode_ordinary(normalized_part.text, ids);
+        encode_ordinary(normalized_part.text,
+                        part.text.data() == text.data() && normalized_part.text.data() == normalized.data(),
+                        ids);
     }
   }
   return ids;
 }
 
-void Tokenizer::encode_ordinary(std::string_view text, std::vector<int32_t>& ids) {
-  std::vector<std::string_view> pieces;
-  pretokenizer_.split(text, pieces);
-  for (std::string_view piece : pieces) {
-    if (ignore_merges_) {
-      if (const auto whole = vocab_.find(byte_level_spelling(piece)); whole != vocab_.end()) {
-        ids.push_back(whole->second);
-        continue;
-      }
-    }
-    bpe_.encode(piece, ids);
-  }
+void Tokenizer::encode_ordinary(std::string_view text, bool at_start, std::vector<int32_t>& ids) {
+  pretokenizer_->split(text, at_start, pieces_);
+  for (const PieceList::Piece& piece : pieces_.pieces) bpe_.encode(piece.text, ids);
 }
 
 std::string Tokenizer::decode(std::span<const int32_t> ids, bool skip_special_tokens) const {
-  std::string bytes, text;
+  std::string text;
+  if (!decode_plan_.byte_level) {
+    Detokenizer detokenizer(*this, skip_special_tokens);
+    for (const int32_t id : ids) text += detokenizer.feed(id);
+    return text + detokenizer.finish();
+  }
+  std::string bytes;
   for (int32_t id : ids)
     if (!(skip_special_tokens && is_special(id))) bytes += token_bytes(id);
   const size_t read = append_lossy_utf8(bytes, text);
@@ -154,7 +215,8 @@ std::string Tokenizer::decode(std::span<const int32_t> ids, bool skip_special_to
 
 bool Tokenizer::names_special_token(std::string_view text) const {
   return std::any_of(special_ids_.begin(), special_ids_.end(), [&](int32_t id) {
-    return text.find(tokens_[index(id)].bytes) != std::string_view::npos;
+    const std::string& own = tokens_[index(id)].text;
+    return !own.empty() && text.find(own) != std::string_view::npos;
   });
 }
 

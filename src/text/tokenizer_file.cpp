@@ -14,12 +14,13 @@ namespace {
 
 using nlohmann::json;
 
-/// Ids are int32 and index tables: a wild one must not become an allocation.
-constexpr int64_t kMaxTokenId = (1 << 24) - 1;
+constexpr size_t kMaxShown = 200;
 
-/// The pattern of `ByteLevel` with use_regex (GPT-2's).
-constexpr std::string_view kByteLevelPattern =
-    R"('s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+)";
+std::string shown(const json& value) {
+  std::string text = value.dump(-1, ' ', false, json::error_handler_t::replace);
+  if (text.size() > kMaxShown) text = text.substr(0, kMaxShown) + "...";
+  return text;
+}
 
 class Parser {
  public:
@@ -32,21 +33,22 @@ class Parser {
                {"version", "truncation", "padding", "added_tokens", "normalizer", "pre_tokenizer",
                 "post_processor", "decoder", "model"});
     if (root.value("version", json("1.0")) != "1.0")
-      fail(fmt::format("has version {}, not 1.0", root["version"].dump()));
+      fail(fmt::format("has version {}, not 1.0", shown(root["version"])));
     for (const char* key : {"truncation", "padding"})
       if (!member(root, key).is_null())
         fail(fmt::format("sets {}, which this program does not apply; set it to null", key));
     read_model(member(root, "model"));
-    read_normalizer(member(root, "normalizer"));
-    read_pre_tokenizer(member(root, "pre_tokenizer"));
-    read_post_processor(member(root, "post_processor"));
-    read_decoder(member(root, "decoder"));
+    const auto component = [&](const char* key) { return Component(member(root, key), key, name_); };
+    file_.normalizer = read_normalizer(component("normalizer"));
+    file_.pretokenizer = std::make_unique<Pretokenizer>(component("pre_tokenizer"));
+    file_.around = read_post_processor(component("post_processor"));
+    file_.decode_plan = read_decoder(component("decoder"));
     read_added_tokens(member(root, "added_tokens"));
     return std::move(file_);
   }
 
  private:
-  [[noreturn]] void fail(const std::string& what) const { throw Error(fmt::format("{} {}", name_, what)); }
+  [[noreturn]] void fail(const std::string& what) const { throw BadInput(fmt::format("{} {}", name_, what)); }
 
   static const json& member(const json& object, const char* key) {
     static const json null;
@@ -70,7 +72,7 @@ class Parser {
   bool flag(const json& object, const char* key, bool otherwise, const std::string& where) const {
     const json& value = member(object, key);
     if (value.is_null()) return otherwise;
-    if (!value.is_boolean()) fail(fmt::format("has {}.{} = {}, not true or false", where, key, value.dump()));
+    if (!value.is_boolean()) fail(fmt::format("has {}.{} = {}, not true or false", where, key, shown(value)));
     return value;
   }
 
@@ -80,6 +82,8 @@ class Parser {
     std::vector<std::string> path;  // [depth] the key that is open there
     bool in_vocab = false, in_merges = false;
     const auto filter = [&](int depth, json::parse_event_t event, json& value) {
+      if (depth > TokenizerLimits::kNesting)
+        fail(fmt::format("is nested more than {} deep", TokenizerLimits::kNesting));
       const auto d = static_cast<size_t>(depth);
       switch (event) {
         case json::parse_event_t::key:
@@ -113,8 +117,8 @@ class Parser {
   }
 
   void add_vocab(const json& id) {
-    if (!id.is_number_integer() || id < 0 || id > kMaxTokenId)
-      fail(fmt::format("gives the token '{}' the id {}", vocab_key_, id.dump()));
+    if (!id.is_number_integer() || id < 0 || id > TokenizerLimits::kMaxTokenId)
+      fail(fmt::format("gives the token '{}' the id {}", vocab_key_, shown(id)));
     if (file_.vocab.empty()) file_.vocab.reserve(1 << 18);
     if (!file_.vocab.emplace(std::move(vocab_key_), id.get<int32_t>()).second)
       fail("names a token of its vocabulary twice");
@@ -123,7 +127,7 @@ class Parser {
   // A merge is the string "a b" (depth 3), or, newer, the array ["a", "b"] (its strings at depth 4).
   void add_merge_part(json& part, size_t depth) {
     if (!part.is_string() || depth > 4)
-      fail(fmt::format("has the merge {}, neither \"a b\" nor [\"a\", \"b\"]", part.dump()));
+      fail(fmt::format("has the merge {}, neither \"a b\" nor [\"a\", \"b\"]", shown(part)));
     std::string& text = part.get_ref<std::string&>();
     if (depth == 4) {
       merge_pair_.push_back(std::move(text));
@@ -144,20 +148,22 @@ class Parser {
 
   void read_model(const json& model) {
     if (const std::string type = type_of(model, "model"); type != "BPE")
-      fail(fmt::format("has a model of type {}; this program knows byte-level BPE", type));
+      fail(fmt::format("has a model of type {}; this program knows BPE", type));
     known_keys(model, "model",
                {"type", "dropout", "unk_token", "continuing_subword_prefix", "end_of_word_suffix", "fuse_unk",
                 "byte_fallback", "ignore_merges", "vocab", "merges"});
-    // unk_token and fuse_unk say what happens to a character that is no token: with all 256 bytes in the
-    // vocabulary, which Tokenizer requires, there is none.
     const json& dropout = member(model, "dropout");
     if (!dropout.is_null() && dropout != 0.0) fail("sets model.dropout, which makes tokens random");
     for (const char* key : {"continuing_subword_prefix", "end_of_word_suffix"})
       if (const json& affix = member(model, key);
           !affix.is_null() && !(affix.is_string() && affix.get_ref<const std::string&>().empty()))
-        fail(fmt::format("sets model.{} to {}, which byte-level BPE has not", key, affix.dump()));
-    if (flag(model, "byte_fallback", false, "model"))
-      fail("sets model.byte_fallback, which byte-level BPE has not");
+        fail(fmt::format("sets model.{} to {}, which this program does not apply", key, shown(affix)));
+    file_.byte_fallback = flag(model, "byte_fallback", false, "model");
+    file_.fuse_unknown = flag(model, "fuse_unk", false, "model");
+    if (const json& unknown = member(model, "unk_token"); unknown.is_string())
+      file_.unknown_token = unknown;
+    else if (!unknown.is_null())
+      fail(fmt::format("has model.unk_token = {}, not a text", shown(unknown)));
     file_.ignore_merges = flag(model, "ignore_merges", false, "model");
     if (file_.vocab.empty()) fail("has no model.vocab");
     resolve_merges();
@@ -176,79 +182,17 @@ class Parser {
     merges_ = {};
   }
 
-  void read_normalizer(const json& normalizer) {
-    if (normalizer.is_null()) return;
-    if (const std::string type = type_of(normalizer, "normalizer"); type != "NFC")
-      fail(fmt::format("has a normalizer of type {}; this program knows NFC", type));
-    known_keys(normalizer, "normalizer", {"type"});
-    file_.nfc = true;
-  }
-
-  void read_pre_tokenizer(const json& pre_tokenizer) {
-    std::vector<json> steps;
-    if (type_of(pre_tokenizer, "pre_tokenizer") == "Sequence") {
-      known_keys(pre_tokenizer, "pre_tokenizer", {"type", "pretokenizers"});
-      const json& list = member(pre_tokenizer, "pretokenizers");
-      if (!list.is_array()) fail("has a pre_tokenizer of type Sequence without pretokenizers");
-      steps.assign(list.begin(), list.end());
-    } else {
-      steps = {pre_tokenizer};
-    }
-    bool byte_level = false;
-    for (const json& step : steps) {
-      const std::string type = type_of(step, "pre_tokenizer");
-      if (byte_level)
-        fail(fmt::format("has the pre_tokenizer {} after ByteLevel, which must be the last", type));
-      if (type == "Split") {
-        read_split(step);
-      } else if (type == "ByteLevel") {
-        byte_level = true;
-        known_keys(step, "pre_tokenizer ByteLevel",
-                   {"type", "add_prefix_space", "trim_offsets", "use_regex"});
-        if (flag(step, "add_prefix_space", true, "ByteLevel"))
-          fail("sets add_prefix_space, which this program does not apply");
-        if (flag(step, "use_regex", true, "ByteLevel")) file_.split_patterns.emplace_back(kByteLevelPattern);
-      } else {
-        fail(fmt::format("has a pre_tokenizer of type {}; this program knows Split and ByteLevel", type));
-      }
-    }
-    if (!byte_level) fail("has no ByteLevel pre_tokenizer; this program knows byte-level BPE");
-  }
-
-  void read_split(const json& step) {
-    known_keys(step, "pre_tokenizer Split", {"type", "pattern", "behavior", "invert"});
-    if (member(step, "behavior") != "Isolated")
-      fail(fmt::format("has a Split of behavior {}; this program knows Isolated",
-                       member(step, "behavior").dump()));
-    if (flag(step, "invert", false, "Split")) fail("has an inverted Split, which this program does not know");
-    const json& pattern = member(step, "pattern");
-    if (!pattern.is_object() || pattern.size() != 1 || !member(pattern, "Regex").is_string())
-      fail(fmt::format("has a Split by {}; this program knows a Regex", pattern.dump()));
-    file_.split_patterns.push_back(pattern["Regex"]);
-  }
-
-  // A ByteLevel post-processor moves offsets alone; any other adds tokens.
-  void read_post_processor(const json& post_processor) {
-    if (post_processor.is_null()) return;
-    if (const std::string type = type_of(post_processor, "post_processor"); type != "ByteLevel")
-      fail(fmt::format("has a post_processor of type {}; this program knows ByteLevel", type));
-    known_keys(post_processor, "post_processor", {"type", "add_prefix_space", "trim_offsets", "use_regex"});
-  }
-
-  // Decoding is the inverse of the byte alphabet, whatever the options, which are the pre-tokenizer's.
-  void read_decoder(const json& decoder) {
-    if (const std::string type = type_of(decoder, "decoder"); type != "ByteLevel")
-      fail(fmt::format("has a decoder of type {}; this program knows ByteLevel", type));
-    known_keys(decoder, "decoder", {"type", "add_prefix_space", "trim_offsets", "use_regex"});
-  }
-
   void read_added_tokens(const json& list) {
     if (list.is_null()) return;
     if (!list.is_array()) fail("has added_tokens that are no list");
+    if (list.size() > TokenizerLimits::kAddedTokens)
+      fail(fmt::format("has {} added tokens, and at most {} are read", list.size(),
+                       TokenizerLimits::kAddedTokens));
     for (const json& entry : list) {
       if (!entry.is_object() || !member(entry, "content").is_string() ||
-          !member(entry, "id").is_number_integer() || entry["id"] < 0 || entry["id"] > kMaxTokenId)
-        fail(fmt::format("has the added token {}, without content or a proper id", entry.dump()));
+          !member(entry, "id").is_number_integer() || entry["id"] < 0 ||
+          entry["id"] > TokenizerLimits::kMaxTokenId)
+        fail(fmt::format("has the added token {}, without content or a proper id", shown(entry)));
       known_keys(entry, "added_tokens",
                  {"id", "content", "single_word", "lstrip", "rstrip", "normalized", "special"});
       AddedToken token{.id = entry["id"], .content = entry["content"]};
@@ -258,6 +202,9 @@ class Parser {
       token.special = flag(entry, "special", false, token.content);
       token.normalized = flag(entry, "normalized", !token.special, token.content);
       if (token.content.empty()) fail("has an added token without content");
+      if (token.content.size() > TokenizerLimits::kAddedTokenBytes)
+        fail(fmt::format("has an added token of {} bytes, and at most {} are read", token.content.size(),
+                         TokenizerLimits::kAddedTokenBytes));
       file_.added_tokens.push_back(std::move(token));
     }
   }

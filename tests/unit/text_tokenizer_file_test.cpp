@@ -1,9 +1,11 @@
 #include <functional>
 
 #include "moerun/error.h"
+#include "tests/unit/temporary_directory.h"
 #include "tests/unit/text_fixture.h"
 #include "text/byte_level.h"
 #include "text/pretokenizer.h"
+#include "text/split_regex.h"
 #include "text/tokenizer.h"
 
 using namespace moerun;
@@ -36,6 +38,20 @@ std::vector<int32_t> ids_of(const json& file, std::string_view text) {
 
 using Ids = std::vector<int32_t>;
 
+json split_by(const std::string& regex) {
+  return {{"type", "Split"}, {"pattern", {{"Regex", regex}}}, {"behavior", "Isolated"}, {"invert", false}};
+}
+
+std::vector<std::string> pieces_by(const json& pre_tokenizer, std::string_view text) {
+  const std::string file = "test";
+  Pretokenizer pretokenizer(Component(pre_tokenizer, "pre_tokenizer", file));
+  PieceList list;
+  pretokenizer.split(text, true, list);
+  std::vector<std::string> pieces;
+  for (const auto& piece : list.pieces) pieces.emplace_back(piece.text);
+  return pieces;
+}
+
 }  // namespace
 
 TEST_CASE("Merges go by rank, in either spelling", "[text]") {
@@ -64,13 +80,15 @@ TEST_CASE("Long pieces merge like short ones", "[text]") {
 }
 
 TEST_CASE("Split patterns apply one after the other, gaps are pieces", "[text]") {
-  Pretokenizer pretokenizer({R"(\p{N}{1,3})", R"([^\s\p{N}]+)"});
-  std::vector<std::string_view> pieces;
-  pretokenizer.split("ab 12345c", pieces);
-  CHECK(pieces == std::vector<std::string_view>{"ab", " ", "123", "45", "c"});
+  const json sequence{{"type", "Sequence"},
+                      {"pretokenizers", json::array({split_by("\\p{N}{1,3}"), split_by("[^\\s\\p{N}]+")})}};
+  CHECK(pieces_by(sequence, "ab 12345c") == std::vector<std::string>{"ab", " ", "123", "45", "c"});
 }
 
-TEST_CASE("What a tokenizer.json says and this program does not know is refused by name", "[text]") {
+TEST_CASE(
+    "What a tokenizer.json says and this program does not know is "
+    "refused by name",
+    "[text]") {
   struct Case {
     const char* what;
     std::function<void(json&)> spoil;
@@ -95,35 +113,86 @@ TEST_CASE("What a tokenizer.json says and this program does not know is refused 
       {"dropout", [](json& f) { f["model"]["dropout"] = 0.1; }, "model.dropout"},
       {"prefix", [](json& f) { f["model"]["continuing_subword_prefix"] = "##"; },
        "continuing_subword_prefix"},
-      {"fallback", [](json& f) { f["model"]["byte_fallback"] = true; }, "byte_fallback"},
       {"normalizer",
        [](json& f) {
          f["normalizer"] = {{"type", "NFKC"}};
        },
-       "normalizer of type NFKC"},
-      {"pre", [](json& f) { f["pre_tokenizer"]["type"] = "Metaspace"; }, "pre_tokenizer of type Metaspace"},
-      {"no pre", [](json& f) { f["pre_tokenizer"] = nullptr; }, "pre_tokenizer without a type"},
-      {"prefix space", [](json& f) { f["pre_tokenizer"]["add_prefix_space"] = true; }, "add_prefix_space"},
+       "normalizer is of type NFKC; this program knows"},
+      {"normalizers",
+       [](json& f) {
+         f["normalizer"] = json::parse(R"({"type": "Sequence", "normalizers": [{"type": "Nmt"}]})");
+       },
+       "normalizer[0] is of type Nmt"},
+      {"pre",
+       [](json& f) {
+         f["pre_tokenizer"] = {{"type", "Whitespace"}};
+       },
+       "pre_tokenizer is of type Whitespace"},
+      {"pre key", [](json& f) { f["pre_tokenizer"]["new"] = 1; }, "pre_tokenizer has the key 'new'"},
+      {"pre behind",
+       [](json& f) {
+         f["pre_tokenizer"] = json::parse(R"({"type": "Sequence", "pretokenizers": [
+           {"type": "ByteLevel"}, {"type": "Digits"}]})");
+       },
+       "pre_tokenizer[1] stands behind ByteLevel"},
+      {"no list",
+       [](json& f) {
+         f["pre_tokenizer"] = {{"type", "Sequence"}};
+       },
+       "is a Sequence without pretokenizers"},
+      {"behavior",
+       [](json& f) {
+         f["pre_tokenizer"] = split_by("a");
+         f["pre_tokenizer"]["behavior"] = "Shredded";
+       },
+       "the behavior 'Shredded'"},
+      {"scheme",
+       [](json& f) {
+         f["pre_tokenizer"] =
+             json::parse(R"({"type": "Metaspace", "replacement": "_", "prepend_scheme": "last"})");
+       },
+       "the prepend_scheme 'last'"},
       {"post",
+       [](json& f) {
+         f["post_processor"] = {{"type", "BertProcessing"}};
+       },
+       "post_processor is of type BertProcessing"},
+      {"template",
        [](json& f) {
          f["post_processor"] = {{"type", "TemplateProcessing"}};
        },
-       "TemplateProcessing"},
+       "no list 'single'"},
+      {"template id",
+       [](json& f) {
+         f["post_processor"] = json::parse(R"({"type": "TemplateProcessing", "single": [
+           {"SpecialToken": {"id": "x"}}, {"Sequence": {"id": "A"}}], "pair": [], "special_tokens": {"x": {"id": "x", "ids": [9999]}}})");
+       },
+       "adds the token 9999, which there is not"},
       {"decoder",
        [](json& f) {
-         f["decoder"] = {{"type", "Metaspace"}};
+         f["decoder"] = {{"type", "WordPiece"}};
        },
-       "decoder of type Metaspace"},
-      {"split",
+       "decoder is of type WordPiece"},
+      {"no decoder", [](json& f) { f["decoder"] = nullptr; }, "decoder has no type"},
+      {"decoder order",
        [](json& f) {
-         f["pre_tokenizer"] = json::parse(R"({"type": "Sequence", "pretokenizers": [
-           {"type": "Split", "pattern": {"Regex": "a"}, "behavior": "Removed", "invert": false}]})");
+         f["decoder"] =
+             json::parse(R"({"type": "Sequence", "decoders": [{"type": "Fuse"}, {"type": "ByteFallback"}]})");
        },
-       "behavior \"Removed\""},
+       "decoder[1] stands behind"},
+      {"unknown",
+       [](json& f) {
+         f["pre_tokenizer"] = nullptr;
+         f["model"]["unk_token"] = "<u>";
+       },
+       "the unk_token '<u>'"},
+      {"far id", [](json& f) { f["model"]["vocab"]["bc"] = 9000000; }, "has the id 9000000"},
+      {"long added", [](json& f) { f["added_tokens"][0]["content"] = std::string(2000, 'x'); },
+       "an added token of 2000 bytes"},
       {"pattern",
        [](json& f) {
-         f["pre_tokenizer"] =
-             json::parse(R"({"type": "Sequence", "pretokenizers": [{"type": "Split", "pattern":
+         f["pre_tokenizer"] = json::parse(
+             R"({"type": "Sequence", "pretokenizers": [{"type": "Split", "pattern":
            {"Regex": "\\h+"}, "behavior": "Isolated", "invert": false}, {"type": "ByteLevel", "add_prefix_space": false}]})");
        },
        "the escape \\h"},
@@ -150,6 +219,11 @@ TEST_CASE("What a tokenizer.json says and this program does not know is refused 
     INFO(message);
     CHECK(contains(message, c.message));
   }
+  const std::string deep = std::string(200'000, '[') + std::string(200'000, ']');
+  for (const std::string& file :
+       {deep, "{\"model\": " + deep + "}", "{\"normalizer\": {\"a\": " + deep + "}}"})
+    CHECK(contains(message_of<BadInput>([&] { Tokenizer::from_json(file, "test.json"); }),
+                   "is nested more than 64 deep"));
   CHECK_THROWS_AS(Tokenizer::from_json("{\"model\": ", "test.json"), Error);
   CHECK_THROWS_AS(Tokenizer::from_json("[]", "test.json"), Error);
   CHECK_THROWS_AS(Tokenizer::load("no/such/folder"), BadInput);
@@ -163,23 +237,21 @@ TEST_CASE("Split patterns whose meaning is not known are refused", "[text]") {
         "\\xff",   "\\x{110000}", "[b-a]",    "(?i:\\p{Lu})", "(?i:\u00e9)",   "(?i:ss)", "(?i:fi)",
         "\xff"}) {
     INFO(regex);
-    CHECK_THROWS_AS(Pretokenizer({regex}), Error);
+    CHECK_THROWS_AS(SplitRegex(regex), Error);
   }
   const auto nested = [](const std::string& open, const std::string& close, int depth) {
     std::string text = "a";
     for (int i = 0; i < depth; ++i) text = open + text + close;
     return text;
   };
-  CHECK_THROWS_AS(Pretokenizer({nested("(", ")", 100'000)}), Error);
-  CHECK_THROWS_AS(Pretokenizer({nested("[", "]", 100'000)}), Error);
-  CHECK_NOTHROW(Pretokenizer({nested("(", ")", 50)}));
+  CHECK_THROWS_AS(SplitRegex(nested("(", ")", 100'000)), Error);
+  CHECK_THROWS_AS(SplitRegex(nested("[", "]", 100'000)), Error);
+  CHECK_NOTHROW(SplitRegex(nested("(", ")", 50)));
 }
 
 TEST_CASE("Split patterns mean what they mean in Oniguruma", "[text]") {
   const auto pieces_of = [](const char* regex, std::string_view text) {
-    std::vector<std::string_view> pieces;
-    Pretokenizer({regex}).split(text, pieces);
-    return std::vector<std::string>(pieces.begin(), pieces.end());
+    return pieces_by(split_by(regex), text);
   };
   using Pieces = std::vector<std::string>;
   CHECK(pieces_of("[a-c&&[^b]]+", "abcab") == Pieces{"a", "b", "ca", "b"});
