@@ -5,7 +5,8 @@
 
 namespace moerun {
 
-/// A file descriptor that is closed with its owner.
+/// A file descriptor that is closed with its owner, which cannot say that it failed: a file that was written
+/// is closed with close_file (io/durable_file.h).
 class FileDescriptor {
  public:
   FileDescriptor() = default;
@@ -22,6 +23,8 @@ class FileDescriptor {
   int get() const { return fd_; }
   explicit operator bool() const { return fd_ >= 0; }
   void close() { *this = FileDescriptor(); }
+  /// Gives the descriptor up without closing it, for a caller that must know whether closing worked.
+  int release() { return std::exchange(fd_, -1); }
 
  private:
   int fd_ = -1;

@@ -5,9 +5,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include <cerrno>
-#include <cstdio>
 #include <system_error>
+
+#include "io/directory.h"
 
 namespace moerun {
 
@@ -19,66 +19,45 @@ FileError::FileError(const std::string& doing, const fs::path& path, int os_erro
       os_error_(os_error) {}
 
 FileDescriptor open_file(const fs::path& path, int flags) {
-  FileDescriptor file(::open(path.c_str(), flags | O_CLOEXEC, 0666));
+  FileDescriptor file(uninterrupted([&] { return ::open(path.c_str(), flags | O_CLOEXEC, 0666); }));
   if (!file) throw FileError((flags & O_CREAT) ? "create" : "open", path, errno);
   return file;
 }
 
 void write_all(int fd, std::string_view data, const fs::path& path) {
   while (!data.empty()) {
-    const ssize_t written = ::write(fd, data.data(), data.size());
-    if (written < 0 && errno == EINTR) continue;
+    const ssize_t written = uninterrupted([&] { return ::write(fd, data.data(), data.size()); });
     if (written <= 0) throw FileError("write", path, written < 0 ? errno : ENOSPC);
     data.remove_prefix(static_cast<size_t>(written));
   }
 }
 
 void sync_file(int fd, const fs::path& path) {
-  int result = 0;
-  do result = ::fsync(fd);
-  while (result != 0 && errno == EINTR);
-  if (result != 0) throw FileError("write to disk (fsync)", path, errno);
+  if (uninterrupted([&] { return ::fsync(fd); }) != 0) throw FileError("write to disk (fsync)", path, errno);
 }
 
-void sync_directory(const fs::path& directory) {
-  const FileDescriptor handle = open_file(directory, O_RDONLY | O_DIRECTORY);
-  // Some network file systems refuse fsync on a directory because their names are safe without it.
-  if (::fsync(handle.get()) != 0 && errno != EINVAL && errno != ENOTSUP)
-    throw FileError("write to disk (fsync)", directory, errno);
+void close_file(FileDescriptor& file, const fs::path& path) {
+  // Linux closes the descriptor also when it says EINTR, and another thread may have it by now.
+  if (::close(file.release()) != 0 && errno != EINTR) throw FileError("close", path, errno);
 }
 
-void rename_durably(const fs::path& from, const fs::path& to) {
-  if (::rename(from.c_str(), to.c_str()) != 0)
-    throw FileError(fmt::format("rename {} to", from.string()), to, errno);
-  sync_directory(directory_of(to));
+void write_file_durably(const fs::path& path, std::initializer_list<std::string_view> parts) {
+  Directory(directory_of(path), Directory::Links::followed).write_durably(path.filename(), parts);
 }
 
-void write_file_durably(const fs::path& path, const fs::path& temporary,
-                        std::initializer_list<std::string_view> parts) {
-  try {
-    const FileDescriptor file = open_file(temporary, O_WRONLY | O_CREAT | O_TRUNC);
-    for (const std::string_view part : parts) write_all(file.get(), part, temporary);
-    sync_file(file.get(), temporary);
-  } catch (const FileError&) {
-    ::unlink(temporary.c_str());  // room for others on a full disk; the error at hand is the one that counts
-    throw;
-  }
-  rename_durably(temporary, path);
-}
+std::string read_file(const fs::path& path) { return read_file(open_file(path, O_RDONLY).get(), path); }
 
-std::string read_file(const fs::path& path) {
-  const FileDescriptor file = open_file(path, O_RDONLY);
+std::string read_file(int fd, const fs::path& path) {
   struct stat status = {};
-  if (::fstat(file.get(), &status) != 0) throw FileError("look at", path, errno);
+  if (::fstat(fd, &status) != 0) throw FileError("look at", path, errno);
   std::string data(static_cast<size_t>(status.st_size), '\0');
-  read_at(file.get(), data.data(), data.size(), 0, path);
+  read_at(fd, data.data(), data.size(), 0, path);
   return data;
 }
 
 void read_at(int fd, char* out, uint64_t bytes, uint64_t offset, const fs::path& path) {
   while (bytes > 0) {
-    const ssize_t got = ::pread(fd, out, bytes, static_cast<off_t>(offset));
-    if (got < 0 && errno == EINTR) continue;
+    const ssize_t got = uninterrupted([&] { return ::pread(fd, out, bytes, static_cast<off_t>(offset)); });
     if (got <= 0) throw FileError("read", path, got < 0 ? errno : EIO);
     out += got;
     offset += static_cast<uint64_t>(got);
@@ -91,11 +70,11 @@ void make_directories(const std::filesystem::path& directory) {
   // directory_of("a/b/") is "a/b"
   make_directories(directory_of(directory));
   if (::mkdir(directory.c_str(), 0777) != 0 && errno != EEXIST) throw FileError("make", directory, errno);
-  sync_directory(directory_of(directory));
+  Directory(directory_of(directory), Directory::Links::followed).sync();
 }
 
 bool remove_file(const fs::path& path) {
-  if (::unlink(path.c_str()) == 0) return true;
+  if (uninterrupted([&] { return ::unlink(path.c_str()); }) == 0) return true;
   if (errno != ENOENT) throw FileError("remove", path, errno);
   return false;
 }

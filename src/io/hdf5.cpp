@@ -12,6 +12,7 @@
 #include <numeric>
 #include <system_error>
 
+#include "io/durable_file.h"
 #include "moerun/error.h"
 
 namespace moerun::hdf5 {
@@ -60,9 +61,10 @@ std::string newer_hint() {
   // "bad version number for layout message", "bad superblock version number"
   const bool newer = why.find("version number") != std::string::npos;
   if (os_error == 0) throw Error(fmt::format("{}: HDF5 says: {}{}", what, why, newer ? newer_hint() : ""));
-  const bool full = os_error == ENOSPC || os_error == EDQUOT || os_error == EFBIG;
+  const bool disk = os_error == ENOSPC || os_error == EDQUOT || os_error == EFBIG || os_error == EIO ||
+                    os_error == EROFS || os_error == ESTALE || os_error == EINTR;
   throw Error(fmt::format("{}: {}", what, std::generic_category().message(os_error)),
-              full ? ExitCode::stopped : ExitCode::fault);
+              disk ? ExitCode::stopped : ExitCode::fault);
 }
 
 Handle checked(hid_t id, Handle::Close close, const std::string& what) {
@@ -74,16 +76,22 @@ void check(herr_t status, const std::string& what) {
   if (status < 0) fail(what);
 }
 
+void close_handle(Handle& handle, const std::string& name) {
+  if (!handle.reset()) fail(fmt::format("{} cannot be written and closed", name));
+}
+
 Handle string_type(H5T_cset_t charset) {
-  Handle type(H5Tcopy(H5T_C_S1), H5Tclose);
-  H5Tset_size(type.get(), H5T_VARIABLE);
-  H5Tset_cset(type.get(), charset);
+  const std::string what = "HDF5's type of strings cannot be made";
+  Handle type = checked(H5Tcopy(H5T_C_S1), H5Tclose, what);
+  check(H5Tset_size(type.get(), H5T_VARIABLE), what);
+  check(H5Tset_cset(type.get(), charset), what);
   return type;
 }
 
 Handle intermediate_groups() {
-  Handle list(H5Pcreate(H5P_LINK_CREATE), H5Pclose);
-  H5Pset_create_intermediate_group(list.get(), 1);
+  const std::string what = "HDF5's list of properties cannot be made";
+  Handle list = checked(H5Pcreate(H5P_LINK_CREATE), H5Pclose, what);
+  check(H5Pset_create_intermediate_group(list.get(), 1), what);
   return list;
 }
 
@@ -295,6 +303,11 @@ void Dataset::append_fixed_strings(std::span<const std::string_view> values) {
   append_rows(values.size(), type.get(), raw.data());
 }
 
+void Dataset::close() {
+  check(H5Dflush(id_.get()), fmt::format("{} cannot be written", name_));
+  close_handle(id_, name_);
+}
+
 // --- Group ---
 
 bool Group::has(std::string_view path) const {
@@ -321,7 +334,7 @@ Dataset Group::dataset(const std::string& path, hid_t access) const {
   const Handle type(H5Dget_type(id.get()), H5Tclose);
   constexpr size_t kDefaultCache = 1 << 20, kMostCache = 512 << 20;
   if (const size_t bytes = cache_bytes(id.get(), type.get()); bytes > kDefaultCache && bytes <= kMostCache) {
-    id.reset();
+    close_handle(id, name);
     const Handle cached(access == H5P_DEFAULT ? H5Pcreate(H5P_DATASET_ACCESS) : H5Pcopy(access), H5Pclose);
     H5Pset_chunk_cache(cached.get(), 521, bytes, H5D_CHUNK_CACHE_W0_DEFAULT);
     id = checked(H5Dopen2(id_.get(), path.c_str(), cached.get()), H5Dclose, what);
@@ -362,9 +375,10 @@ Dataset Group::create_string_dataset(const std::string& path, const Packing& pac
 }
 
 Dataset Group::create_fixed_string_dataset(const std::string& path, uint64_t width, const Packing& packing) {
-  const Handle type(H5Tcopy(H5T_C_S1), H5Tclose);
-  H5Tset_size(type.get(), width);
-  H5Tset_strpad(type.get(), H5T_STR_NULLPAD);
+  const std::string what = fmt::format("{}:{} cannot be made", name_, path);
+  const Handle type = checked(H5Tcopy(H5T_C_S1), H5Tclose, what);
+  check(H5Tset_size(type.get(), width), what);
+  check(H5Tset_strpad(type.get(), H5T_STR_NULLPAD), what);
   return create_dataset(path, type.get(), packing, {});
 }
 
@@ -374,6 +388,7 @@ void Group::write_attribute(const std::string& name, hid_t type, const void* val
   Handle attribute = checked(H5Acreate2(id_.get(), name.c_str(), type, space.get(), H5P_DEFAULT, H5P_DEFAULT),
                              H5Aclose, what);
   check(H5Awrite(attribute.get(), type, value), what);
+  close_handle(attribute, what);
 }
 
 void Group::set_attribute(const std::string& name, const std::string& value) {
@@ -404,6 +419,19 @@ std::optional<uint64_t> Group::number_attribute(const std::string& name) const {
   return value;
 }
 
+std::vector<std::string> Group::children() const {
+  std::vector<std::string> names;
+  const auto visit = [](hid_t, const char* name, const H5L_info_t*, void* out) -> herr_t {
+    static_cast<std::vector<std::string>*>(out)->emplace_back(name);
+    return 0;
+  };
+  check(H5Literate(id_.get(), H5_INDEX_NAME, H5_ITER_INC, nullptr, visit, &names),
+        fmt::format("{} cannot be read", name_));
+  return names;
+}
+
+void Group::close() { close_handle(id_, name_); }
+
 // --- File ---
 
 File File::open(const std::string& path) {
@@ -415,14 +443,15 @@ File File::open(const std::string& path) {
 
 File File::create(const std::string& path) {
   silence();
-  return {checked(H5Fcreate(path.c_str(), H5F_ACC_TRUNC, H5P_DEFAULT, H5P_DEFAULT), H5Fclose,
+  remove_file(path);
+  return {checked(H5Fcreate(path.c_str(), H5F_ACC_EXCL, H5P_DEFAULT, H5P_DEFAULT), H5Fclose,
                   fmt::format("{} cannot be made", path)),
           path};
 }
 
 void File::close() {
   check(H5Fflush(id_.get(), H5F_SCOPE_LOCAL), fmt::format("{} cannot be written", name_));
-  if (!id_.reset()) fail(fmt::format("{} cannot be closed", name_));
+  close_handle(id_, name_);
 }
 
 }  // namespace moerun::hdf5

@@ -13,19 +13,20 @@
 namespace moerun::hdf5 {
 
 /// Small owners of HDF5's handles: what this program reads and writes, and no more. Every failure is an Error
-/// that names the file and HDF5's own innermost reason (HDF5 prints nothing itself); a full disk carries
-/// ExitCode::stopped.
+/// that names the file and HDF5's own innermost reason (HDF5 prints nothing itself); a disk that is full or
+/// fails carries ExitCode::stopped.
 ///
 /// Thread contract: the library is not thread-safe; one thread of the process at a time.
 
-/// An HDF5 identifier that is closed with its owner.
+/// An HDF5 identifier that is closed with its owner, which cannot say that it failed: what was written is
+/// closed by reset() and its result looked at (Dataset, Group, File: close()).
 class Handle {
  public:
   using Close = herr_t (*)(hid_t);
 
   Handle() = default;
   Handle(hid_t id, Close close) : id_(id), close_(close) {}
-  ~Handle() { reset(); }
+  ~Handle() { (void)reset(); }
   Handle(Handle&& other) noexcept : id_(std::exchange(other.id_, H5I_INVALID_HID)), close_(other.close_) {}
   Handle& operator=(Handle&& other) noexcept {
     std::swap(id_, other.id_);
@@ -35,7 +36,7 @@ class Handle {
 
   hid_t get() const { return id_; }
   /// Closes now; false when HDF5 says that it failed.
-  bool reset() { return id_ < 0 || close_(std::exchange(id_, H5I_INVALID_HID)) >= 0; }
+  [[nodiscard]] bool reset() { return id_ < 0 || close_(std::exchange(id_, H5I_INVALID_HID)) >= 0; }
 
  private:
   hid_t id_ = H5I_INVALID_HID;
@@ -117,6 +118,8 @@ class Dataset {
   void append_strings(std::span<const std::string> values);
   /// As append_strings, for a dataset of create_fixed_string_dataset; what is longer than its width is cut.
   void append_fixed_strings(std::span<const std::string_view> values);
+  /// Writes out what is buffered and closes.
+  void close();
 
  private:
   enum class Direction { read, write };
@@ -164,6 +167,10 @@ class Group {
   }
   std::optional<std::string> string_attribute(const std::string& name) const;  ///< none: no such attribute
   std::optional<uint64_t> number_attribute(const std::string& name) const;     ///< none: no such attribute
+  /// Names of the groups and datasets right below, sorted.
+  std::vector<std::string> children() const;
+
+  void close();
 
  protected:
   Dataset create_dataset(const std::string& path, hid_t type, const Packing& packing,
@@ -178,7 +185,8 @@ class File : public Group {
  public:
   /// For reading. Throws when it is absent, no HDF5, or truncated.
   static File open(const std::string& path);
-  static File create(const std::string& path);  ///< replaces what is there
+  /// Replaces what is there: a link too, whatever it leads to.
+  static File create(const std::string& path);
   /// Writes out what is buffered and closes. Every group and dataset of the file must be gone. The destructor
   /// does the same, and cannot say that it failed.
   void close();

@@ -1,8 +1,8 @@
 #include "io/ledger.h"
 
-#include <fcntl.h>
 #include <fmt/format.h>
 
+#include <charconv>
 #include <nlohmann/json.hpp>
 #include <optional>
 
@@ -24,6 +24,7 @@ std::optional<SegmentRecord> parse_line(std::string_view line) {
     const auto json = nlohmann::json::parse(text);
     SegmentRecord segment;
     json.at("name").get_to(segment.name);
+    if (!segment_number(segment.name)) return std::nullopt;
     json.at("bytes").get_to(segment.bytes);
     json.at("rows").get_to(segment.rows);
     json.at("first_row").get_to(segment.first_row);
@@ -73,17 +74,32 @@ std::string ledger_line(const SegmentRecord& segment) {
   return fmt::format("{:08x} {}\n", crc32_of(text), text);
 }
 
-Ledger::Ledger(const fs::path& path) : path_(path), file_(open_file(path, O_WRONLY | O_APPEND)) {}
+Ledger::Ledger(const Directory& directory)
+    : path_(directory.path_of(kLedgerName)), file_(directory.open_to_append(kLedgerName)) {}
 
 void Ledger::append(const SegmentRecord& segment) {
   write_all(file_.get(), ledger_line(segment), path_);
   sync_file(file_.get(), path_);
 }
 
-void write_ledger(const fs::path& path, const std::vector<SegmentRecord>& segments) {
+void write_ledger(const Directory& directory, const std::vector<SegmentRecord>& segments) {
   std::string text;
   for (const SegmentRecord& segment : segments) text += ledger_line(segment);
-  write_file_durably(path, path.string() + ".tmp", {text});
+  directory.write_durably(kLedgerName, {text});
+}
+
+std::string segment_name(uint64_t number) { return fmt::format("segment-{:06}", number); }
+
+std::optional<uint64_t> segment_number(std::string_view name) {
+  constexpr std::string_view kPrefix = "segment-";
+  if (!name.starts_with(kPrefix)) return std::nullopt;
+  uint64_t number = 0;
+  const auto [end, error] = std::from_chars(name.data() + kPrefix.size(), name.data() + name.size(), number);
+  // The name must be the one that the number has: "segment-+1" and "segment-1" are none.
+  if (error != std::errc() || end != name.data() + name.size() || number == UINT64_MAX ||
+      name != segment_name(number))
+    return std::nullopt;
+  return number;
 }
 
 }  // namespace moerun

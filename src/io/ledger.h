@@ -1,5 +1,6 @@
 #pragma once
 #include <filesystem>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -32,8 +33,8 @@ std::string ledger_line(const SegmentRecord& segment);  ///< with its newline
 /// The ledger of a run that goes on. Thread contract: one thread at a time.
 class Ledger {
  public:
-  /// Opens for appending what write_ledger wrote.
-  explicit Ledger(const std::filesystem::path& path);
+  /// Opens for appending what write_ledger wrote to `directory`.
+  explicit Ledger(const Directory& directory);
   /// The segment counts once this returns. Throws FileError; the line may then be there in part.
   void append(const SegmentRecord& segment);
 
@@ -42,7 +43,14 @@ class Ledger {
   FileDescriptor file_;
 };
 
-/// Makes or replaces the ledger at `path` with one that names `segments`, durably.
-void write_ledger(const std::filesystem::path& path, const std::vector<SegmentRecord>& segments);
+/// Makes or replaces the ledger of `directory` with one that names `segments`, durably.
+void write_ledger(const Directory& directory, const std::vector<SegmentRecord>& segments);
+
+inline constexpr const char* kLedgerName = "ledger";
+
+/// "segment-000012". A segment has no other name, so that no ledger can lead out of its directory.
+std::string segment_name(uint64_t number);
+/// The number in such a name; none for any other.
+std::optional<uint64_t> segment_number(std::string_view name);
 
 }  // namespace moerun

@@ -1,6 +1,5 @@
 #include "io/merge.h"
 
-#include <fcntl.h>
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -16,8 +15,12 @@ namespace fs = std::filesystem;
 /// read, so that thousands of segments need no more descriptors than one.
 class SegmentMerge::Cursor {
  public:
-  Cursor(const fs::path& directory, const SegmentRecord& record, const std::string& run_id)
-      : path_(directory / record.name), num_rows_(record.rows) {
+  Cursor(const Directory& directory, const SegmentRecord& record, const std::string& run_id)
+      : directory_(directory),
+        name_(record.name),
+        path_(directory.path_of(record.name)),
+        num_rows_(record.rows),
+        num_bytes_(record.bytes) {
     read_segment_entries(directory, record, run_id);  // checks them against the ledger
     fill();
   }
@@ -40,7 +43,7 @@ class SegmentMerge::Cursor {
   void fill() {
     window_begin_ += in_window_;
     in_window_ = 0;
-    const FileDescriptor file = open_file(path_, O_RDONLY);
+    const FileDescriptor file = directory_.open(name_);
     entries_.resize(std::min(kMostRows, num_rows_ - window_begin_));
     read_at(file.get(), reinterpret_cast<char*>(entries_.data()), entries_.size() * sizeof(SegmentEntry),
             kSegmentHeaderBytes + window_begin_ * sizeof(SegmentEntry), path_);
@@ -49,6 +52,8 @@ class SegmentMerge::Cursor {
     for (const SegmentEntry& entry : entries_) {
       if (bytes > kWindowBytes) break;
       bytes += entry.bytes;
+      if (entry.offset > num_bytes_ || entry.bytes > num_bytes_ - entry.offset)
+        throw Error(fmt::format("{} places row {} outside itself", path_.string(), entry.row));
       std::string& packed = answers_.emplace_back(entry.bytes, '\0');
       read_at(file.get(), packed.data(), packed.size(), entry.offset, path_);
       check_answer(entry, packed, path_);
@@ -56,8 +61,10 @@ class SegmentMerge::Cursor {
     entries_.resize(answers_.size());
   }
 
+  const Directory& directory_;
+  std::string name_;
   fs::path path_;
-  uint64_t num_rows_, window_begin_ = 0, in_window_ = 0;
+  uint64_t num_rows_, num_bytes_, window_begin_ = 0, in_window_ = 0;
   std::vector<SegmentEntry> entries_;  // of the window
   std::vector<std::string> answers_;   // packed, as entries_
 };
@@ -66,7 +73,7 @@ namespace {
 constexpr auto kLaterRow = [](const auto& a, const auto& b) { return a->row() > b->row(); };
 }  // namespace
 
-SegmentMerge::SegmentMerge(const fs::path& directory, std::vector<SegmentRecord> segments,
+SegmentMerge::SegmentMerge(const Directory& directory, std::vector<SegmentRecord> segments,
                            const std::string& run_id)
     : directory_(directory), run_id_(run_id), segments_(std::move(segments)) {
   std::erase_if(segments_, [](const SegmentRecord& segment) { return segment.rows == 0; });

@@ -1,6 +1,5 @@
 #pragma once
 #include <cstdint>
-#include <filesystem>
 #include <memory>
 #include <string>
 #include <vector>
@@ -17,9 +16,8 @@ namespace moerun {
 /// one thread at a time.
 class SegmentMerge {
  public:
-  /// `segments` hold each row once.
-  SegmentMerge(const std::filesystem::path& directory, std::vector<SegmentRecord> segments,
-               const std::string& run_id);
+  /// `segments` hold each row once. The directory must outlive this.
+  SegmentMerge(const Directory& directory, std::vector<SegmentRecord> segments, const std::string& run_id);
   ~SegmentMerge();
 
   /// The next row's answer; false at the end. Throws Error naming what is damaged.
@@ -30,7 +28,7 @@ class SegmentMerge {
 
   void enter_segments();
 
-  const std::filesystem::path directory_;
+  const Directory& directory_;
   const std::string run_id_;
   std::vector<SegmentRecord> segments_;           // by first row
   size_t next_segment_ = 0;                       // the first that was not entered

@@ -1,13 +1,18 @@
 #include "io/result_hdf5.h"
 
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
 #include <algorithm>
 #include <limits>
 #include <optional>
 #include <span>
 #include <string_view>
+#include <type_traits>
 #include <vector>
 
 #include "io/hdf5.h"
+#include "moerun/error.h"
 
 namespace moerun {
 
@@ -15,6 +20,7 @@ namespace {
 
 constexpr uint64_t kSchemaVersion = 2;
 constexpr uint64_t kChunkValues = 1 << 16;
+constexpr const char* kGroup = "results";
 constexpr float kNone = std::numeric_limits<float>::quiet_NaN();
 
 /// gzip's higher levels cost many times the time for a few percent on such columns.
@@ -28,7 +34,8 @@ class Column {
  public:
   Column(hdf5::Group& group, const std::string& name, uint64_t chunk_rows,
          const std::vector<uint64_t>& row = {})
-      : dataset_(group.create_dataset<T>(name, packing(chunk_rows), row)),
+      : name_(name),
+        dataset_(group.create_dataset<T>(name, packing(chunk_rows), row)),
         chunk_values_(std::max<uint64_t>(chunk_rows, 1) * dataset_.row_size()) {}
 
   void push(T value) {
@@ -46,73 +53,141 @@ class Column {
   void push(uint64_t count, T value) {
     for (uint64_t i = 0; i < count; ++i) push(value);
   }
-  void flush() {
-    dataset_.append(buffer_);
-    buffer_.clear();
+  ColumnSum close() {
+    flush();
+    dataset_.close();
+    return {.name = name_, .rows = dataset_.rows(), .sha256 = sum_.hex(), .read = read};
   }
 
  private:
+  void flush() {
+    dataset_.append(buffer_);
+    sum_.add(bytes_of(buffer_));
+    buffer_.clear();
+  }
+  static void read(const hdf5::Dataset& dataset, uint64_t begin, uint64_t count, Sha256& sum) {
+    sum.add(bytes_of(dataset.read<T>(begin, count)));
+  }
+  static std::string_view bytes_of(const std::vector<T>& values) {
+    return {reinterpret_cast<const char*>(values.data()), values.size() * sizeof(T)};
+  }
+
+  std::string name_;
   hdf5::Dataset dataset_;
+  Sha256 sum_;
   uint64_t chunk_values_;
   std::vector<T> buffer_;
 };
 
+void add_strings(Sha256& sum, const auto& values) {
+  for (const auto& value : values) {
+    const uint64_t bytes = value.size();
+    sum.add({reinterpret_cast<const char*>(&bytes), sizeof bytes});
+    sum.add(value);
+  }
+}
+
+void read_strings(const hdf5::Dataset& dataset, uint64_t begin, uint64_t count, Sha256& sum) {
+  add_strings(sum, dataset.read_strings(begin, count));
+}
+
+constexpr uint64_t kStringBatch = 8192;
+
 /// A dataset of strings, written a batch at a time.
 class StringColumn {
  public:
-  explicit StringColumn(hdf5::Dataset dataset) : dataset_(std::move(dataset)) {}
+  StringColumn(hdf5::Group& group, const std::string& name, uint64_t chunk_rows)
+      : name_(name), dataset_(group.create_string_dataset(name, packing(chunk_rows))) {}
 
+  /// HDF5's strings end at their first NUL, and so does what is kept of the value.
   void push(const std::string& value) {
-    buffer_.push_back(value);
-    if (buffer_.size() == kBatch) flush();
+    buffer_.push_back(value.substr(0, value.find('\0')));
+    if (buffer_.size() == kStringBatch) flush();
   }
-  void flush() {
-    dataset_.append_strings(buffer_);
-    buffer_.clear();
+  ColumnSum close() {
+    flush();
+    dataset_.close();
+    return {.name = name_, .rows = dataset_.rows(), .sha256 = sum_.hex(), .read = read_strings};
   }
-  static constexpr uint64_t kBatch = 8192;
 
  private:
+  void flush() {
+    dataset_.append_strings(buffer_);
+    add_strings(sum_, buffer_);
+    buffer_.clear();
+  }
+
+  std::string name_;
   hdf5::Dataset dataset_;
+  Sha256 sum_;
   std::vector<std::string> buffer_;
 };
 
 class ReasonColumn {
  public:
   ReasonColumn(hdf5::Group& group, uint64_t chunk_rows)
-      : dataset_(group.create_fixed_string_dataset("finish_reason", kWidth, packing(chunk_rows))) {}
+      : dataset_(group.create_fixed_string_dataset(kName, kWidth, packing(chunk_rows))) {}
 
   void push(FinishReason reason) {
     buffer_.emplace_back(name_of(reason));
-    if (buffer_.size() == StringColumn::kBatch) flush();
+    if (buffer_.size() == kStringBatch) flush();
   }
-  void flush() {
-    dataset_.append_fixed_strings(buffer_);
-    buffer_.clear();
+  ColumnSum close() {
+    flush();
+    dataset_.close();
+    return {.name = kName, .rows = dataset_.rows(), .sha256 = sum_.hex(), .read = read_strings};
   }
 
  private:
+  void flush() {
+    dataset_.append_fixed_strings(buffer_);
+    add_strings(sum_, buffer_);
+    buffer_.clear();
+  }
+
+  static constexpr const char* kName = "finish_reason";
   static constexpr uint64_t kWidth = 6;  // of "length", the longest
   hdf5::Dataset dataset_;
+  Sha256 sum_;
   std::vector<std::string_view> buffer_;
 };
+
+/// The attributes of an output, once for writing and once for reading back.
+void visit_attributes(const OutputAttributes& attributes, const auto& visit) {
+  const Provenance& provenance = attributes.provenance;
+  visit("schema_version", kSchemaVersion);
+  visit("program", std::string("moerun"));
+  visit("program_version", provenance.program_version);
+  visit("git_revision", provenance.git_revision);
+  visit("job", provenance.job_yaml);
+  visit("model_checksum", provenance.model_checksum);
+  visit("tokenizer_checksum", provenance.tokenizer_checksum);
+  visit("layout", provenance.layout);
+  visit("device", provenance.device);
+  visit("seed", provenance.seed);
+  visit("start", attributes.start);
+  visit("end", attributes.end);
+  visit("fingerprint", attributes.fingerprint);
+  visit("num_rows", attributes.num_rows);
+  visit("num_row_errors", attributes.num_row_errors);
+}
 
 }  // namespace
 
 struct Hdf5Results::Columns {
   Columns(const std::filesystem::path& path, const RowTraits& traits, uint64_t num_rows)
-      : file(hdf5::File::create(path.string())), group(file.create_group("results")) {
+      : file(hdf5::File::create(path.string())), group(file.create_group(kGroup)) {
     const uint64_t row_chunk = std::min(num_rows, kChunkValues);
-    const uint64_t string_chunk = std::min(num_rows, StringColumn::kBatch);
+    const uint64_t string_chunk = std::min(num_rows, kStringBatch);
     tokens.emplace(*group, "tokens", kChunkValues);
     offsets.emplace(*group, "offsets", row_chunk + 1);
     text.emplace(*group, "text", kChunkValues);
     text_offsets.emplace(*group, "text_offsets", row_chunk + 1);
-    id.emplace(group->create_string_dataset("id", packing(string_chunk)));
+    id.emplace(*group, "id", string_chunk);
     id_is_integer.emplace(*group, "id_is_integer", row_chunk);
     prompt_length.emplace(*group, "prompt_length", row_chunk);
     finish_reason.emplace(*group, string_chunk);
-    error.emplace(group->create_string_dataset("error", packing(string_chunk)));
+    error.emplace(*group, "error", string_chunk);
     if (traits.logprobs) logprobs.emplace(*group, "logprobs", kChunkValues);
     num_top = static_cast<uint64_t>(std::max(traits.num_top_logprobs, 0));
     if (num_top > 0) {
@@ -179,41 +254,69 @@ void Hdf5Results::append(const RowResult& result) {
   }
 }
 
-void Hdf5Results::finish(const OutputAttributes& attributes) {
+WrittenResults Hdf5Results::finish(const OutputAttributes& attributes) {
   Columns& to = *columns_;
-  const auto close = [](auto& column) {
-    if (column) column->flush();
-    column.reset();
+  WrittenResults written = {.attributes = attributes};
+  const auto close = [&](auto&... columns) {
+    const auto close_one = [&](auto& column) {
+      if (column) written.columns.push_back(column->close());
+      column.reset();
+    };
+    (close_one(columns), ...);
   };
-  close(to.tokens), close(to.prompt_length), close(to.top_tokens);
-  close(to.offsets), close(to.text_offsets), close(to.prompt_offsets);
-  close(to.text), close(to.id), close(to.id_is_integer), close(to.error), close(to.finish_reason);
-  close(to.logprobs), close(to.top_logprobs), close(to.prompt_logprobs);
+  close(to.tokens, to.prompt_length, to.top_tokens, to.offsets, to.text_offsets, to.prompt_offsets, to.text,
+        to.id, to.id_is_integer, to.error, to.finish_reason, to.logprobs, to.top_logprobs,
+        to.prompt_logprobs);
+  to.group->close();
   to.group.reset();
-
-  const Provenance& provenance = attributes.provenance;
-  to.file.set_attribute("schema_version", kSchemaVersion);
-  to.file.set_attribute("program", "moerun");
-  to.file.set_attribute("program_version", provenance.program_version);
-  to.file.set_attribute("git_revision", provenance.git_revision);
-  to.file.set_attribute("job", provenance.job_yaml);
-  to.file.set_attribute("model_checksum", provenance.model_checksum);
-  to.file.set_attribute("tokenizer_checksum", provenance.tokenizer_checksum);
-  to.file.set_attribute("layout", provenance.layout);
-  to.file.set_attribute("device", provenance.device);
-  to.file.set_attribute("seed", provenance.seed);
-  to.file.set_attribute("start", attributes.start);
-  to.file.set_attribute("end", attributes.end);
-  to.file.set_attribute("fingerprint", attributes.fingerprint);
-  to.file.set_attribute("num_rows", attributes.num_rows);
-  to.file.set_attribute("num_row_errors", attributes.num_row_errors);
+  visit_attributes(attributes,
+                   [&](const char* name, const auto& value) { to.file.set_attribute(name, value); });
   to.file.close();
   finished_ = true;
+  return written;
+}
+
+void read_back(const std::filesystem::path& path, const WrittenResults& written) {
+  const auto fail = [&](const std::string& what) {
+    throw Error(fmt::format("{} does not read back as it was written: {}", path.string(), what),
+                ExitCode::stopped);
+  };
+  const hdf5::File file = hdf5::File::open(path.string());
+  const hdf5::Group group = file.group(kGroup);
+  std::vector<std::string> names;
+  for (const ColumnSum& column : written.columns) names.push_back(column.name);
+  std::sort(names.begin(), names.end());
+  if (const auto found = group.children(); found != names)
+    fail(fmt::format("it has the columns {} instead of {}", fmt::join(found, ", "), fmt::join(names, ", ")));
+  for (const ColumnSum& column : written.columns) {
+    const hdf5::Dataset dataset = group.dataset(column.name);
+    if (dataset.rows() != column.rows)
+      fail(fmt::format("{} has {} rows instead of {}", column.name, dataset.rows(), column.rows));
+    const uint64_t step = std::max<uint64_t>(kChunkValues / std::max<uint64_t>(dataset.row_size(), 1), 1);
+    Sha256 sum;
+    for (uint64_t begin = 0; begin < column.rows; begin += step)
+      column.read(dataset, begin, std::min(step, column.rows - begin), sum);
+    if (sum.hex() != column.sha256) fail(fmt::format("{} has other values", column.name));
+  }
+  visit_attributes(written.attributes, [&](const char* name, const auto& value) {
+    if constexpr (std::is_convertible_v<decltype(value), std::string>) {
+      if (file.string_attribute(name) != value) fail(fmt::format("attribute {} has another text", name));
+    } else {
+      if (file.number_attribute(name) != value) fail(fmt::format("attribute {} has another value", name));
+    }
+  });
 }
 
 FinishedOutput read_finished_output(const std::filesystem::path& path) {
   const hdf5::File file = hdf5::File::open(path.string());
-  return {.fingerprint = file.string_attribute("fingerprint").value_or(""),
+  const auto text = [&](const char* name) { return file.string_attribute(name).value_or(""); };
+  return {.fingerprint = text("fingerprint"),
+          .program_version = text("program_version"),
+          .git_revision = text("git_revision"),
+          .layout = text("layout"),
+          .start = text("start"),
+          .end = text("end"),
+          .num_rows = file.number_attribute("num_rows").value_or(0),
           .num_row_errors = file.number_attribute("num_row_errors").value_or(0)};
 }
 

@@ -3,12 +3,18 @@
 #include <filesystem>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "io/segment.h"
 #include "moerun/io.h"
 #include "moerun/record.h"
+#include "text/checksum.h"
 
 namespace moerun {
+
+namespace hdf5 {
+class Dataset;
+}
 
 /// Which program and job an output is from: its root attributes.
 struct OutputAttributes {
@@ -16,6 +22,21 @@ struct OutputAttributes {
   std::string fingerprint;  ///< JSON, as to_json makes it
   std::string start, end;   ///< ISO 8601, UTC
   uint64_t num_rows = 0, num_row_errors = 0;
+};
+
+/// What was written to a column, for reading it back.
+struct ColumnSum {
+  std::string name;
+  uint64_t rows = 0;   ///< of the dataset
+  std::string sha256;  ///< of its values, in their order
+  /// Adds rows [begin, begin + count) of the dataset to the checksum, as the writer added them.
+  void (*read)(const hdf5::Dataset& dataset, uint64_t begin, uint64_t count, Sha256& sum) = nullptr;
+};
+
+/// What a file of results is to hold.
+struct WrittenResults {
+  std::vector<ColumnSum> columns;
+  OutputAttributes attributes;
 };
 
 /// Writes results as flat columns with offsets (README, "Output") to a new HDF5 file. Memory is a chunk a
@@ -29,7 +50,7 @@ class Hdf5Results {
   /// The next row, in row order. Throws Error; with ExitCode::stopped when the disk is full.
   void append(const RowResult& result);
   /// Writes what is buffered and the attributes, and closes. The file is not synced.
-  void finish(const OutputAttributes& attributes);
+  WrittenResults finish(const OutputAttributes& attributes);
 
  private:
   struct Columns;
@@ -37,10 +58,16 @@ class Hdf5Results {
   bool finished_ = false;
 };
 
+/// Reads a closed file of results whole: that it has these columns and no others, as many rows in each, every
+/// value, and the attributes. Throws Error with ExitCode::stopped, naming what differs. Memory: a chunk of a
+/// column.
+void read_back(const std::filesystem::path& path, const WrittenResults& written);
+
 /// What a finished output says about itself.
 struct FinishedOutput {
   std::string fingerprint;  ///< JSON; empty when the file is not an output of this program
-  uint64_t num_row_errors = 0;
+  std::string program_version, git_revision, layout, start, end;
+  uint64_t num_rows = 0, num_row_errors = 0;
 };
 /// Throws Error when the file is no whole HDF5 file.
 FinishedOutput read_finished_output(const std::filesystem::path& path);

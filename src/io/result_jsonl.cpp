@@ -1,10 +1,10 @@
 #include "io/result_jsonl.h"
 
-#include <fcntl.h>
 #include <fmt/format.h>
 
 #include <algorithm>
 
+#include "io/directory.h"
 #include "io/durable_file.h"
 #include "io/json_text.h"
 
@@ -59,19 +59,25 @@ void append_result_line(const RowResult& result, std::string& out) {
 }
 
 JsonlResults::JsonlResults(const std::filesystem::path& path)
-    : path_(path), file_(open_file(path, O_WRONLY | O_CREAT | O_TRUNC)) {}
+    : path_(path), file_(Directory(directory_of(path), Directory::Links::followed).create(path.filename())) {}
 
-void JsonlResults::end_line() {
-  buffer_ += '\n';
-  if (buffer_.size() < kBufferBytes) return;
+void JsonlResults::write() {
   write_all(file_.get(), buffer_, path_);
+  sum_.add(buffer_);
+  bytes_ += buffer_.size();
   buffer_.clear();
 }
 
-void JsonlResults::finish() {
-  write_all(file_.get(), buffer_, path_);
-  buffer_.clear();
+void JsonlResults::end_line() {
+  buffer_ += '\n';
+  if (buffer_.size() >= kBufferBytes) write();
+}
+
+WrittenFile JsonlResults::finish() {
+  write();
   sync_file(file_.get(), path_);
+  close_file(file_, path_);
+  return {.bytes = bytes_, .sha256 = sum_.hex()};
 }
 
 }  // namespace moerun

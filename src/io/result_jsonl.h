@@ -4,7 +4,9 @@
 #include <string>
 
 #include "fault/file_descriptor.h"
+#include "io/durable_file.h"
 #include "moerun/record.h"
+#include "text/checksum.h"
 
 namespace moerun {
 
@@ -15,17 +17,22 @@ void append_result_line(const RowResult& result, std::string& out);
 /// A file of lines in the making. Thread contract: one thread at a time. Throws FileError.
 class JsonlResults {
  public:
+  /// Makes the file anew.
   explicit JsonlResults(const std::filesystem::path& path);
 
   /// Adds the newline to what the caller put in line() since the last call.
   std::string& line() { return buffer_; }
   void end_line();
-  /// Writes what is buffered and syncs.
-  void finish();
+  /// Writes what is buffered, syncs and closes. Says what was written.
+  WrittenFile finish();
 
  private:
+  void write();
+
   std::filesystem::path path_;
   FileDescriptor file_;
+  uint64_t bytes_ = 0;
+  Sha256 sum_;
   std::string buffer_;
 };
 

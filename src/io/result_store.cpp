@@ -13,13 +13,14 @@
 #include <utility>
 
 #include "io/durable_file.h"
+#include "io/earlier_run.h"
 #include "io/fingerprint.h"
 #include "io/ledger.h"
 #include "io/merge.h"
 #include "io/openai_line.h"
+#include "io/output_files.h"
 #include "io/result_hdf5.h"
 #include "io/result_jsonl.h"
-#include "io/row_set.h"
 #include "io/run_directory.h"
 #include "io/seal_thread.h"
 
@@ -35,37 +36,10 @@ std::string iso_time(int64_t seconds) {
   return fmt::format("{:%Y-%m-%dT%H:%M:%SZ}", fmt::gmtime(static_cast<std::time_t>(seconds)));
 }
 
-fs::path temporary_name(const fs::path& path) { return path.string() + ".tmp"; }
-
-/// Makes room on a full disk, also where HDF5 holds the file open. Its failure is not the one that counts.
-void give_back(const fs::path& path) {
-  std::error_code ignored;
-  fs::resize_file(path, 0, ignored);
-  fs::remove(path, ignored);
-}
-
-/// The files of a job's output.
-struct OutputFiles {
-  fs::path hdf5;
-  fs::path jsonl;  // empty: none
-
-  bool finished() const { return fs::exists(hdf5); }
-  fs::path run_directory() const { return run_directory_of(hdf5); }
-};
-
-/// What an earlier process of this run left.
-struct EarlierRun {
-  explicit EarlierRun(uint64_t num_rows) : answered(num_rows) {}
-
-  std::vector<SegmentRecord> segments;
-  RowSet answered;
-  RowTraits traits;
-};
-
 /// A run that goes on: what is known when its directory is open.
 struct Run {
   OutputFiles files;
-  RunDirectory directory;
+  std::shared_ptr<RunDirectory> directory;
   Manifest manifest;
   EarlierRun earlier;
 };
@@ -73,23 +47,18 @@ struct Run {
 class SegmentStore : public ResultStore {
  public:
   SegmentStore(Run&& run, const Provenance& provenance, const std::optional<OpenAiLines>& openai,
-               const StoreLimits& limits)
+               const StoreLimits& limits, bool reports_follow)
       : run_(std::move(run)),
         provenance_(provenance),
         openai_(openai),
         limits_(limits),
+        reports_follow_(reports_follow),
         num_answered_before_(run_.earlier.answered.size()),
         answered_(run_.earlier.answered),
         row_errors_(run_.earlier.traits.row_errors) {
-    // Strays were removed, so the numbers after the ledger's are free.
-    uint64_t next = 1;
-    for (const SegmentRecord& segment : run_.earlier.segments)
-      next = std::max<uint64_t>(
-          next, std::strtoull(segment.name.c_str() + segment.name.rfind('-') + 1, nullptr, 10) + 1);
-    sealer_.emplace(SealThread::Run{.directory = run_.directory.path(),
-                                    .ledger = run_.directory.ledger(),
+    sealer_.emplace(SealThread::Run{.directory = &run_.directory->files(),
                                     .run_id = run_.manifest.run_id,
-                                    .next_number = next});
+                                    .next_number = run_.earlier.next_number});
   }
 
   uint64_t num_answered() const override { return num_answered_before_; }
@@ -113,6 +82,7 @@ class SegmentStore : public ResultStore {
   }
 
   void seal() override {
+    if (!sealer_) return;  // a fault after finish(): all is safe
     submit();
     sealer_->wait();
   }
@@ -125,12 +95,14 @@ class SegmentStore : public ResultStore {
     if (segment_.empty()) return;
     sealer_->submit(std::exchange(segment_, SegmentBuilder()));
   }
-  void write_outputs(const std::vector<SegmentRecord>& segments) const;
+  std::optional<WrittenFile> write_outputs(const std::vector<SegmentRecord>& segments) const;
+  void name_outputs(const std::optional<WrittenFile>& jsonl) const;
 
   Run run_;
   const Provenance provenance_;
   const std::optional<OpenAiLines> openai_;
   const StoreLimits limits_;
+  const bool reports_follow_;
   const uint64_t num_answered_before_;
   RowSet answered_;
   uint64_t row_errors_;
@@ -139,21 +111,23 @@ class SegmentStore : public ResultStore {
   std::optional<SealThread> sealer_;
 };
 
-void SegmentStore::write_outputs(const std::vector<SegmentRecord>& segments) const {
+/// Merges into files under temporary names, and reads them back. Returns what the JSONL file holds.
+std::optional<WrittenFile> SegmentStore::write_outputs(const std::vector<SegmentRecord>& segments) const {
   RowTraits traits;
   for (const SegmentRecord& segment : segments) traits.add(segment.traits);
-  const bool with_jsonl = !run_.files.jsonl.empty();
+  const OutputFiles& files = run_.files;
   const uint64_t num_rows = answered_.num_rows();
+  const fs::path hdf5 = temporary_name(files.hdf5), jsonl = temporary_name(files.jsonl);
 
-  Hdf5Results columns(temporary_name(run_.files.hdf5), traits, num_rows);
+  Hdf5Results columns(hdf5, traits, num_rows);
   std::optional<JsonlResults> lines;
-  if (with_jsonl) lines.emplace(temporary_name(run_.files.jsonl));
-  SegmentMerge merge(run_.directory.path(), segments, run_.manifest.run_id);
+  if (!files.jsonl.empty()) lines.emplace(jsonl);
+  SegmentMerge merge(run_.directory->files(), segments, run_.manifest.run_id);
   uint64_t rows = 0;
   for (RowResult result; merge.next(result); ++rows) {
     if (result.row != rows)
       throw Error(fmt::format("the segments in {} hold row {} where row {} belongs",
-                              run_.directory.path().string(), result.row, rows));
+                              run_.directory->path().string(), result.row, rows));
     columns.append(result);
     if (!lines) continue;
     if (openai_)
@@ -163,17 +137,30 @@ void SegmentStore::write_outputs(const std::vector<SegmentRecord>& segments) con
     lines->end_line();
   }
   if (rows != num_rows)
-    throw Error(
-        fmt::format("the segments in {} hold {} of {} rows", run_.directory.path().string(), rows, num_rows));
-  columns.finish({.provenance = provenance_,
-                  .fingerprint = to_json(run_.manifest.fingerprint).dump(),
-                  .start = iso_time(run_.manifest.created),
-                  .end = iso_time(std::time(nullptr)),
-                  .num_rows = num_rows,
-                  .num_row_errors = traits.row_errors});
-  const fs::path hdf5 = temporary_name(run_.files.hdf5);
-  sync_file(open_file(hdf5, O_RDONLY).get(), hdf5);
-  if (lines) lines->finish();
+    throw Error(fmt::format("the segments in {} hold {} of {} rows", run_.directory->path().string(), rows,
+                            num_rows));
+  const WrittenResults written = columns.finish({.provenance = provenance_,
+                                                 .fingerprint = to_json(run_.manifest.fingerprint).dump(),
+                                                 .start = iso_time(run_.manifest.created),
+                                                 .end = iso_time(std::time(nullptr)),
+                                                 .num_rows = num_rows,
+                                                 .num_row_errors = traits.row_errors});
+  sync_file(open_file(hdf5, O_RDONLY | O_NOFOLLOW).get(), hdf5);
+  read_back(hdf5, written);
+  if (!lines) return std::nullopt;
+  const WrittenFile written_lines = lines->finish();
+  if (look_at_output(jsonl) != written_lines)
+    throw Error(fmt::format("{} does not read back as it was written", jsonl.string()), ExitCode::stopped);
+  return written_lines;
+}
+
+void SegmentStore::name_outputs(const std::optional<WrittenFile>& jsonl) const {
+  run_.files.check_names_free();
+  if (jsonl) {
+    run_.directory->write_jsonl_record(*jsonl);
+    name_output(run_.files.jsonl);
+  }
+  name_output(run_.files.hdf5);
 }
 
 void SegmentStore::finish() {
@@ -183,19 +170,19 @@ void SegmentStore::finish() {
                             answered_.num_rows()));
   std::vector<SegmentRecord> segments = run_.earlier.segments;
   segments.insert(segments.end(), sealer_->sealed().begin(), sealer_->sealed().end());
-  const OutputFiles& files = run_.files;
   try {
-    write_outputs(segments);
+    name_outputs(write_outputs(segments));
   } catch (...) {
-    give_back(temporary_name(files.hdf5));
-    if (!files.jsonl.empty()) give_back(temporary_name(files.jsonl));
+    run_.files.give_back_temporaries();
     throw;
   }
-  // The HDF5 file comes last: where it has its name, the job is finished, and the run directory is rubbish.
-  if (!files.jsonl.empty()) rename_durably(temporary_name(files.jsonl), files.jsonl);
-  rename_durably(temporary_name(files.hdf5), files.hdf5);
+  // The output is whole and has its name for good: the run directory is rubbish, but that it says whether the
+  // reports are written.
   sealer_.reset();
-  run_.directory.remove();
+  if (reports_follow_)
+    run_.directory->clear_answers();
+  else
+    run_.directory->remove();
 }
 
 std::string joined(const std::vector<std::string>& sentences) {
@@ -203,7 +190,7 @@ std::string joined(const std::vector<std::string>& sentences) {
 }
 
 /// Throws BadInput unless the finished output is this job's.
-uint64_t check_finished(const OutputFiles& files, const Fingerprint& fingerprint) {
+FinishedOutput check_finished(const OutputFiles& files, const Fingerprint& fingerprint) {
   FinishedOutput output;
   Fingerprint before;
   try {
@@ -225,75 +212,74 @@ uint64_t check_finished(const OutputFiles& files, const Fingerprint& fingerprint
         fmt::format("{} is finished, but {} is not there: leave output.jsonl out, or run the job again "
                     "with --fresh",
                     files.hdf5.string(), files.jsonl.string()));
-  return output.num_row_errors;
+  return output;
 }
 
 /// Removes what an earlier job left under this job's names, and says what that was.
 void discard(const OutputFiles& files, const RunDirectory& directory, std::vector<std::string>& notices) {
   for (const fs::path& path : {files.hdf5, files.jsonl})
     if (!path.empty() && remove_file(path)) {
-      sync_directory(directory_of(path));
+      Directory(directory_of(path), Directory::Links::followed).sync();
       notices.push_back(fmt::format("Discarded the finished output {}.", path.string()));
     }
   uint64_t rows = 0;
-  if (fs::exists(directory.path() / "manifest.json") && fs::exists(directory.ledger()))
-    for (const SegmentRecord& segment : parse_ledger(read_file(directory.ledger())).segments)
-      rows += segment.rows;
+  try {
+    if (directory.files().has(kManifestName) && directory.files().has(kLedgerName))
+      for (const SegmentRecord& segment : parse_ledger(directory.files().read(kLedgerName)).segments)
+        rows += segment.rows;
+  } catch (const Error& error) {
+    notices.push_back(fmt::format("{}: how many answers it named is not known.", error.what()));
+  }
   if (rows > 0)
     notices.push_back(fmt::format("Discarded {} sealed answers in {}.", rows, directory.path().string()));
   directory.clear();
 }
 
-/// Reads the ledger and every segment; drops what is damaged, and writes a ledger of what is left.
-EarlierRun read_earlier(const RunDirectory& directory, const Manifest& manifest,
-                        std::vector<std::string>& notices) {
-  EarlierRun earlier(manifest.num_rows);
-  const bool has_ledger = fs::exists(directory.ledger());
-  const LedgerContents ledger = has_ledger ? parse_ledger(read_file(directory.ledger())) : LedgerContents{};
-  for (const uint64_t line : ledger.damaged)
-    notices.push_back(fmt::format("Line {} of {} is damaged: its rows are answered again.", line,
-                                  directory.ledger().string()));
-  for (const SegmentRecord& segment : ledger.segments) {
-    try {
-      const auto entries = verify_segment(directory.path(), segment, manifest.run_id);
-      for (const SegmentEntry& entry : entries)
-        if (entry.row >= manifest.num_rows || earlier.answered.contains(entry.row))
-          throw Error(fmt::format("{} holds row {}, which is answered already or not in the input",
-                                  (directory.path() / segment.name).string(), entry.row));
-      for (const SegmentEntry& entry : entries) earlier.answered.insert(entry.row);
-      earlier.traits.add(segment.traits);
-      earlier.segments.push_back(segment);
-    } catch (const Error& error) {
-      notices.push_back(
-          fmt::format("Damaged: {}: its {} rows are answered again.", error.what(), segment.rows));
-    }
+/// A JSONL file under its final name without the HDF5 file is this run's own when a process of it died
+/// between the two names; it is merged again. Throws BadInput when it is another's.
+void check_jsonl(const OutputFiles& files, const RunDirectory* directory) {
+  if (files.jsonl.empty() || !fs::exists(files.jsonl)) return;
+  const auto own = directory ? directory->read_jsonl_record() : std::nullopt;
+  if (own && !is_link(files.jsonl) && look_at_output(files.jsonl) == *own) {
+    remove_file(files.jsonl);
+    return;
   }
-  const bool whole = has_ledger && !ledger.torn && ledger.damaged.empty() &&
-                     earlier.segments.size() == ledger.segments.size();
-  if (!whole) write_ledger(directory.ledger(), earlier.segments);
-  directory.remove_strays(earlier.segments);
-  return earlier;
+  throw BadInput(
+      directory
+          ? fmt::format("{} exists and is no output of this job, whose answers are kept in {}: move it away",
+                        files.jsonl.string(), directory->path().string())
+          : fmt::format("{} exists and is no output of this job: move it away, name another "
+                        "output.jsonl, or discard it with --fresh",
+                        files.jsonl.string()));
 }
 
-Run open_run(const OutputFiles& files, RunDirectory&& directory, const Fingerprint& fingerprint,
-             uint64_t num_rows, std::vector<std::string>& notices) {
+Run open_run(const OutputFiles& files, const std::shared_ptr<RunDirectory>& shared,
+             const Fingerprint& fingerprint, uint64_t num_rows, std::vector<std::string>& notices) {
+  RunDirectory& directory = *shared;
   std::optional<Manifest> manifest = directory.read_manifest();
   if (!manifest) {
-    if (!files.jsonl.empty() && fs::exists(files.jsonl)) {
+    try {
+      check_jsonl(files, nullptr);
+    } catch (const BadInput&) {
       directory.remove();
-      throw BadInput(
-          fmt::format("{} exists and is no output of this job: move it away, name another output.jsonl, "
-                      "or discard it with --fresh",
-                      files.jsonl.string()));
+      throw;
     }
+    for (const std::string& name : directory.files().names())
+      if (segment_number(name)) {
+        notices.push_back(
+            fmt::format("Discarded the sealed answers in {}: there is no manifest.json that says "
+                        "which job's they are.",
+                        directory.path().string()));
+        break;
+      }
     directory.clear();
     manifest = Manifest{.run_id = new_run_id(),
                         .created = std::time(nullptr),
                         .num_rows = num_rows,
                         .fingerprint = fingerprint};
-    write_ledger(directory.ledger(), {});
+    write_ledger(directory.files(), {});
     directory.write_manifest(*manifest);
-    return {files, std::move(directory), *manifest, EarlierRun(num_rows)};
+    return {files, shared, *manifest, EarlierRun(num_rows)};
   }
   std::vector<std::string> differs = differences(manifest->fingerprint, fingerprint);
   if (manifest->num_rows != num_rows)
@@ -303,22 +289,11 @@ Run open_run(const OutputFiles& files, RunDirectory&& directory, const Fingerpri
         fmt::format("{} holds the answers of another job: {}; name another output.path, or discard them "
                     "with --fresh",
                     directory.path().string(), joined(differs)));
-  EarlierRun earlier = read_earlier(directory, *manifest, notices);
+  check_jsonl(files, &directory);
+  EarlierRun earlier = read_earlier_run(directory, *manifest, notices);
   notices.push_back(fmt::format("Resuming {}: {} of {} rows are answered.", directory.path().string(),
                                 earlier.answered.size(), num_rows));
-  return {files, std::move(directory), *manifest, std::move(earlier)};
-}
-
-void check_directories(const OutputFiles& files) {
-  for (const fs::path& path : {files.hdf5, files.jsonl}) {
-    if (path.empty()) continue;
-    const fs::path directory = directory_of(path);
-    if (!fs::is_directory(directory))
-      throw BadInput(
-          fmt::format("{} cannot be written: {} is no directory", path.string(), directory.string()));
-    if (fs::is_directory(path))
-      throw BadInput(fmt::format("{} cannot be written: it is a directory", path.string()));
-  }
+  return {files, shared, *manifest, std::move(earlier)};
 }
 
 }  // namespace
@@ -327,11 +302,12 @@ OpenedStore open_result_store(const Job& job, const Fingerprint& fingerprint, co
                               uint64_t num_rows, bool openai, bool fresh, const StoreLimits& limits) {
   const OutputFiles files = {.hdf5 = job.output.path, .jsonl = job.output.jsonl};
   if (files.hdf5.empty()) throw BadInput("the job has no output.path");
-  check_directories(files);
+  files.check();
+  if (fresh) files.check_no_links();
 
   OpenedStore opened;
   const auto already_finished = [&] {
-    opened.num_row_errors = check_finished(files, fingerprint);
+    opened.finished = check_finished(files, fingerprint);
     opened.notices.push_back(fmt::format("{} is finished already: nothing to do.", files.hdf5.string()));
   };
   // A finished output in a place that is read-only by now is still finished: make nothing there.
@@ -339,7 +315,9 @@ OpenedStore open_result_store(const Job& job, const Fingerprint& fingerprint, co
     already_finished();
     return opened;
   }
-  RunDirectory directory(files.run_directory());
+  const bool reports_follow = !job.report.path.empty() || !job.report.html.empty();
+  opened.directory = std::make_shared<RunDirectory>(files.run_directory());
+  RunDirectory& directory = *opened.directory;
   if (!directory.locked())
     opened.notices.push_back(
         fmt::format("{} is on a file system without locks: see to it that no two jobs write "
@@ -348,22 +326,30 @@ OpenedStore open_result_store(const Job& job, const Fingerprint& fingerprint, co
   if (fresh) {
     discard(files, directory, opened.notices);
   } else if (files.finished()) {
-    // The job ended between naming its output and removing the directory; or the output is another's.
+    // The job ended between naming its output and removing the directory, or could not write its report; or
+    // the output is another's.
     already_finished();
-    directory.remove();
+    // Whoever named the output may have died before its name was safe.
+    for (const fs::path& path : files.all()) Directory(directory_of(path), Directory::Links::followed).sync();
+    files.remove_temporaries();
+    if (reports_follow) {
+      directory.clear_answers();
+    } else {
+      directory.remove();
+      opened.directory = nullptr;
+    }
     return opened;
   }
-  // No job but this one, which holds the lock, has use for these.
-  remove_file(temporary_name(files.hdf5));
-  if (!files.jsonl.empty()) remove_file(temporary_name(files.jsonl));
-  Run run = open_run(files, std::move(directory), fingerprint, num_rows, opened.notices);
+  files.remove_temporaries();  // no job but this one, which holds the lock, has use for them
+  Run run = open_run(files, opened.directory, fingerprint, num_rows, opened.notices);
   std::optional<OpenAiLines> openai_lines;
   if (openai) {
     openai_lines = OpenAiLines{.model = job.model.path, .created = run.manifest.created};
     if (fs::exists(job.model.path + "/tokenizer.json"))
       openai_lines->tokenizer = std::make_shared<const Tokenizer>(Tokenizer::load(job.model.path));
   }
-  opened.store = std::make_unique<SegmentStore>(std::move(run), provenance, openai_lines, limits);
+  opened.store =
+      std::make_unique<SegmentStore>(std::move(run), provenance, openai_lines, limits, reports_follow);
   return opened;
 }
 

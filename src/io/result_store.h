@@ -4,6 +4,8 @@
 #include <string>
 #include <vector>
 
+#include "io/result_hdf5.h"
+#include "io/run_directory.h"
 #include "moerun/io.h"
 
 namespace moerun {
@@ -17,7 +19,11 @@ struct StoreLimits {
 /// A store, or word that the job is finished already.
 struct OpenedStore {
   std::unique_ptr<ResultStore> store;  ///< null when an earlier run finished this very job
-  uint64_t num_row_errors = 0;         ///< rows of the finished output that carry an error
+  FinishedOutput finished;             ///< what that run's output says of itself
+  /// The run directory, locked. After ResultStore::finish() it stays until the reports that the job asks for
+  /// are written (RunDirectory::keep_report, remove), so that a death before that is seen by the next run:
+  /// then it comes with a finished output. None: no report is owed.
+  std::shared_ptr<RunDirectory> directory;
   std::vector<std::string> notices;  ///< whole sentences for the user: resumed, discarded, damaged, finished
 
   bool already_finished() const { return store == nullptr; }

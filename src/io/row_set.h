@@ -22,6 +22,12 @@ class RowSet {
     return true;
   }
 
+  /// `row` is below num_rows().
+  void erase(uint64_t row) {
+    size_ -= contains(row);
+    words_[row / 64] &= ~(uint64_t{1} << (row % 64));
+  }
+
  private:
   std::vector<uint64_t> words_;
   uint64_t num_rows_, size_ = 0;

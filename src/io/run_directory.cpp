@@ -1,6 +1,5 @@
 #include "io/run_directory.h"
 
-#include <fcntl.h>
 #include <fmt/format.h>
 #include <sys/file.h>
 #include <sys/stat.h>
@@ -15,6 +14,7 @@
 
 #include "io/durable_file.h"
 #include "io/fingerprint.h"
+#include "io/ledger.h"
 
 namespace moerun {
 
@@ -41,30 +41,49 @@ std::string this_process() {
 // open and our flock.
 bool still_there(int fd, const fs::path& path) {
   struct stat opened = {}, named = {};
-  return ::fstat(fd, &opened) == 0 && ::stat(path.c_str(), &named) == 0 && opened.st_ino == named.st_ino &&
+  return ::fstat(fd, &opened) == 0 && ::lstat(path.c_str(), &named) == 0 && opened.st_ino == named.st_ino &&
          opened.st_dev == named.st_dev;
 }
 
-std::vector<fs::path> files_in(const fs::path& directory) {
-  std::error_code error;
-  std::vector<fs::path> files;
-  for (fs::directory_iterator entry(directory, error), end; !error && entry != end; entry.increment(error))
-    files.push_back(entry->path());
-  if (error) throw FileError("list", directory, error.value());
-  std::sort(files.begin(), files.end());
-  return files;
+/// The directory of a run, made if need be.
+std::unique_ptr<Directory> make_directory(const fs::path& path) {
+  if (::mkdir(path.c_str(), 0777) != 0 && errno != EEXIST) throw FileError("make", path, errno);
+  // Also one that is there: whoever made it may have died before its name was safe.
+  Directory(directory_of(path), Directory::Links::followed).sync();
+  try {
+    return std::make_unique<Directory>(path, Directory::Links::refused);
+  } catch (const FileError& error) {
+    if (error.os_error() != ENOTDIR && error.os_error() != ELOOP) throw;
+    throw BadInput(
+        fmt::format("{} is {}, and this job's answers are sealed in a directory of that name: move it away",
+                    path.string(), is_link(path) ? "a symbolic link" : "no directory"));
+  }
 }
+
+/// False where somebody has put a directory that is not empty, or one that may not be removed.
+bool remove_if_file(const Directory& directory, const std::string& name) {
+  try {
+    return directory.remove(name);
+  } catch (const FileError& error) {
+    if (error.os_error() == EISDIR) return false;
+    throw;
+  }
+}
+
+constexpr const char* kLock = "lock";
+constexpr const char* kJsonlRecord = "jsonl.json";
 
 }  // namespace
 
 fs::path run_directory_of(const fs::path& output) { return output.string() + ".run"; }
 
 uint64_t bytes_in(const fs::path& directory) {
-  if (!fs::is_directory(directory)) return 0;
+  std::error_code error;
   uint64_t bytes = 0;
-  std::error_code gone;  // a job that writes there may have renamed it meanwhile
-  for (const fs::path& file : files_in(directory))
-    if (const auto size = fs::file_size(file, gone); !gone) bytes += size;
+  for (fs::directory_iterator entry(directory, error), end; !error && entry != end; entry.increment(error)) {
+    std::error_code gone;  // a job that writes there may have renamed it meanwhile
+    if (const auto size = fs::file_size(entry->path(), gone); !gone) bytes += size;
+  }
   return bytes;
 }
 
@@ -73,26 +92,31 @@ std::string new_run_id() {
   return fmt::format("{:08x}{:08x}{:08x}{:08x}", entropy(), entropy(), entropy(), entropy());
 }
 
-RunDirectory::RunDirectory(const fs::path& path) : path_(path) {
-  const fs::path lock = path_ / "lock";
+RunDirectory::RunDirectory(const fs::path& path) {
   do {
-    if (::mkdir(path_.c_str(), 0777) == 0)
-      sync_directory(directory_of(path_));
-    else if (errno != EEXIST)
-      throw FileError("make", path_, errno);
-    lock_ = FileDescriptor(::open(lock.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0666));
-    if (!lock_ && errno == ENOENT) continue;
-    if (!lock_) throw FileError("create", lock, errno);
+    lock_ = FileDescriptor();
+    try {
+      files_ = make_directory(path);
+      lock_ = files_->open_or_create(kLock);
+    } catch (const FileError& error) {
+      if (error.os_error() == ENOENT) continue;  // another job has just removed the directory
+      throw;
+    } catch (const BadInput&) {
+      throw;
+    } catch (const Error& error) {
+      throw BadInput(fmt::format("{}: remove it", error.what()));  // a link in the lock's place
+    }
     if (::flock(lock_.get(), LOCK_EX | LOCK_NB) != 0) {
       if (errno == EWOULDBLOCK)
         throw BadInput(
             fmt::format("another job is writing this output: {} is locked by {}; wait for it, or give "
                         "this job another output.path",
-                        path_.string(), holder_of(lock_.get())));
-      if (errno != ENOSYS && errno != ENOTSUP && errno != ENOLCK) throw FileError("lock", lock, errno);
+                        path.string(), holder_of(lock_.get())));
+      if (errno != ENOSYS && errno != ENOTSUP && errno != ENOLCK)
+        throw FileError("lock", path / kLock, errno);
       locked_ = false;
     }
-  } while (!lock_ || !still_there(lock_.get(), lock));
+  } while (!lock_ || !still_there(lock_.get(), path / kLock));
   // For the message above alone, so a full disk may keep it from being written.
   const std::string holder = this_process();
   if (::ftruncate(lock_.get(), 0) != 0 ||
@@ -101,21 +125,28 @@ RunDirectory::RunDirectory(const fs::path& path) : path_(path) {
 }
 
 std::optional<Manifest> RunDirectory::read_manifest() const {
-  const fs::path path = path_ / "manifest.json";
-  if (!fs::exists(path)) return std::nullopt;
+  if (!files_->has(kManifestName)) return std::nullopt;
+  const std::string path = files_->path_of(kManifestName).string();
   try {
-    const auto json = nlohmann::ordered_json::parse(read_file(path));
+    const auto json = nlohmann::ordered_json::parse(files_->read(kManifestName));
     if (const int format = json.at("format").get<int>(); format != kFormat)
-      throw Error(
+      throw BadInput(
           fmt::format("{} has format {}, and this program knows {}: finish the run with the program "
                       "that began it, or start over with --fresh",
-                      path.string(), format, kFormat));
-    return Manifest{.run_id = json.at("run_id").get<std::string>(),
-                    .created = json.at("created").get<int64_t>(),
-                    .num_rows = json.at("num_rows").get<uint64_t>(),
-                    .fingerprint = fingerprint_from_json(json.at("fingerprint"))};
+                      path, format, kFormat));
+    Manifest manifest = {.run_id = json.at("run_id").get<std::string>(),
+                         .created = json.at("created").get<int64_t>(),
+                         .num_rows = json.at("num_rows").get<uint64_t>(),
+                         .fingerprint = fingerprint_from_json(json.at("fingerprint"))};
+    if (manifest.run_id.size() != kRunIdBytes)
+      throw BadInput(
+          fmt::format("{} has no run_id of {} digits: start over with --fresh", path, kRunIdBytes));
+    return manifest;
   } catch (const nlohmann::json::exception& error) {
-    throw Error(fmt::format("{} cannot be read ({}): start over with --fresh", path.string(), error.what()));
+    throw BadInput(fmt::format("{} cannot be read ({}): start over with --fresh", path, error.what()));
+  } catch (const Error& error) {
+    if (error.code() != ExitCode::fault) throw;
+    throw BadInput(fmt::format("{}: start over with --fresh", error.what()));
   }
 }
 
@@ -125,31 +156,61 @@ void RunDirectory::write_manifest(const Manifest& manifest) const {
                                        {"created", manifest.created},
                                        {"num_rows", manifest.num_rows},
                                        {"fingerprint", to_json(manifest.fingerprint)}};
-  const fs::path path = path_ / "manifest.json";
-  write_file_durably(path, path.string() + ".tmp", {json.dump(2), "\n"});
+  files_->write_durably(kManifestName, {json.dump(2), "\n"});
 }
 
-int RunDirectory::remove_strays(const std::vector<SegmentRecord>& segments) const {
-  std::set<std::string> known = {"lock", "manifest.json", "ledger"};
+void RunDirectory::write_jsonl_record(const WrittenFile& file) const {
+  const nlohmann::ordered_json json = {{"bytes", file.bytes}, {"sha256", file.sha256}};
+  files_->write_durably(kJsonlRecord, {json.dump(), "\n"});
+}
+
+std::optional<WrittenFile> RunDirectory::read_jsonl_record() const {
+  if (!files_->has(kJsonlRecord)) return std::nullopt;
+  try {
+    const auto json = nlohmann::json::parse(files_->read(kJsonlRecord));
+    return WrittenFile{.bytes = json.at("bytes").get<uint64_t>(),
+                       .sha256 = json.at("sha256").get<std::string>()};
+  } catch (const nlohmann::json::exception&) {
+    return std::nullopt;
+  }
+}
+
+void RunDirectory::remove_strays(const std::vector<SegmentRecord>& segments) const {
+  std::set<std::string> known = {kLock, kManifestName, kLedgerName, kJsonlRecord};
   for (const SegmentRecord& segment : segments) known.insert(segment.name);
-  int removed = 0;
-  for (const fs::path& file : files_in(path_))
-    if (!known.contains(file.filename().string())) removed += remove_file(file);
-  return removed;
+  for (const std::string& name : files_->names())
+    if (!known.contains(name)) remove_if_file(*files_, name);
 }
 
 void RunDirectory::clear() const {
-  if (remove_file(path_ / "manifest.json")) sync_directory(path_);
-  for (const fs::path& file : files_in(path_))
-    if (file.filename() != "lock") remove_file(file);
+  clear_answers();
+  for (const char* name : {kKeptReportJson, kKeptReportHtml}) files_->remove(name);
+}
+
+void RunDirectory::clear_answers() const {
+  if (files_->remove(kManifestName)) files_->sync();
+  for (const std::string& name : files_->names())
+    if (name != kLock && name != kKeptReportJson && name != kKeptReportHtml) remove_if_file(*files_, name);
+}
+
+void RunDirectory::keep_report(const std::string& name, const std::string& text) const {
+  files_->write_durably(name, {text});
+}
+
+std::optional<std::string> RunDirectory::kept_report(const std::string& name) const {
+  if (!files_->has(name)) return std::nullopt;
+  return files_->read(name);
 }
 
 void RunDirectory::remove() {
   clear();
-  remove_file(path_ / "lock");
-  if (::rmdir(path_.c_str()) != 0) throw FileError("remove", path_, errno);
-  sync_directory(directory_of(path_));
-  lock_ = FileDescriptor();
+  files_->remove(kLock);
+  lock_ =
+      FileDescriptor();  // NFS keeps an open file under another name, and the directory would not be empty
+  if (::rmdir(path().c_str()) != 0 && errno != ENOTEMPTY && errno != EEXIST && errno != EBUSY &&
+      errno != ENOENT)
+    throw FileError("remove", path(), errno);
+  Directory(directory_of(path()), Directory::Links::followed).sync();
 }
 
 }  // namespace moerun

@@ -1,11 +1,14 @@
 #pragma once
 #include <cstdint>
 #include <filesystem>
+#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
 
 #include "fault/file_descriptor.h"
+#include "io/directory.h"
+#include "io/durable_file.h"
 #include "io/segment.h"
 #include "moerun/io.h"
 
@@ -26,31 +29,50 @@ struct Manifest {
 /// thread at a time; the segments and the ledger are the seal thread's while it runs.
 class RunDirectory {
  public:
-  /// Makes the directory if need be and locks it. Throws BadInput when another job holds it.
+  /// Makes the directory if need be and locks it. Throws BadInput when another job holds it, and where a link
+  /// or something else has its name.
   explicit RunDirectory(const std::filesystem::path& path);
 
-  const std::filesystem::path& path() const { return path_; }
-  std::filesystem::path ledger() const { return path_ / "ledger"; }
+  const std::filesystem::path& path() const { return files_->path(); }
+  const Directory& files() const { return *files_; }
   /// False on file systems without locks, where two jobs with one output go unnoticed.
   bool locked() const { return locked_; }
 
-  /// None when no run was begun. Throws Error when it cannot be read.
+  /// None when no run was begun. Throws BadInput when it is damaged: then nothing says whose the answers are.
   std::optional<Manifest> read_manifest() const;
   void write_manifest(const Manifest& manifest) const;
 
-  /// Removes the files that `segments` does not name: temporary ones, and segments that never reached the
-  /// ledger. Returns how many.
-  int remove_strays(const std::vector<SegmentRecord>& segments) const;
+  /// Removes the files that `segments` does not name: temporary ones, and segments that do not count.
+  void remove_strays(const std::vector<SegmentRecord>& segments) const;
+
+  /// The JSONL output that is about to get its name, so that a process that comes later knows it for this
+  /// run's: its size and checksum.
+  void write_jsonl_record(const WrittenFile& file) const;
+  /// None when no such file was about to get its name, or the record is damaged.
+  std::optional<WrittenFile> read_jsonl_record() const;
+
   /// Removes all but the lock, the manifest first: what a death leaves of it counts for nothing.
   void clear() const;
-  /// Removes the directory as a whole; the lock goes last.
+  /// The same, but for kept reports.
+  void clear_answers() const;
+
+  /// Keeps a report that cannot be written where it belongs, under kKeptReportJson or kKeptReportHtml.
+  void keep_report(const std::string& name, const std::string& text) const;
+  /// None where none is kept.
+  std::optional<std::string> kept_report(const std::string& name) const;
+  /// Removes the directory as a whole; the lock goes last. What others put there stays, and the directory
+  /// too.
   void remove();
 
  private:
-  std::filesystem::path path_;
+  std::unique_ptr<Directory> files_;  // its address stays: the seal thread has it
   FileDescriptor lock_;
   bool locked_ = true;
 };
+
+inline constexpr const char* kManifestName = "manifest.json";
+inline constexpr const char* kKeptReportJson = "report.json";
+inline constexpr const char* kKeptReportHtml = "report.html";
 
 /// The run directory of an output.
 std::filesystem::path run_directory_of(const std::filesystem::path& output);

@@ -1,16 +1,14 @@
 #include "io/seal_thread.h"
 
-#include <fmt/format.h>
-
 #include <utility>
 
 namespace moerun {
 
 SealThread::SealThread(const Run& run)
-    : directory_(run.directory),
+    : directory_(*run.directory),
       run_id_(run.run_id),
       next_number_(run.next_number),
-      ledger_(run.ledger),
+      ledger_(*run.directory),
       thread_([this] { this->run(); }) {}
 
 SealThread::~SealThread() {
@@ -53,7 +51,7 @@ void SealThread::run() {
     lock.unlock();
     std::exception_ptr failure;
     try {
-      sealed_.push_back(segment.write(directory_, fmt::format("segment-{:06}", next_number_++), run_id_));
+      sealed_.push_back(segment.write(directory_, segment_name(next_number_++), run_id_));
       ledger_.append(sealed_.back());
     } catch (...) {
       failure = std::current_exception();

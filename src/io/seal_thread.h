@@ -2,7 +2,6 @@
 #include <condition_variable>
 #include <deque>
 #include <exception>
-#include <filesystem>
 #include <mutex>
 #include <string>
 #include <thread>
@@ -20,7 +19,7 @@ namespace moerun {
 class SealThread {
  public:
   struct Run {
-    std::filesystem::path directory, ledger;
+    const Directory* directory = nullptr;  ///< of the run; outlives this
     std::string run_id;
     uint64_t next_number = 1;  ///< of the next segment
   };
@@ -47,7 +46,7 @@ class SealThread {
 
   void run();
 
-  const std::filesystem::path directory_;
+  const Directory& directory_;
   const std::string run_id_;
   uint64_t next_number_;
   Ledger ledger_;

@@ -20,10 +20,8 @@ static_assert(std::endian::native == std::endian::little, "segments are written 
 
 namespace {
 
-constexpr char kMagic[] = "moerseg1";
-constexpr size_t kRunIdBytes = 32;
 constexpr uint64_t kHeaderBytes = kSegmentHeaderBytes;
-static_assert(kHeaderBytes == 8 + kRunIdBytes + sizeof(uint64_t));
+static_assert(kHeaderBytes == kSegmentMagic.size() + kRunIdBytes + sizeof(uint64_t));
 
 // The fixed part of a packed answer; the arrays follow in the order of their counts.
 struct PackedRow {
@@ -69,7 +67,7 @@ class Unpacker {
 };
 
 std::string header_and_entries(const std::string& run_id, const std::vector<SegmentEntry>& entries) {
-  std::string out(kMagic, 8);
+  std::string out(kSegmentMagic);
   out += run_id;
   const uint64_t num_rows = entries.size();
   put(out, &num_rows, 1);
@@ -162,12 +160,26 @@ RowResult unpack_row(std::string_view bytes) {
   return result;
 }
 
+void check_result(const RowResult& result) {
+  const auto fail = [&](const std::string& what) {
+    throw Error(fmt::format("the answer to row {} is damaged: {}", result.row, what));
+  };
+  const size_t num_tokens = result.token_ids.size();
+  if (!result.logprobs.empty() && result.logprobs.size() != num_tokens)
+    fail(fmt::format("{} log-probabilities for {} tokens", result.logprobs.size(), num_tokens));
+  if (result.num_top_logprobs < 0 || result.num_top_logprobs > kMostTopLogprobs ||
+      result.top_logprobs.size() != static_cast<size_t>(result.num_top_logprobs) * num_tokens)
+    fail(fmt::format("{} most likely tokens where {} for each of {} belong", result.top_logprobs.size(),
+                     result.num_top_logprobs, num_tokens));
+}
+
 void SegmentBuilder::append(const RowResult& result) {
+  check_result(result);
   const size_t begin = payload_.size();
   pack_row(result, payload_);
   const std::string_view packed = std::string_view(payload_).substr(begin);
-  if (packed.size() > UINT32_MAX)
-    throw Error(fmt::format("the answer to row {} is larger than 4 GiB", result.row));
+  if (packed.size() > kMostAnswerBytes)
+    throw Error(fmt::format("the answer to row {} is larger than {} bytes", result.row, kMostAnswerBytes));
   entries_.push_back({.row = result.row,
                       .offset = begin,
                       .bytes = static_cast<uint32_t>(packed.size()),
@@ -175,14 +187,14 @@ void SegmentBuilder::append(const RowResult& result) {
   traits_.add(result);
 }
 
-SegmentRecord SegmentBuilder::write(const fs::path& directory, const std::string& name,
+SegmentRecord SegmentBuilder::write(const Directory& directory, const std::string& name,
                                     const std::string& run_id) const {
   std::vector<SegmentEntry> entries = entries_;
   std::sort(entries.begin(), entries.end(), [](const auto& a, const auto& b) { return a.row < b.row; });
   const uint64_t payload_begin = kHeaderBytes + entries.size() * sizeof(SegmentEntry);
   for (SegmentEntry& entry : entries) entry.offset += payload_begin;
   const std::string head = header_and_entries(run_id, entries);
-  write_file_durably(directory / name, directory / (name + ".tmp"), {head, payload_});
+  directory.write_durably(name, {head, payload_});
   return {.name = name,
           .bytes = head.size() + payload_.size(),
           .rows = entries.size(),
@@ -192,10 +204,10 @@ SegmentRecord SegmentBuilder::write(const fs::path& directory, const std::string
           .traits = traits_};
 }
 
-std::vector<SegmentEntry> read_segment_entries(const fs::path& directory, const SegmentRecord& record,
+std::vector<SegmentEntry> read_segment_entries(const Directory& directory, const SegmentRecord& record,
                                                const std::string& run_id) {
-  const fs::path path = directory / record.name;
-  const FileDescriptor file = open_file(path, O_RDONLY);
+  const fs::path path = directory.path_of(record.name);
+  const FileDescriptor file = directory.open(record.name);
   struct stat status = {};
   if (::fstat(file.get(), &status) != 0) throw FileError("look at", path, errno);
   if (static_cast<uint64_t>(status.st_size) != record.bytes)
@@ -208,25 +220,11 @@ std::vector<SegmentEntry> read_segment_entries(const fs::path& directory, const 
   read_at(file.get(), head.data(), head.size(), 0, path);
   if (sha256_hex(head) != record.sha256)
     throw Error(fmt::format("the head of {} does not have the ledger's checksum", path.string()));
-  if (head.compare(0, 8, kMagic) != 0 || head.compare(8, kRunIdBytes, run_id) != 0)
+  if (!head.starts_with(kSegmentMagic) || head.compare(kSegmentMagic.size(), kRunIdBytes, run_id) != 0)
     throw Error(fmt::format("{} is not a segment of run {}", path.string(), run_id));
   std::vector<SegmentEntry> entries(record.rows);
   if (!entries.empty())
     std::memcpy(entries.data(), head.data() + kHeaderBytes, entries.size() * sizeof(SegmentEntry));
-  for (const SegmentEntry& entry : entries)
-    if (entry.offset < head.size() || entry.bytes > record.bytes || entry.offset > record.bytes - entry.bytes)
-      throw Error(fmt::format("{} places row {} outside itself", path.string(), entry.row));
-  return entries;
-}
-
-std::vector<SegmentEntry> verify_segment(const fs::path& directory, const SegmentRecord& record,
-                                         const std::string& run_id) {
-  std::vector<SegmentEntry> entries = read_segment_entries(directory, record, run_id);
-  const std::string data = read_file(directory / record.name);
-  if (data.size() != record.bytes)
-    throw Error(fmt::format("{} changed while it was read", (directory / record.name).string()));
-  for (const SegmentEntry& entry : entries)
-    check_answer(entry, std::string_view(data).substr(entry.offset, entry.bytes), directory / record.name);
   return entries;
 }
 

@@ -6,6 +6,7 @@
 #include <string_view>
 #include <vector>
 
+#include "io/directory.h"
 #include "moerun/record.h"
 
 namespace moerun {
@@ -27,8 +28,14 @@ struct SegmentEntry {
 };
 static_assert(sizeof(SegmentEntry) == 24);
 
+/// What a file that claims to be a segment may say at most; what the program writes is far below.
+inline constexpr uint64_t kMostSegmentRows = 1 << 24, kMostAnswerBytes = 1 << 30;
+inline constexpr int32_t kMostTopLogprobs = 1 << 12;
+
 /// Where the entries begin: the bytes of magic, run_id and num_rows.
 inline constexpr uint64_t kSegmentHeaderBytes = 48;
+inline constexpr std::string_view kSegmentMagic = "moerseg1";
+inline constexpr size_t kRunIdBytes = 32;
 
 /// What the columns of an output need to know about its rows.
 struct RowTraits {
@@ -54,17 +61,20 @@ void pack_row(const RowResult& result, std::string& out);
 /// Throws Error when `bytes` is no packed answer.
 RowResult unpack_row(std::string_view bytes);
 
+/// Throws Error when the parts of an answer do not fit each other, so that no output could hold it.
+void check_result(const RowResult& result);
+
 /// A segment in the making, in memory. Thread contract: one thread at a time.
 class SegmentBuilder {
  public:
+  /// Throws Error when no output could hold the answer.
   void append(const RowResult& result);
   bool empty() const { return entries_.empty(); }
   uint64_t num_rows() const { return entries_.size(); }
   uint64_t bytes() const { return payload_.size() + entries_.size() * sizeof(SegmentEntry); }
 
   /// Writes the segment to `directory`/`name`, durably, by way of a temporary name. Throws FileError.
-  SegmentRecord write(const std::filesystem::path& directory, const std::string& name,
-                      const std::string& run_id) const;
+  SegmentRecord write(const Directory& directory, const std::string& name, const std::string& run_id) const;
 
  private:
   std::vector<SegmentEntry> entries_;  // offsets count from the payload's beginning
@@ -73,12 +83,8 @@ class SegmentBuilder {
 };
 
 /// Reads and checks a segment's header and entries, not its answers. Throws Error with what is wrong.
-std::vector<SegmentEntry> read_segment_entries(const std::filesystem::path& directory,
-                                               const SegmentRecord& record, const std::string& run_id);
-
-/// Reads and checks every byte of a segment; returns its entries. Throws Error with what is wrong.
-std::vector<SegmentEntry> verify_segment(const std::filesystem::path& directory, const SegmentRecord& record,
-                                         const std::string& run_id);
+std::vector<SegmentEntry> read_segment_entries(const Directory& directory, const SegmentRecord& record,
+                                               const std::string& run_id);
 
 /// Throws Error naming row and file when `packed` does not have the entry's checksum.
 void check_answer(const SegmentEntry& entry, std::string_view packed, const std::filesystem::path& path);

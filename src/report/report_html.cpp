@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "report/expert_load.h"
+#include "report/html_text.h"
 #include "report/progress_line.h"
 #include "report/times.h"
 #include "version.h"
@@ -27,21 +28,6 @@ p { margin: .3em 0; color: #555 } svg { display: block; width: 100%; height: aut
 .c3 { fill: #5b9a68; color: #5b9a68 } .c4 { fill: #8a6bb1; color: #8a6bb1 }
 </style>
 )";
-
-std::string escaped(const std::string& text) {
-  std::string out;
-  for (const char c : text) {
-    if (c == '&')
-      out += "&amp;";
-    else if (c == '<')
-      out += "&lt;";
-    else if (c == '>')
-      out += "&gt;";
-    else
-      out += c;
-  }
-  return out;
-}
 
 /// One line of a bar chart: parts that follow one another, and what is written behind them.
 struct Bar {

@@ -6,13 +6,12 @@
 #include <chrono>
 
 #include "coordinator/coordinator.h"
-#include "io/durable_file.h"
 #include "moerun/error.h"
 #include "moerun/wire.h"
 #include "report/progress_line.h"
 #include "report/report.h"
-#include "report/report_html.h"
 #include "run/rank.h"
+#include "run/reports.h"
 
 namespace moerun {
 
@@ -70,7 +69,7 @@ ExitCode exit_code_of(const JobOutcome& outcome) {
 }
 
 /// Rank 0's last words. Returns the exit code.
-int conclude(JobReport& report) {
+int conclude(JobReport& report, RunDirectory& directory) {
   ExitCode code = exit_code_of(report.outcome);
   const std::vector<std::string> foreign = foreign_gpu_processes(report);
   if (!foreign.empty()) code = ExitCode::fault;
@@ -81,10 +80,7 @@ int conclude(JobReport& report) {
     fmt::print(stderr,
                "moerun: stopped by {}: {} rows are sealed, and the same command goes on with the rest\n",
                report.outcome.stop.why, report.outcome.progress.num_answered);
-  if (const std::string& path = report.job->report.path; !path.empty())
-    write_file_durably(path, path + ".tmp", {report_json(report)});
-  if (const std::string& path = report.job->report.html; !path.empty())
-    write_file_durably(path, path + ".tmp", {report_html(report)});
+  write_reports(report, directory);
   return report.exit_code;
 }
 
@@ -123,7 +119,7 @@ int run_job(MpiEnv& env, const RunOptions& options, StopSignals& signals, std::o
         report.num_experts = start.config.num_experts;
         report.total_s = std::chrono::duration<double>(Clock::now() - began).count();
         report.ended = time_text();
-        code = conclude(report);
+        code = conclude(report, *files.directory);
       }
       WireWriter told;
       told.put(code);

@@ -21,6 +21,7 @@
 #include "moerun/wire.h"
 #include "plan/run_plan_wire.h"
 #include "run/identity.h"
+#include "run/reports.h"
 #include "text/tokenizer.h"
 
 namespace moerun {
@@ -97,8 +98,12 @@ Told lead_start(const MpiEnv& env, const RunOptions& options, LeadFiles& files) 
   OpenedStore opened = open_result_store(checked.job, fingerprint_of(checked), provenance_of(checked),
                                          checked.input.num_rows, checked.input.openai, options.fresh);
   print_lines(opened.notices);
-  if (opened.already_finished())
-    return {.exit_code = static_cast<int>(opened.num_row_errors > 0 ? ExitCode::row_errors : ExitCode::ok)};
+  if (opened.already_finished()) {
+    write_owed_reports(checked.job, opened);
+    const bool errors = opened.finished.num_row_errors > 0;
+    return {.exit_code = static_cast<int>(errors ? ExitCode::row_errors : ExitCode::ok)};
+  }
+  files.directory = opened.directory;
   files.store = std::move(opened.store);
   files.source = open_input(checked.job, checked.config.vocab_size, checked.input);
   return {.plan = pack(checked)};

@@ -40,6 +40,7 @@ struct Start : RunPlan {
 struct LeadFiles {
   std::unique_ptr<RecordSource> source;
   std::unique_ptr<ResultStore> store;
+  std::shared_ptr<RunDirectory> directory;  ///< the store's
 };
 
 /// Rank 0 reads and checks the job, opens input and store and tells the others. Faults are printed by rank 0

@@ -1,6 +1,7 @@
 """Damage to the run directory, and disks that are full or read-only."""
 import os
 import pathlib
+import re
 import shutil
 import subprocess
 
@@ -47,27 +48,31 @@ class Disks:
         return job
 
     def goes_on(self, job, rows, words=None):
-        """The same command finishes the job, with `rows` of it answered already (none: it starts anew)."""
+        """The same command finishes the job, with `rows` of it (a number, or least and most) answered already (none: it starts anew)."""
         said = job.finish()
         if rows is None:
             expect("Resuming" not in said, said)
         else:
-            expect(f"moerun: Resuming {job.directory}: {rows} of 64 rows are answered." in said, f"not {rows} rows: {said}")
+            least, most = rows if isinstance(rows, tuple) else (rows, rows)
+            found = re.search(rf"^moerun: Resuming {re.escape(str(job.directory))}: (\d+) of 64 rows are answered\.", said, re.M)
+            expect(found and least <= int(found[1]) <= most, f"not {rows} rows: {said}")
         expect(words is None or words in said, f"'{words}' is not in: {said}")
         job.expect_same_output(self.reference())
 
     # --- damage
 
     def torn_ledger(self):
+        """The segment whose line is torn is as good without it."""
         job = self.job("torn-ledger", segments=2)
+        rows = sum(job.sealed())
         os.truncate(job.ledger, job.ledger.stat().st_size - 7)
-        self.goes_on(job, sum(job.sealed()))
+        self.goes_on(job, rows, "is not named by the ledger, and is sound")
 
     def torn_segment(self):
         job = self.job("torn-segment", segments=2)
         segment = job.directory / "segment-000001"
-        os.truncate(segment, segment.stat().st_size // 2)
-        self.goes_on(job, sum(job.sealed()[1:]), f"moerun: Damaged: {segment} has ")
+        os.truncate(segment, segment.stat().st_size - 20)
+        self.goes_on(job, sum(job.sealed()) - 1, f"moerun: Damaged: {segment} has ")
 
     def missing_segment(self):
         job = self.job("missing-segment", segments=2)
@@ -77,8 +82,38 @@ class Disks:
 
     def missing_ledger(self):
         job = self.job("missing-ledger", segments=1)
+        rows = sum(job.sealed())
         job.ledger.unlink()
-        self.goes_on(job, 0)
+        self.goes_on(job, rows, f"moerun: Damaged: {job.ledger} is missing")
+
+    def linked_directory(self):
+        """A link in place of the run directory is refused, and what it leads to is left alone."""
+        job = self.job("linked-directory", segments=1)
+        moved = job.directory.rename(self.folder / "moved")
+        job.directory.symlink_to(moved)
+        before = {path.name: path.stat().st_mtime_ns for path in moved.iterdir()}
+        code, said = job.run()
+        expect(code == BAD_INPUT and f"{job.directory} is a symbolic link" in said, f"exit code {code}:\n{said}")
+        expect(before == {path.name: path.stat().st_mtime_ns for path in moved.iterdir()}, "it wrote through the link")
+        job.directory.unlink()
+        moved.rename(job.directory)
+        self.goes_on(job, sum(job.sealed()))
+
+    def output_of_others(self):
+        """What appears under the output's name while the job runs is not replaced; the answers stay."""
+        job = self.job("others", segments=1)
+        running = job.start(options=SLOW)
+        try:
+            running.wait_answering()
+            job.hdf5.write_text("of another")
+            running.wait_gone(60)
+            said = running.said()
+        finally:
+            running.end()
+        expect(running.code == STOPPED and f"{job.hdf5} appeared while the job ran and is not replaced" in said, f"exit code {running.code}:\n{said}")
+        expect(job.hdf5.read_text() == "of another", "it was replaced")
+        job.hdf5.unlink()
+        self.goes_on(job, 64)
 
     def missing_directory(self):
         job = self.job("missing-directory", segments=1)
@@ -201,6 +236,8 @@ def disk_tests(program, folder):
     yield "a segment is torn", disks.torn_segment, True
     yield "a segment is missing", disks.missing_segment, True
     yield "the ledger is missing", disks.missing_ledger, True
+    yield "a link in place of the run directory", disks.linked_directory, True
+    yield "a file of others under the output's name", disks.output_of_others, True
     yield "the run directory is missing", disks.missing_directory, True
     yield "a disk too small for each stage of the job", disks.small_disk, True
     yield "a disk that others fill", disks.filling_disk, False

@@ -122,9 +122,9 @@ Function* next(const char* name) {
   return reinterpret_cast<Function*>(::dlsym(RTLD_NEXT, name));
 }
 
-// Runs `whole`, or the fault in its place; `half` is what is done of it by then.
+// Runs `whole`, or the fault in its place; `half` is what is done of it by then. `bytes`: of a write, else 0.
 template <typename Whole, typename Half>
-auto step(const Whole& whole, const Half& half, bool needs_room) -> decltype(whole()) {
+auto step(const Whole& whole, const Half& half, size_t bytes) -> decltype(whole()) {
   FaultInForce* const fault = in_force;
   if (!fault || within_step) return whole();
   const std::lock_guard lock(fault->mutex);
@@ -134,8 +134,15 @@ auto step(const Whole& whole, const Half& half, bool needs_room) -> decltype(who
   } leave;
   const uint64_t number = ++fault->steps;
   if (number < fault->step || fault->fault == Fault::none) return whole();
+  if (fault->fault == Fault::fails_once || fault->fault == Fault::lost_write) {
+    if (number > fault->step) return whole();
+    fault->shared->struck = true;
+    if (fault->fault == Fault::lost_write) return bytes > 0 ? static_cast<decltype(whole())>(bytes) : whole();
+    errno = EIO;
+    return -1;
+  }
   if (fault->fault == Fault::full_disk) {
-    if (!needs_room) return whole();
+    if (bytes == 0) return whole();
     fault->shared->struck = true;
     if (number == fault->step) return half();
     errno = ENOSPC;
@@ -148,7 +155,7 @@ auto step(const Whole& whole, const Half& half, bool needs_room) -> decltype(who
 template <typename Whole>
 auto step(const Whole& whole) -> decltype(whole()) {
   return step(
-      whole, [] { return 0; }, false);
+      whole, [] { return 0; }, 0);
 }
 
 }  // namespace
@@ -198,13 +205,13 @@ extern "C" {
 
 ssize_t write(int fd, const void* data, size_t bytes) {
   static auto* const real = next<ssize_t(int, const void*, size_t)>("write");
-  return step([=] { return real(fd, data, bytes); }, [=] { return real(fd, data, bytes / 2); }, true);
+  return step([=] { return real(fd, data, bytes); }, [=] { return real(fd, data, bytes / 2); }, bytes);
 }
 
 ssize_t pwrite(int fd, const void* data, size_t bytes, off_t offset) {
   static auto* const real = next<ssize_t(int, const void*, size_t, off_t)>("pwrite");
   return step([=] { return real(fd, data, bytes, offset); },
-              [=] { return real(fd, data, bytes / 2, offset); }, true);
+              [=] { return real(fd, data, bytes / 2, offset); }, bytes);
 }
 
 int ftruncate(int fd, off_t length) noexcept {
@@ -224,6 +231,26 @@ int fsync(int fd) {
 int rename(const char* from, const char* to) noexcept {
   static auto* const real = next<int(const char*, const char*)>("rename");
   return step([=] { return real(from, to); });
+}
+
+int renameat(int from_at, const char* from, int to_at, const char* to) noexcept {
+  static auto* const real = next<int(int, const char*, int, const char*)>("renameat");
+  return step([=] { return real(from_at, from, to_at, to); });
+}
+
+int renameat2(int from_at, const char* from, int to_at, const char* to, unsigned flags) noexcept {
+  static auto* const real = next<int(int, const char*, int, const char*, unsigned)>("renameat2");
+  return step([=] { return real(from_at, from, to_at, to, flags); });
+}
+
+int linkat(int from_at, const char* from, int to_at, const char* to, int flags) noexcept {
+  static auto* const real = next<int(int, const char*, int, const char*, int)>("linkat");
+  return step([=] { return real(from_at, from, to_at, to, flags); });
+}
+
+int unlinkat(int at, const char* path, int flags) noexcept {
+  static auto* const real = next<int(int, const char*, int)>("unlinkat");
+  return step([=] { return real(at, path, flags); });
 }
 
 int unlink(const char* path) noexcept {

@@ -5,9 +5,10 @@
 #include <nlohmann/json.hpp>
 
 #include "io/fingerprint.h"
+#include "io/ledger.h"
 #include "io/merge.h"
 #include "io/result_jsonl.h"
-#include "io/segment.h"
+#include "io/segment_scan.h"
 #include "store_fixture.h"
 #include "tests/catch.h"
 
@@ -29,6 +30,7 @@ TEST_CASE("an answer comes back from its packed form bit by bit", "[store]") {
 
 TEST_CASE("segments that interleave merge into row order", "[store]") {
   const TemporaryDirectory directory;
+  const Directory files(directory.path(), Directory::Links::refused);
   const std::string run_id(32, 'a');
   constexpr uint64_t kSegments = 5, kRows = 5 * 700;  // several windows a segment
   std::vector<SegmentRecord> records;
@@ -37,12 +39,18 @@ TEST_CASE("segments that interleave merge into row order", "[store]") {
     // Segment 0 holds the first and the last row; the others share what is between in turn, in falling order.
     for (uint64_t row = kRows; row-- > 0;)
       if ((row == 0 || row == kRows - 1) ? s == 0 : row % kSegments == s) builder.append(answer_to(row));
-    records.push_back(builder.write(directory.path(), "s" + std::to_string(s), run_id));
-    CHECK(verify_segment(directory.path(), records.back(), run_id).size() == records.back().rows);
+    records.push_back(builder.write(files, segment_name(s), run_id));
+    uint64_t sound = 0;
+    const SegmentScan scan = scan_segment(files, records.back().name, &records.back(), run_id,
+                                          [&](const SegmentEntry&, std::string_view) { ++sound; });
+    CHECK(scan.damage.empty());
+    CHECK(sound == records.back().rows);
+    CHECK(ledger_line(scan.record) == ledger_line(records.back()));
   }
-  CHECK_THROWS_WITH(verify_segment(directory.path(), records[0], std::string(32, 'b')),
-                    ContainsSubstring("is not a segment of run bbbb"));
-  SegmentMerge merge(directory.path(), records, run_id);
+  const SegmentScan foreign = scan_segment(files, records[0].name, &records[0], std::string(32, 'b'),
+                                           [](const SegmentEntry&, std::string_view) { FAIL(); });
+  CHECK_THAT(foreign.damage, ContainsSubstring("is not a segment of run bbbb"));
+  SegmentMerge merge(files, records, run_id);
   RowResult result;
   for (uint64_t row = 0; row < kRows; ++row) {
     REQUIRE(merge.next(result));

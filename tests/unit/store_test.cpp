@@ -141,7 +141,7 @@ TEST_CASE("a finished job is finished", "[store]") {
   job.go();
   const OpenedStore again = job.open();
   CHECK(again.already_finished());
-  CHECK(again.num_row_errors == 3);
+  CHECK(again.finished.num_row_errors == 3);
   REQUIRE(again.notices.size() == 1);
   CHECK(again.notices[0].find("finished already") != std::string::npos);
   CHECK_FALSE(fs::exists(job.run()));
@@ -190,9 +190,9 @@ TEST_CASE("--fresh discards and says what", "[store]") {
 
 TEST_CASE("files of others under the output's names are refused", "[store]") {
   const StoreJob job;
-  SECTION("no HDF5") { write_file_durably(job.job.output.path, job.directory / "t", {"not HDF5"}); }
+  SECTION("no HDF5") { write_file_durably(job.job.output.path, {"not HDF5"}); }
   SECTION("HDF5 of another program") { hdf5::File::create(job.job.output.path).close(); }
-  SECTION("a JSONL file") { write_file_durably(job.job.output.jsonl, job.directory / "t", {"{}\n"}); }
+  SECTION("a JSONL file") { write_file_durably(job.job.output.jsonl, {"{}\n"}); }
   SECTION("a directory") { fs::create_directory(job.job.output.path); }
   CHECK_THROWS_AS(job.open(), BadInput);
   CHECK_FALSE(fs::exists(job.run()));
