@@ -11,6 +11,7 @@
 #include <functional>
 #include <string>
 
+#include "io/result_hdf5.h"
 #include "io/result_store.h"
 #include "moerun/error.h"
 
@@ -78,6 +79,28 @@ void phase(const char* name, uint64_t rows, const std::function<void()>& body) {
              static_cast<double>(rows) / seconds, static_cast<double>(usage.ru_maxrss) / 1024);
 }
 
+double cpu_seconds() {
+  rusage usage = {};
+  ::getrusage(RUSAGE_SELF, &usage);
+  return static_cast<double>(usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) +
+         1e-6 * static_cast<double>(usage.ru_utime.tv_usec + usage.ru_stime.tv_usec);
+}
+
+/// The columns without the store: what writing them takes, and what reading them back takes of it.
+void columns_alone(const Bench& bench, const std::filesystem::path& path) {
+  const double began = cpu_seconds();
+  RowTraits traits;
+  traits.add(bench.answer_to(0));
+  Hdf5Results results(path, traits, bench.num_rows);
+  for (uint64_t row = 0; row < bench.num_rows; ++row) results.append(bench.answer_to(row));
+  const WrittenResults written = results.finish({.fingerprint = "[]", .num_rows = bench.num_rows});
+  const double wrote = cpu_seconds();
+  read_back(path, written);
+  fmt::print("  columns written in {:.2f} s CPU, read back in {:.2f} s CPU: {:.1f} MiB\n", wrote - began,
+             cpu_seconds() - wrote, static_cast<double>(std::filesystem::file_size(path)) / (1 << 20));
+  std::fflush(nullptr);
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -111,6 +134,7 @@ int main(int argc, char** argv) {
     return static_cast<double>(std::filesystem::file_size(path)) / (1 << 20);
   };
   phase("resume and merge", bench.num_rows, [&] { bench.open().store->finish(); });
+  phase("columns alone", bench.num_rows, [&] { columns_alone(bench, directory / "columns.h5"); });
   fmt::print("out.h5 {:.1f} MiB, out.jsonl {:.1f} MiB\n", size(bench.job.output.path),
              size(bench.job.output.jsonl));
   std::filesystem::remove_all(directory);

@@ -60,7 +60,8 @@ class Calls:
         self.share, self.random = share, random.Random(seed)
         self.ended = collections.Counter()
         self.runs = 0
-        self.templates = {}
+        self.templates = {}  # of a stage: a folder
+        self.calls_of = {}  # of a stage: the calls of an undisturbed run
 
     def environment(self, job, **what):
         return {"LD_PRELOAD": str(self.library), "FAULTY_ROOT": str(job.folder), "FAULTY_CALL": "0", **what}
@@ -158,9 +159,11 @@ class Calls:
     def stage(self, stage, mode):
         """Every k (or a share of them) of a stage, in one mode. Returns what there is to say."""
         job, options = self.job(), ["--fresh"] if stage == "anew" else []
-        self.begin(job, stage)
-        names = self.names(job, options)
-        job.expect_whole(self.reference())
+        if stage not in self.calls_of:
+            self.begin(job, stage)
+            self.calls_of[stage] = self.names(job, options)
+            job.expect_whole(self.reference())
+        names = self.calls_of[stage]
         ks = [k for k, (name, _) in enumerate(names, 1) if name in WRITES or mode not in ("short", "half-kill")]
         if self.share:
             ks = sorted(self.random.sample(ks, min(self.share, len(ks))))
@@ -191,12 +194,53 @@ class Calls:
         job.expect_whole(reference)
 
 
+    def report_in_the_way(self):
+        """Reports that cannot be written change no exit code; the same command writes them, with what was measured."""
+        job = self.job()
+        self.clear(job)
+        in_the_way = [path.with_name(path.name + ".tmp") for path in job.reports]
+        for path in in_the_way:
+            path.mkdir()
+        for again in range(2):
+            code, said = job.now()
+            expect(code == 0, f"exit code {code} instead of 0:\n{said}")
+            lines = [line for line in said.splitlines() if "not written" in line and "the same command writes it" in line]
+            expect(len(lines) == 2, f"it does not say twice that a report is not written:\n{said}")
+            job.expect_same_answers(self.reference())
+            expect(job.directory.exists() and not any(path.exists() for path in job.reports), "the reports are not kept")
+        for path in in_the_way:
+            path.rmdir()
+        code, said = job.now()
+        expect(code == 0 and said.count("is written\n") == 2, f"exit code {code}:\n{said}")
+        job.expect_whole(self.reference())
+        expect("throughput" in json.loads(job.reports[0].read_text()), "what was measured is lost")
+
+    def killed_before_the_report(self):
+        """A run that dies between its output's name and its report: the next one writes what the output says."""
+        job = self.job()
+        self.clear(job)
+        names = self.names(job)
+        first = next(k for k, (_, path) in enumerate(names, 1) if path.startswith(str(job.reports[0])))
+        self.clear(job)
+        job.reports[0].write_text("stale")
+        code, said = job.now(environment=self.environment(job, FAULTY_CALL=str(first), FAULTY_MODE="kill"))
+        expect(code == -signal.SIGKILL and job.hdf5.exists(), f"exit code {code}:\n{said}")
+        code, said = job.now()
+        expect(code == 0 and "without what the run measured" in said, f"exit code {code}:\n{said}")
+        job.expect_whole(self.reference())
+        written = job.reports[0].read_text()
+        code, said = job.now()
+        expect(code == 0 and "report" not in said and job.reports[0].read_text() == written, f"it was written again:\n{said}")
+
+
 STAGES = ("fresh", "resumed", "merge", "damaged", "named", "anew")
 
 
 def call_tests(program, folder, share, seed):
     library = pathlib.Path(program).parent / "tests/faulty_calls.so"
     calls = Calls(program, pathlib.Path(folder) / "calls", library, share, seed)
+    yield "reports that cannot be written", calls.report_in_the_way
+    yield "a death before the report", calls.killed_before_the_report
     for stage in STAGES:
         for mode in MODES:
             yield f"a call that fails, {stage}: {mode}", lambda stage=stage, mode=mode: calls.stage(stage, mode)
