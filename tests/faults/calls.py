@@ -108,7 +108,7 @@ class Calls:
         """All is sealed, and nothing is merged."""
         self.clear(job)
         names = self.names(job)
-        first = next(k for k, (_, path) in enumerate(names, 1) if path.endswith(".h5.tmp"))
+        first = names.index(("open", f"{job.hdf5}.tmp")) + 1
         self.clear(job)
         code, said = job.now(environment=self.environment(job, FAULTY_CALL=str(first), FAULTY_MODE="kill"))
         expect(code == -signal.SIGKILL and sum(job.sealed()) == 12, f"{job.sealed()}: exit code {code}\n{said}")
@@ -124,7 +124,7 @@ class Calls:
         """The JSONL file has its name, the HDF5 file has not."""
         self.clear(job)
         names = self.names(job)
-        last = max(k for k, call in enumerate(names, 1) if call == ("rename", str(job.hdf5)))
+        last = names.index(("rename", str(job.hdf5))) + 1
         self.clear(job)
         code, said = job.now(environment=self.environment(job, FAULTY_CALL=str(last), FAULTY_MODE="kill"))
         expect(code == -signal.SIGKILL and job.jsonl.exists() and not job.hdf5.exists(), f"exit code {code}\n{said}")
