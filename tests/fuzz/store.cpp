@@ -1,5 +1,5 @@
 #include "io/ledger.h"
-#include "io/segment.h"
+#include "io/segment_scan.h"
 #include "tests/fuzz/harness.h"
 #include "text/checksum.h"
 
@@ -15,8 +15,8 @@ void read_ledger(std::string_view bytes) {
         "a ledger of whole lines is whole");
 }
 
-/// A segment whose ledger line has the right sizes and checksum, so that what lies behind them is reached;
-/// each of its answers packs to the bytes that it was unpacked from.
+/// A segment whose ledger line has the right sizes and checksum, so that what lies behind them is reached,
+/// and one without a line; each of its sound answers packs to the bytes that it was unpacked from.
 void read_segment(std::string_view bytes) {
   write_scratch("segment-000001", bytes);
   SegmentRecord record{.name = "segment-000001", .bytes = bytes.size()};
@@ -24,12 +24,16 @@ void read_segment(std::string_view bytes) {
   if (bytes.size() >= kSegmentHeaderBytes) bytes.copy(reinterpret_cast<char*>(&record.rows), 8, 40);
   if (record.rows <= bytes.size() / sizeof(SegmentEntry))
     record.sha256 = sha256_hex(bytes.substr(0, kSegmentHeaderBytes + record.rows * sizeof(SegmentEntry)));
-  for (const SegmentEntry& entry : verify_segment(scratch(), record, std::string(run_id))) {
-    const std::string_view packed = bytes.substr(entry.offset, entry.bytes);
-    std::string again;
-    if (refuses([&] { pack_row(unpack_row(packed), again); })) continue;
-    check(again.size() == packed.size(), "an answer packs to as many bytes as it was read from");
-  }
+  const Directory directory(scratch(), Directory::Links::followed);
+  for (const SegmentRecord* said :
+       {static_cast<const SegmentRecord*>(&record), static_cast<const SegmentRecord*>(nullptr)})
+    scan_segment(directory, record.name, said, std::string(run_id),
+                 [](const SegmentEntry& entry, std::string_view packed) {
+                   std::string again;
+                   pack_row(unpack_row(packed), again);
+                   check(again.size() == packed.size() && packed.size() == entry.bytes,
+                         "an answer packs to as many bytes as it was read from");
+                 });
 }
 
 /// A packed answer by itself, without checksums.
