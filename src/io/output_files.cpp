@@ -5,9 +5,9 @@
 
 #include <cerrno>
 
+#include "io/content_sums.h"
 #include "io/directory.h"
 #include "io/run_directory.h"
-#include "text/checksum.h"
 
 namespace moerun {
 
@@ -89,7 +89,7 @@ WrittenFile look_at_output(const fs::path& path) {
     const ssize_t got = uninterrupted([&] { return ::read(file.get(), buffer.data(), buffer.size()); });
     if (got < 0) throw FileError("read", path, errno);
     if (got == 0) break;
-    sum.add(std::string_view(buffer).substr(0, static_cast<size_t>(got)));
+    sum.update(std::string_view(buffer).substr(0, static_cast<size_t>(got)));
     found.bytes += static_cast<uint64_t>(got);
   }
   found.sha256 = sum.hex();

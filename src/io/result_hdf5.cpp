@@ -62,11 +62,11 @@ class Column {
  private:
   void flush() {
     dataset_.append(buffer_);
-    sum_.add(bytes_of(buffer_));
+    sum_.update(bytes_of(buffer_));
     buffer_.clear();
   }
   static void read(const hdf5::Dataset& dataset, uint64_t begin, uint64_t count, Sha256& sum) {
-    sum.add(bytes_of(dataset.read<T>(begin, count)));
+    sum.update(bytes_of(dataset.read<T>(begin, count)));
   }
   static std::string_view bytes_of(const std::vector<T>& values) {
     return {reinterpret_cast<const char*>(values.data()), values.size() * sizeof(T)};
@@ -82,8 +82,8 @@ class Column {
 void add_strings(Sha256& sum, const auto& values) {
   for (const auto& value : values) {
     const uint64_t bytes = value.size();
-    sum.add({reinterpret_cast<const char*>(&bytes), sizeof bytes});
-    sum.add(value);
+    sum.update({reinterpret_cast<const char*>(&bytes), sizeof bytes});
+    sum.update(value);
   }
 }
 

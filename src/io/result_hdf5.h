@@ -5,10 +5,10 @@
 #include <string>
 #include <vector>
 
+#include "io/content_sums.h"
 #include "io/segment.h"
 #include "moerun/io.h"
 #include "moerun/record.h"
-#include "text/checksum.h"
 
 namespace moerun {
 

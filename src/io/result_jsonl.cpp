@@ -63,7 +63,7 @@ JsonlResults::JsonlResults(const std::filesystem::path& path)
 
 void JsonlResults::write() {
   write_all(file_.get(), buffer_, path_);
-  sum_.add(buffer_);
+  sum_.update(buffer_);
   bytes_ += buffer_.size();
   buffer_.clear();
 }

@@ -4,9 +4,9 @@
 #include <string>
 
 #include "fault/file_descriptor.h"
+#include "io/content_sums.h"
 #include "io/durable_file.h"
 #include "moerun/record.h"
-#include "text/checksum.h"
 
 namespace moerun {
 
