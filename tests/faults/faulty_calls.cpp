@@ -194,20 +194,25 @@ ssize_t pwritev(int fd, const iovec* parts, int count, off_t offset) {
   return call("pwritev", path_of(fd), [=] { return real(fd, parts, count, offset); });
 }
 
-#define OF_FD(name, ...) int name(int fd __VA_OPT__(, ) __VA_ARGS__)
-#define PASS(name, ...)                                                                   \
-  {                                                                                       \
-    static auto* const real = next<decltype(name)>(#name);                                \
-    return call(#name, path_of(fd), [=] { return real(fd __VA_OPT__(, ) __VA_ARGS__); }); \
-  }
-OF_FD(fsync)
-PASS(fsync)
-OF_FD(fdatasync) PASS(fdatasync) OF_FD(ftruncate, off_t length) noexcept PASS(ftruncate, length)
-    OF_FD(ftruncate64, off64_t length) noexcept PASS(ftruncate64, length)
-        OF_FD(fallocate, int mode, off_t offset, off_t length) PASS(fallocate, mode, offset, length)
-            OF_FD(posix_fallocate, off_t offset, off_t length) PASS(posix_fallocate, offset, length)
+int fsync(int fd) {
+  static auto* const real = next<int(int)>("fsync");
+  return call("fsync", path_of(fd), [=] { return real(fd); });
+}
+int fdatasync(int fd) {
+  static auto* const real = next<int(int)>("fdatasync");
+  return call("fdatasync", path_of(fd), [=] { return real(fd); });
+}
+int ftruncate(int fd, off_t length) noexcept {
+  static auto* const real = next<int(int, off_t)>("ftruncate");
+  return call("ftruncate", path_of(fd), [=] { return real(fd, length); });
+}
+int ftruncate64(int fd, off64_t length) noexcept { return ftruncate(fd, length); }
+int fallocate(int fd, int mode, off_t offset, off_t length) {
+  static auto* const real = next<int(int, int, off_t, off_t)>("fallocate");
+  return call("fallocate", path_of(fd), [=] { return real(fd, mode, offset, length); });
+}
 
-                int truncate(const char* path, off_t length) noexcept {
+int truncate(const char* path, off_t length) noexcept {
   static auto* const real = next<int(const char*, off_t)>("truncate");
   return call("truncate", path_at(AT_FDCWD, path), [=] { return real(path, length); });
 }
