@@ -16,6 +16,7 @@
 #include "comm/topology.h"
 #include "job/faults.h"
 #include "job/sampling_fields.h"
+#include "model/rope.h"
 #include "moerun/error.h"
 
 namespace moerun {
@@ -60,14 +61,6 @@ void check_writable(const std::string& key, const std::string& path, Faults& fau
     faults.add(key, fmt::format("{} cannot be written to: {}", directory.string(), std::strerror(errno)));
   else if (fs::exists(path, ignored) && !fs::is_regular_file(path, ignored))
     faults.add(key, fmt::format("{} is there and no regular file", path));
-}
-
-/// The longest sequence that the model's positions allow: what its configuration says, or with scaled
-/// positions what the scaling reaches.
-int64_t most_positions(const ModelConfig& config) {
-  if (config.rope.type == RopeConfig::Type::standard) return config.max_position_embeddings;
-  const auto original = static_cast<double>(config.rope.original_max_position_embeddings);
-  return std::max(config.max_position_embeddings, std::lround(original * config.rope.factor));
 }
 
 /// Free bytes for this user where `path` will be, and which file system that is.

@@ -111,6 +111,16 @@ void read_decoder(Fields& fields, double default_theta, ModelConfig& config) {
   read_rope(fields, config.rope);
 }
 
+void read_num_experts(Fields& fields, int64_t least, ModelConfig& config) {
+  const Json* const one = fields.find("num_experts");
+  const Json* const other = fields.find("num_local_experts");
+  if (one && other && *one != *other)
+    fields.fault(fmt::format("num_experts is {} and num_local_experts is {}; one of them must go",
+                             shown(*one), shown(*other)));
+  fields.require(other && !one ? "num_local_experts" : "num_experts", config.num_experts, least,
+                 config_limits::kExperts);
+}
+
 void refuse_unsupported(Fields& fields) {
   fields.expect("hidden_act", "silu", "silu alone is supported");
   if (const Json* const types = fields.find("layer_types")) {

@@ -13,6 +13,9 @@ void read_decoder(Fields& fields, double default_theta, ModelConfig& config);
 /// `rope_theta` with `rope_scaling`, or `rope_parameters` that has both (as transformers ≥ 5 writes).
 void read_rope(Fields& fields, RopeConfig& rope);
 
+/// `num_experts` or `num_local_experts`: transformers ≥ 5 writes the one for what was published as the other.
+void read_num_experts(Fields& fields, int64_t least, ModelConfig& config);
+
 /// Refuses what other values of fields that any family may have would change.
 void refuse_unsupported(Fields& fields);
 

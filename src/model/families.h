@@ -1,11 +1,17 @@
 #pragma once
+#include <memory>
 #include <string_view>
 #include <vector>
 
 #include "model/config_fields.h"
+#include "model/sequence_state.h"
+#include "model/tensor_spec.h"
 #include "moerun/model_config.h"
 
 namespace moerun {
+
+class Model;
+struct ModelParts;
 
 /// A family of models: one file of src/model/families says all that is its own, and a line of the table in
 /// families.cpp makes it known.
@@ -14,6 +20,11 @@ struct Family {
   std::string_view model_type;    ///< where there is no `architectures`
   /// Takes every field that changes the arithmetic; what it leaves is refused.
   void (*read)(Fields& fields, ModelConfig& config);
+  /// Its tensors in the order in which they are loaded (tensors_of).
+  void (*tensors)(const ModelConfig& config, TensorList& out);
+  /// What each layer keeps of a sequence (kept_of_sequence).
+  std::vector<PagedKeyValues> (*keeps)(const ModelConfig& config, const ModelShard& shard);
+  std::unique_ptr<Model> (*make)(ModelParts parts);
 };
 
 namespace families {

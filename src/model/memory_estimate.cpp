@@ -1,13 +1,22 @@
 #include "model/memory_estimate.h"
 
+#include "model/tensor_spec.h"
+
 namespace moerun {
 
 WeightBytes weight_bytes(const ModelConfig& config, const ModelShard& shard, DType dtype) {
-  const auto element = static_cast<double>(size_of(dtype));
-  const double redundant = static_cast<double>(redundant_parameters(config, shard)) * element;
-  return {.all = static_cast<double>(num_parameters(config, shard)) * element + redundant,
-          .redundant = redundant,
-          .embedding = static_cast<double>(config.vocab_size * config.hidden_size) * element};
+  int64_t all = 0, redundant = 0, embedding = 0;
+  for (const TensorSpec& spec : tensors_of(config, dtype)) {
+    const TensorPart part = part_of_rank(spec, config, shard);
+    const int64_t bytes = spec.format.bytes(part.rows(), part.cols());
+    all += bytes;
+    if (spec.place.role == Role::embedding) embedding += bytes;
+    // A layer's free slots are as large as its first expert.
+    if (spec.place.expert == 0) redundant += shard.redundant_slots * spec.format.bytes(spec.rows, spec.cols);
+  }
+  return {.all = static_cast<double>(all + redundant),
+          .redundant = static_cast<double>(redundant),
+          .embedding = static_cast<double>(embedding)};
 }
 
 double key_value_bytes_on_gpu(const ModelConfig& config, const WeightBytes& weights,

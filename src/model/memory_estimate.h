@@ -9,6 +9,7 @@ struct WeightBytes {
   double redundant = 0;  ///< of them the room for redundant experts
   double embedding = 0;  ///< of them on the host where the device is a GPU: a step reads few of its rows
 };
+/// As tensors_of says, in the device's dtype.
 WeightBytes weight_bytes(const ModelConfig& config, const ModelShard& shard, DType dtype);
 
 /// What a rank that may take `gpu_bytes` of a GPU has for keys and values, beside its weights, the

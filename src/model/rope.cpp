@@ -73,4 +73,10 @@ RopeTables rope_tables(const ModelConfig& config, int64_t positions) {
   return tables;
 }
 
+int64_t most_positions(const ModelConfig& config) {
+  if (config.rope.type == RopeConfig::Type::standard) return config.max_position_embeddings;
+  const auto original = static_cast<double>(config.rope.original_max_position_embeddings);
+  return std::max(config.max_position_embeddings, std::lround(original * config.rope.factor));
+}
+
 }  // namespace moerun

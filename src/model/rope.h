@@ -15,4 +15,8 @@ struct RopeTables {
 /// As Hugging Face `modeling_rope_utils.py` computes them: default, linear, and YaRN (arXiv:2309.00071).
 RopeTables rope_tables(const ModelConfig& config, int64_t positions);
 
+/// The longest sequence that the model's positions allow: what its configuration says, or with scaled
+/// positions what the scaling reaches.
+int64_t most_positions(const ModelConfig& config);
+
 }  // namespace moerun

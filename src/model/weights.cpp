@@ -6,161 +6,193 @@ namespace moerun {
 
 namespace {
 
-void count(const HostMatrix& part, const LoadProgress& progress) {
-  if (progress) progress(static_cast<uint64_t>(part.rows * part.cols) * size_of(part.dtype));
-}
-
-std::string layer_prefix(int64_t layer) { return fmt::format("model.layers.{}", layer); }
-std::string expert_prefix(const std::string& mlp, int32_t expert) {
-  return fmt::format("{}.experts.{}", mlp, expert);
-}
-
-/// One expert's three matrices, or a dense layer's.
-void load_mlp(Device& device, const WeightSource& source, const std::string& prefix, const LayerWeights& out,
-              int64_t slot, const LoadProgress& progress) {
-  const int64_t hidden = out.down.out_features, width = out.down.in_features;
-  const auto fill = [&](const Matrix& matrix, int64_t row0, const char* name, int64_t rows, int64_t cols) {
-    const HostMatrix part = source.get(prefix + name, rows, cols);
-    device.load(matrix, slot, row0, part);
-    count(part, progress);
-  };
-  fill(out.gate_up, 0, ".gate_proj.weight", width, hidden);
-  fill(out.gate_up, width, ".up_proj.weight", width, hidden);
-  fill(out.down, 0, ".down_proj.weight", hidden, width);
-}
-
-/// Brings tensors of one rank's part to the device.
+/// Brings tensors of one rank's part to the device: each spec finds its room, which is made when the first
+/// that needs it comes by.
 class Loader {
  public:
-  Loader(Device& device, const ModelConfig& config, const ModelShard& shard, const WeightSource& source,
-         const LoadProgress& progress)
-      : device_(device), config_(config), shard_(shard), source_(source), progress_(progress) {}
+  Loader(Device& device, const ModelConfig& config, const ModelShard& shard, Weights& out)
+      : device_(device), config_(config), shard_(shard), out_(out) {}
 
-  Tensor tensor(const std::string& name, int64_t rows, int64_t cols, const char* what) {
-    const Tensor out = device_.tensor(rows, cols, device_.dtype(), what);
-    fill(out, 0, source_.get(name, rows, cols));
-    return out;
-  }
-  Tensor embedding() {
-    const Tensor out =
-        device_.host_tensor(config_.vocab_size, config_.hidden_size, device_.dtype(), "embedding");
-    fill(out, 0, source_.get("model.embed_tokens.weight", out.rows, out.cols));
-    return out;
-  }
-  Tensor vector(const std::string& name, int64_t cols) { return tensor(name, 1, cols, "norms"); }
-
-  LayerWeights layer(int64_t index) {
-    const std::string prefix = layer_prefix(index);
-    LayerWeights out;
-    out.sparse = config_.is_sparse(index);
-    out.input_norm = vector(prefix + ".input_layernorm.weight", config_.hidden_size);
-    attention(prefix + ".self_attn", out);
-    out.post_attention_norm = vector(prefix + ".post_attention_layernorm.weight", config_.hidden_size);
-    if (out.sparse)
-      experts(prefix + ".mlp", out);
-    else
-      dense(prefix + ".mlp", out);
-    return out;
-  }
-
-  Matrix lm_head() {
-    const char* const name = config_.tie_word_embeddings ? "model.embed_tokens.weight" : "lm_head.weight";
-    const Matrix out =
-        device_.matrix(Matrix::Kind::plain, 1, config_.vocab_size, config_.hidden_size, "LM head");
-    fill(out, 0, 0, source_.get(name, config_.vocab_size, config_.hidden_size));
-    return out;
-  }
+  /// Makes the room that a tensor goes to, also where this rank holds none of it.
+  void make_room(const TensorSpec& spec);
+  /// Fills the room with the rank's part. `slot`: of an expert's matrix.
+  void load(const TensorSpec& spec, int64_t slot, const WeightSource& source, const LoadProgress& progress);
 
  private:
-  void attention(const std::string& prefix, LayerWeights& out) {
-    const int64_t d = config_.head_dim, hidden = config_.hidden_size;
-    const int64_t q_rows = shard_.num_heads(config_) * d, kv_rows = shard_.num_kv_heads(config_) * d;
-    const int64_t width = shard_.qkv_width(config_);
-    out.qkv = device_.matrix(Matrix::Kind::plain, 1, width, hidden, "attention");
-    if (config_.attention_bias) out.qkv_bias = device_.tensor(1, width, device_.dtype(), "attention");
-    struct Projection {
-      const char* name;
-      int64_t heads, first_head, rows, at;
-    };
-    const int64_t kv_heads = config_.num_key_value_heads, first_kv = shard_.first_kv_head(config_);
-    for (const Projection& p :
-         {Projection{"q_proj", config_.num_attention_heads, shard_.first_head(config_), q_rows, 0},
-          Projection{"k_proj", kv_heads, first_kv, kv_rows, q_rows},
-          Projection{"v_proj", kv_heads, first_kv, kv_rows, q_rows + kv_rows}}) {
-      const int64_t first = p.first_head * d;
-      const std::string name = fmt::format("{}.{}", prefix, p.name);
-      const HostMatrix whole = source_.get(name + ".weight", p.heads * d, hidden);
-      fill(out.qkv, 0, p.at, part_of(whole, first, first + p.rows, 0, hidden));
-      if (!config_.attention_bias) continue;
-      const HostMatrix bias = source_.get(name + ".bias", 1, p.heads * d);
-      const Tensor place{
-          static_cast<char*>(out.qkv_bias.data) + static_cast<size_t>(p.at) * size_of(device_.dtype()),
-          device_.dtype(), 1, p.rows};
-      fill(place, 0, part_of(bias, 0, 1, first, first + p.rows));
-    }
-    out.q_norm = vector(prefix + ".q_norm.weight", d);
-    out.k_norm = vector(prefix + ".k_norm.weight", d);
-    out.output = device_.matrix(Matrix::Kind::plain, 1, hidden, q_rows, "attention");
-    const int64_t first = shard_.first_head(config_) * d;
-    const HostMatrix whole = source_.get(prefix + ".o_proj.weight", hidden, config_.num_attention_heads * d);
-    fill(out.output, 0, 0, part_of(whole, 0, hidden, first, first + q_rows));
-    if (config_.attention_bias) out.output_bias = vector(prefix + ".o_proj.bias", hidden);
-  }
-
-  void experts(const std::string& prefix, LayerWeights& out) {
-    const int64_t width = config_.moe_intermediate_size, hidden = config_.hidden_size;
-    const int64_t count = shard_.num_slots();
-    out.router = tensor(prefix + ".gate.weight", config_.num_experts, hidden, "router");
-    out.gate_up = device_.matrix(Matrix::Kind::expert_gate_up, count, 2 * width, hidden, "experts");
-    out.down = device_.matrix(Matrix::Kind::expert_down, count, hidden, width, "experts");
-    int64_t slot = 0;
-    for (const int32_t expert : shard_.local_experts)
-      load_mlp(device_, source_, expert_prefix(prefix, expert), out, slot++, progress_);
-  }
-
-  void dense(const std::string& prefix, LayerWeights& out) {
-    const int64_t width = config_.intermediate_size, hidden = config_.hidden_size;
-    out.gate_up = device_.matrix(Matrix::Kind::gate_up, 1, 2 * width, hidden, "dense layers");
-    out.down = device_.matrix(Matrix::Kind::plain, 1, hidden, width, "dense layers");
-    load_mlp(device_, source_, prefix, out, 0, progress_);
-  }
-
-  void fill(const Tensor& tensor, int64_t row0, const HostMatrix& part) {
-    device_.load(tensor, row0, part);
-    count(part, progress_);
-  }
-  void fill(const Matrix& matrix, int64_t index, int64_t row0, const HostMatrix& part) {
-    device_.load(matrix, index, row0, part);
-    count(part, progress_);
-  }
+  LayerWeights& layer(const TensorSpec& spec) { return out_.layers[static_cast<size_t>(spec.place.layer)]; }
+  /// Where a tensor goes that is one of its own; null for parts of a matrix.
+  Tensor* tensor_of(const TensorSpec& spec);
+  /// The matrix that a tensor is (a part of), and the row of it where the tensor begins.
+  struct Rows {
+    Matrix* matrix = nullptr;
+    int64_t row0 = 0;
+  };
+  Rows rows_of(const TensorSpec& spec);
+  void make_matrix(const TensorSpec& spec, Matrix& matrix);
+  /// Elements of a rank's q and k heads, in front of what follows them.
+  int64_t q_rows() const { return shard_.num_heads(config_) * config_.head_dim; }
+  int64_t kv_rows() const { return shard_.num_kv_heads(config_) * config_.head_dim; }
+  int64_t row_of(Role role, int64_t rows) const;
 
   Device& device_;
   const ModelConfig& config_;
   const ModelShard& shard_;
-  const WeightSource& source_;
-  const LoadProgress& progress_;
+  Weights& out_;
 };
+
+bool is_bias_of_qkv(Role role) {
+  return role == Role::q_bias || role == Role::k_bias || role == Role::v_bias;
+}
+
+/// Where a tensor of `rows` rows begins in what it shares with others: queries, keys, values; gate, up.
+int64_t Loader::row_of(Role role, int64_t rows) const {
+  switch (role) {
+    case Role::k:
+    case Role::k_bias:
+      return q_rows();
+    case Role::v:
+    case Role::v_bias:
+      return q_rows() + kv_rows();
+    case Role::up:
+      return rows;
+    default:
+      return 0;
+  }
+}
+
+Tensor* Loader::tensor_of(const TensorSpec& spec) {
+  switch (spec.place.role) {
+    case Role::embedding:
+      return &out_.embedding;
+    case Role::final_norm:
+      return &out_.final_norm;
+    case Role::input_norm:
+      return &layer(spec).input_norm;
+    case Role::post_attention_norm:
+      return &layer(spec).post_attention_norm;
+    case Role::q_norm:
+      return &layer(spec).q_norm;
+    case Role::k_norm:
+      return &layer(spec).k_norm;
+    case Role::q_bias:
+    case Role::k_bias:
+    case Role::v_bias:
+      return &layer(spec).qkv_bias;
+    case Role::output_bias:
+      return &layer(spec).output_bias;
+    case Role::router:
+      return &layer(spec).router;
+    default:
+      return nullptr;
+  }
+}
+
+Loader::Rows Loader::rows_of(const TensorSpec& spec) {
+  const int64_t row0 = row_of(spec.place.role, spec.rows);
+  switch (spec.place.role) {
+    case Role::lm_head:
+      return {&out_.lm_head, row0};
+    case Role::output:
+      return {&layer(spec).output, row0};
+    case Role::gate:
+    case Role::up:
+      return {&layer(spec).gate_up, row0};
+    case Role::down:
+      return {&layer(spec).down, row0};
+    default:
+      return {&layer(spec).qkv, row0};
+  }
+}
+
+void Loader::make_matrix(const TensorSpec& spec, Matrix& matrix) {
+  using Kind = Matrix::Kind;
+  const bool experts = spec.place.expert >= 0;
+  const char* const mlp = experts ? "experts" : "dense layers";
+  const int64_t count = experts ? shard_.num_slots() : 1;
+  switch (spec.place.role) {
+    case Role::lm_head:
+      matrix = device_.matrix(Kind::plain, 1, spec.rows, spec.cols, "LM head");
+      break;
+    case Role::output:
+      matrix = device_.matrix(Kind::plain, 1, spec.rows, q_rows(), "attention");
+      break;
+    case Role::gate:
+    case Role::up:
+      matrix = device_.matrix(experts ? Kind::expert_gate_up : Kind::gate_up, count, 2 * spec.rows, spec.cols,
+                              mlp);
+      break;
+    case Role::down:
+      matrix = device_.matrix(experts ? Kind::expert_down : Kind::plain, count, spec.rows, spec.cols, mlp);
+      break;
+    default:
+      matrix = device_.matrix(Kind::plain, 1, shard_.qkv_width(config_), spec.cols, "attention");
+  }
+}
+
+void Loader::make_room(const TensorSpec& spec) {
+  Tensor* const tensor = tensor_of(spec);
+  if (!tensor) {
+    Matrix& matrix = *rows_of(spec).matrix;
+    if (matrix.out_features == 0) make_matrix(spec, matrix);
+    return;
+  }
+  if (tensor->cols > 0) return;
+  const DType dtype = spec.format.dtype;
+  if (spec.place.role == Role::embedding)
+    *tensor = device_.host_tensor(spec.rows, spec.cols, dtype, "embedding");
+  else if (spec.place.role == Role::router)
+    *tensor = device_.tensor(spec.rows, spec.cols, dtype, "router");
+  else if (is_bias_of_qkv(spec.place.role))
+    *tensor = device_.tensor(1, shard_.qkv_width(config_), dtype, "attention");
+  else
+    *tensor = device_.tensor(spec.rows, spec.cols, dtype, "norms");
+}
+
+void Loader::load(const TensorSpec& spec, int64_t slot, const WeightSource& source,
+                  const LoadProgress& progress) {
+  const HostMatrix part = part_of(source.get(spec), part_of_rank(spec, config_, shard_));
+  if (const Tensor* const tensor = tensor_of(spec)) {
+    const int64_t first = row_of(spec.place.role, spec.rows);  // a vector's columns
+    const Tensor room{static_cast<char*>(tensor->data) + static_cast<size_t>(first) * size_of(tensor->dtype),
+                      tensor->dtype, part.rows, part.cols};
+    device_.load(room, 0, part);
+  } else {
+    const Rows rows = rows_of(spec);
+    device_.load(*rows.matrix, slot, rows.row0, part);
+  }
+  if (progress) progress(static_cast<uint64_t>(part.rows * part.cols) * size_of(part.dtype));
+}
 
 }  // namespace
 
 Weights load_weights(Device& device, const ModelConfig& config, const ModelShard& shard,
                      const WeightSource& source, const LoadProgress& progress) {
-  Loader loader(device, config, shard, source, progress);
   Weights weights;
-  weights.embedding = loader.embedding();
-  for (int64_t layer = 0; layer < config.num_hidden_layers; ++layer)
-    weights.layers.push_back(loader.layer(layer));
-  weights.final_norm = loader.vector("model.norm.weight", config.hidden_size);
-  weights.lm_head = loader.lm_head();
+  weights.layers.resize(static_cast<size_t>(config.num_hidden_layers));
+  for (size_t i = 0; i < weights.layers.size(); ++i) weights.layers[i].sparse = config.sparse[i];
+  Loader loader(device, config, shard, weights);
+  for (const TensorSpec& spec : tensors_of(config, device.dtype())) {
+    loader.make_room(spec);
+    if (spec.place.expert < 0)
+      loader.load(spec, 0, source, progress);
+    else if (shard.is_home(spec.place.expert))
+      loader.load(spec, shard.local_slot[static_cast<size_t>(spec.place.expert)], source, progress);
+  }
   device.synchronize();
   return weights;
 }
 
-void load_experts(Device& device, const WeightSource& source, const Weights& weights,
+void load_experts(Device& device, const ModelConfig& config, const WeightSource& source, Weights& weights,
                   std::span<const ExpertPlace> places, const LoadProgress& progress) {
+  // A copy is whole wherever it goes, as at home.
+  ModelShard everywhere;
+  everywhere.local_slot.assign(static_cast<size_t>(config.num_experts), 0);
+  Loader loader(device, config, everywhere, weights);
+  const std::vector<TensorSpec> tensors = tensors_of(config, device.dtype());
   for (const ExpertPlace& place : places)
-    load_mlp(device, source, expert_prefix(layer_prefix(place.layer) + ".mlp", place.expert),
-             weights.layers[static_cast<size_t>(place.layer)], place.slot, progress);
+    for (const TensorSpec& spec : tensors)
+      if (spec.place.expert == place.expert && spec.place.layer == place.layer)
+        loader.load(spec, place.slot, source, progress);
   device.synchronize();
 }
 

@@ -10,7 +10,7 @@
 
 namespace moerun {
 
-/// One layer's weights on the device. A bias without data is absent.
+/// One layer's weights on the device. A bias or a norm without data is absent.
 struct LayerWeights {
   bool sparse = true;
   Tensor input_norm, post_attention_norm;  ///< [1, hidden]
@@ -46,7 +46,7 @@ struct ExpertPlace {
 };
 
 /// Fills slots of `weights` with experts, between steps.
-void load_experts(Device& device, const WeightSource& source, const Weights& weights,
+void load_experts(Device& device, const ModelConfig& config, const WeightSource& source, Weights& weights,
                   std::span<const ExpertPlace> places, const LoadProgress& progress);
 
 }  // namespace moerun

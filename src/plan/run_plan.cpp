@@ -10,6 +10,7 @@
 #include "job/faults.h"
 #include "job/job_file.h"
 #include "kernels/cuda/limits.h"
+#include "model/sequence_state.h"
 #include "moerun/error.h"
 #include "moerun/step_runner.h"
 #include "plan/device_limits.h"

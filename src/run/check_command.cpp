@@ -14,7 +14,7 @@
 #include "job/checks.h"
 #include "job/job_file.h"
 #include "model/memory_estimate.h"
-#include "model/shard.h"
+#include "model/sequence_state.h"
 #include "moerun/error.h"
 #include "report/progress_line.h"
 #include "run/identity.h"

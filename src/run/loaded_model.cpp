@@ -7,6 +7,7 @@
 
 #include "device/factory.h"
 #include "io/safetensors.h"
+#include "model/families.h"
 #include "model/memory_estimate.h"
 #include "moerun/error.h"
 
@@ -121,10 +122,12 @@ void LoadedModel::load() {
   Weights weights;
   with_weight_source(
       [&](const WeightSource& source) { weights = load_weights(*device_, config, shard, source, progress); });
-  model_ = std::make_unique<Qwen3Moe>(
-      config, shard, parts_.plan.limits,
-      Qwen3Moe::Parts{
-          .device = device_.get(), .tp = backends_.tp.get(), .exchange = backends_.exchange.get()});
+  model_ = config.family->make({.config = &config,
+                                .shard = shard,
+                                .limits = parts_.plan.limits,
+                                .device = device_.get(),
+                                .tp = backends_.tp.get(),
+                                .exchange = backends_.exchange.get()});
   model_->set_weights(std::move(weights));
 }
 
@@ -136,7 +139,7 @@ void LoadedModel::make_redundant_experts() {
                               .progress = &parts_.watchdog.progress(),
                               .load = [this](std::span<const ExpertPlace> places) {
                                 with_weight_source([&](const WeightSource& source) {
-                                  load_experts(*device_, source, model_->weights(), places,
+                                  load_experts(*device_, parts_.run.config, source, model_->weights(), places,
                                                [this](uint64_t) { parts_.watchdog.progress().beat(); });
                                 });
                               }});
@@ -179,7 +182,7 @@ void LoadedModel::report(RankReport& out) const {
   out.tensor_s = backends_.tp->seconds();
   out.memory = device_->memory_table();
   out.processes = device_->processes();
-  out.expert_tokens = model_->expert_tokens();
+  out.expert_tokens = model_->experts().expert_tokens();
   if (redundant_experts_) out.placement = redundant_experts_->report();
 }
 

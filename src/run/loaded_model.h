@@ -4,7 +4,7 @@
 #include <string>
 
 #include "comm/backends.h"
-#include "model/qwen3_moe.h"
+#include "model/model.h"
 #include "model/weight_source.h"
 #include "run/rank_model.h"
 #include "run/redundant_experts.h"
@@ -35,7 +35,7 @@ class LoadedModel : public RankModel {
   const RankParts parts_;
   std::unique_ptr<Device> device_;
   Backends backends_;
-  std::unique_ptr<Qwen3Moe> model_;
+  std::unique_ptr<Model> model_;
   std::unique_ptr<RedundantExperts> redundant_experts_;  // null without
 };
 

@@ -27,7 +27,7 @@ void RedundantExperts::submit(const StepPlan& plan, const std::vector<int32_t>& 
 }
 
 void RedundantExperts::place() {
-  const std::vector<uint64_t> now = parts_.model->expert_tokens();
+  const std::vector<uint64_t> now = parts_.model->experts().expert_tokens();
   std::vector<uint64_t> tokens = now;
   if (report_.placements++ == 0) {
     report_.counted_tokens = routed_tokens_;
@@ -62,9 +62,9 @@ void RedundantExperts::place() {
   report_.loads += static_cast<int64_t>(to_load.size());
   held_ = std::move(places);
   for (size_t layer = 0; layer < copies.size(); ++layer)
-    parts_.model->place_experts(static_cast<int64_t>(layer),
-                                slots_with_copies(*parts_.map, copies[layer], rank_),
-                                ranks_of_turns(*parts_.map, copies[layer]));
+    parts_.model->experts().place(static_cast<int64_t>(layer),
+                                  slots_with_copies(*parts_.map, copies[layer], rank_),
+                                  ranks_of_turns(*parts_.map, copies[layer]));
 }
 
 }  // namespace moerun

@@ -8,7 +8,7 @@
 
 #include "comm/topology.h"
 #include "fault/progress.h"
-#include "model/qwen3_moe.h"
+#include "model/model.h"
 #include "moerun/step_runner.h"
 #include "report/report.h"
 
@@ -27,7 +27,7 @@ class RedundantExperts : public StepRunner {
   static constexpr int64_t kFirstTokens = 4096;
 
   struct Parts {
-    Qwen3Moe* model = nullptr;
+    Model* model = nullptr;
     const ExpertMap* map = nullptr;
     MPI_Comm ep = MPI_COMM_NULL;
     Progress* progress = nullptr;

@@ -124,7 +124,7 @@ CheckedJob check_job(Job job, const Machine& machine) {
     if (job.model.load_format != Job::Model::LoadFormat::dummy && job.device != Job::DeviceKind::null)
       holds(faults, [&] {
         const Checkpoint checkpoint = Checkpoint::open(job.model.path);
-        check_tensors(out.config, checkpoint);
+        for (std::string& note : check_tensors(out.config, checkpoint)) notes.push_back(std::move(note));
         out.checkpoint_checksum = checksum_of(checkpoint);
         notes.insert(notes.end(), checkpoint.notes().begin(), checkpoint.notes().end());
       });

@@ -1,7 +1,7 @@
 #include "model/config.h"
 
 #include "model/generation_config.h"
-#include "model/weight_source.h"
+#include "model/tensor_spec.h"
 #include "tests/fuzz/harness.h"
 
 namespace moerun::fuzz {
@@ -13,8 +13,8 @@ void read_config(std::string_view bytes) {
        {config.hidden_size, config.num_hidden_layers, config.num_attention_heads, config.num_key_value_heads,
         config.head_dim, config.vocab_size, config.max_position_embeddings})
     check(positive > 0, "the sizes of a model are above 0");
-  for (const ExpectedTensor& tensor : expected_tensors(config))
-    check(tensor.rows >= 0 && tensor.cols > 0, "a tensor's sizes are above 0");
+  for (const TensorSpec& tensor : tensors_of(config, config.dtype))
+    check(tensor.rows > 0 && tensor.cols > 0, "a tensor's sizes are above 0");
 }
 
 /// generation_config.json beside the tiny model's config.json.

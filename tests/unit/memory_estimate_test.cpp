@@ -8,7 +8,10 @@ using namespace moerun;
 TEST_CASE("memory estimate: Qwen3-30B-A3B on one GPU", "[model]") {
   ModelConfig config = read_model_config("data/qwen3-30b-a3b");
   ModelShard shard;
-  for (int32_t expert = 0; expert < config.num_experts; ++expert) shard.local_experts.push_back(expert);
+  for (int32_t expert = 0; expert < config.num_experts; ++expert) {
+    shard.local_experts.push_back(expert);
+    shard.local_slot.push_back(expert);
+  }
   const WeightBytes weights = weight_bytes(config, shard, DType::bfloat16);
   CHECK(weights.all == 2.0 * 30'532'122'624);  // the parameters of the published checkpoint
   CHECK(weights.embedding == 2.0 * 151'936 * 2048);

@@ -9,7 +9,8 @@
 #include "io/hdf5.h"
 #include "io/safetensors.h"
 #include "model/config.h"
-#include "model/qwen3_moe.h"
+#include "model/families.h"
+#include "model/model.h"
 #include "tests/catch.h"
 
 using namespace moerun;
@@ -26,17 +27,20 @@ struct WholeModel {
         collective(*device),
         experts(static_cast<int>(config.num_experts), 1),
         shard{.local_experts = experts.experts_of(0), .local_slot = experts.local_slots(0)},
-        model(config, shard,
-              StepLimits{.max_num_batched_tokens = kMaxTokens,
-                         .max_num_seqs = 1,
-                         .max_model_len = config.max_position_embeddings,
-                         .block_size = kBlockSize,
-                         .max_logit_rows = 1},
-              {.device = device.get(), .tp = &collective, .exchange = &exchange}) {
+        model(config.family->make({.config = &config,
+                                   .shard = shard,
+                                   .limits = {.max_num_batched_tokens = kMaxTokens,
+                                              .max_num_seqs = 1,
+                                              .max_model_len = config.max_position_embeddings,
+                                              .block_size = kBlockSize,
+                                              .max_logit_rows = 1},
+                                   .device = device.get(),
+                                   .tp = &collective,
+                                   .exchange = &exchange})) {
     const Checkpoint checkpoint = Checkpoint::open(directory);
     check_tensors(config, checkpoint);
-    model.set_weights(load_weights(*device, config, shard, CheckpointWeights(checkpoint), {}));
-    model.allocate_cache(kMaxTokens / kBlockSize);
+    model->set_weights(load_weights(*device, config, shard, CheckpointWeights(checkpoint), {}));
+    model->allocate_cache(kMaxTokens / kBlockSize);
   }
 
   /// Logits behind the last token of a prompt that is given in chunks of at most `chunk` tokens.
@@ -57,9 +61,9 @@ struct WholeModel {
                                     i % kBlockSize);
       }
       if (end == length) plan.logit_rows.push_back({.token_index = end - begin - 1, .position = end});
-      model.forward(plan, {end - begin});
+      model->forward(plan, {end - begin});
     }
-    const auto* const logits = static_cast<const float*>(model.last_logits().data);
+    const auto* const logits = static_cast<const float*>(model->last_logits().data);
     return {logits, logits + config.vocab_size};
   }
 
@@ -69,7 +73,7 @@ struct WholeModel {
   LocalExchange exchange;
   ExpertMap experts;
   ModelShard shard;
-  Qwen3Moe model;
+  std::unique_ptr<Model> model;
 };
 
 }  // namespace

@@ -3,23 +3,14 @@
 
 #include <algorithm>
 
+#include "model/blocks/decoder_tensors.h"
 #include "model/config_parts.h"
 #include "model/families.h"
+#include "model/model.h"
 
 namespace moerun {
 
 namespace {
-
-/// transformers ≥ 5 writes `num_local_experts` for what was published as `num_experts`.
-void read_num_experts(Fields& fields, int64_t& num_experts) {
-  const nlohmann::json* const published = fields.find("num_experts");
-  const nlohmann::json* const newer = fields.find("num_local_experts");
-  if (published && newer && *published != *newer)
-    fields.fault(fmt::format("num_experts is {} and num_local_experts is {}; one of them must go",
-                             shown(*published), shown(*newer)));
-  fields.require(newer && !published ? "num_local_experts" : "num_experts", num_experts, 0,
-                 config_limits::kExperts);
-}
 
 /// `Qwen3MoeDecoderLayer`: sparse unless listed, without experts, or skipped by the step.
 void read_sparse_layers(Fields& fields, ModelConfig& config) {
@@ -45,7 +36,7 @@ void read(Fields& fields, ModelConfig& config) {
   fields.expect("use_sliding_window", false, "sliding-window attention is not supported");
   fields.find("sliding_window");  // of no effect without use_sliding_window
 
-  read_num_experts(fields, config.num_experts);
+  read_num_experts(fields, 0, config);
   fields.require("num_experts_per_tok", config.num_experts_per_tok, 1, config_limits::kExperts);
   fields.require("moe_intermediate_size", config.moe_intermediate_size, 1, config_limits::kHidden);
   fields.require("intermediate_size", config.intermediate_size, 1, config_limits::kHidden);
@@ -53,12 +44,52 @@ void read(Fields& fields, ModelConfig& config) {
   read_sparse_layers(fields, config);
 }
 
+void tensors(const ModelConfig& config, TensorList& out) {
+  decoder_begins(config, out);
+  for (int64_t layer = 0; layer < config.num_hidden_layers; ++layer) {
+    const std::string prefix = fmt::format("model.layers.{}", layer), mlp = prefix + ".mlp";
+    layer_with_attention(config, prefix, layer, out);
+    if (config.is_sparse(layer))
+      expert_tensors(config,
+                     {.mlp = mlp,
+                      .newer_mlp = mlp,
+                      .gate = ".gate_proj.weight",
+                      .up = ".up_proj.weight",
+                      .down = ".down_proj.weight"},
+                     layer, out);
+    else
+      dense_mlp_tensors(config, mlp, layer, out);
+  }
+  decoder_ends(config, out);
+}
+
+/// Pre-norm attention, then experts or a dense MLP.
+class Qwen3Moe : public Model {
+ public:
+  using Model::Model;
+
+ private:
+  void layer(const Step& step, size_t index, const AddRmsNormArgs& then) override {
+    const LayerWeights& weights = weights_of(index);
+    if (step.any()) attention_.run(step, weights, cache_of(index));
+    if (weights.sparse)
+      experts_.run(step, index, weights, then);
+    else if (step.any())
+      dense_mlp_.run(step, weights, then);
+  }
+};
+
 }  // namespace
 
 const Family families::qwen3_moe{
     .architecture = "Qwen3MoeForCausalLM",
     .model_type = "qwen3_moe",
     .read = read,
+    .tensors = tensors,
+    .keeps = attention_keeps,
+    .make = [](ModelParts parts) -> std::unique_ptr<Model> {
+      return std::make_unique<Qwen3Moe>(std::move(parts));
+    },
 };
 
 }  // namespace moerun

@@ -1,0 +1,113 @@
+#include "model/blocks/experts.h"
+
+#include <fmt/format.h>
+
+namespace moerun {
+
+ExpertsBlock::ExpertsBlock(const ModelParts& parts) : parts_(parts) {
+  Device& device = *parts.device;
+  const ModelConfig& config = *parts.config;
+  const ModelShard& shard = parts.shard;
+  topk_ids_ = device.ints(parts.part_rows() * config.num_experts_per_tok, "activations");
+  topk_weights_ = device.tensor(parts.part_rows(), config.num_experts_per_tok, DType::float32, "activations");
+
+  const auto upload = [&](const std::vector<int32_t>& values) {
+    if (values.empty()) return Ints{};
+    const Ints out = device.ints(static_cast<int64_t>(values.size()), "expert map");
+    device.copy_to_device(out.data, values.data(), values.size() * 4);
+    return out;
+  };
+  slots_.resize(shard.rank_of_turn.empty() ? 1 : static_cast<size_t>(config.num_hidden_layers));
+  for (ExpertSlots& slots : slots_)
+    slots = {.local_slot = upload(shard.local_slot),
+             .host_local_slot = shard.local_slot,
+             .rank_of_turn = upload(shard.rank_of_turn),
+             .host_rank_of_turn = shard.rank_of_turn,
+             .num_local = shard.num_slots()};
+
+  const std::vector<uint64_t> zeros(num_counts());
+  expert_tokens_ = static_cast<uint64_t*>(device.allocate(zeros.size() * 8, "expert load"));
+  device.copy_to_device(expert_tokens_, zeros.data(), zeros.size() * 8);
+  device.synchronize();  // `zeros` goes
+}
+
+size_t ExpertsBlock::num_counts() const {
+  return static_cast<size_t>(parts_.config->num_hidden_layers * parts_.config->num_experts);
+}
+
+std::vector<uint64_t> ExpertsBlock::expert_tokens() const {
+  std::vector<uint64_t> counts(num_counts());
+  parts_.device->copy_to_host(counts.data(), expert_tokens_, counts.size() * 8);
+  return counts;
+}
+
+void ExpertsBlock::place(int64_t layer, std::vector<int32_t> local_slot, std::vector<int32_t> rank_of_turn) {
+  ExpertSlots& slots = slots_.at(static_cast<size_t>(layer));
+  slots.host_local_slot = std::move(local_slot);
+  slots.host_rank_of_turn = std::move(rank_of_turn);
+  const auto upload = [&](Ints to, const std::vector<int32_t>& values) {
+    parts_.device->copy_to_device(to.data, values.data(), values.size() * 4);
+  };
+  upload(slots.local_slot, slots.host_local_slot);
+  upload(slots.rank_of_turn, slots.host_rank_of_turn);
+}
+
+void ExpertsBlock::run(const Step& step, size_t index, const LayerWeights& layer,
+                       const AddRmsNormArgs& then) {
+  Device& device = *parts_.device;
+  ExpertExchange& exchange = *parts_.exchange;
+  const ModelConfig& config = *parts_.config;
+  const ExpertSlots& slots = slots_[slots_.size() > 1 ? index : 0];
+  const int64_t n = step.part.count(), k = config.num_experts_per_tok;
+  const Routed tokens{.x = step.normed.first(n),
+                      .topk_ids = {topk_ids_.data, n * k},
+                      .topk_weights = topk_weights_.first(n),
+                      .slots = &slots};
+  if (n > 0)
+    device.router({.x = tokens.x,
+                   .gate = layer.router,
+                   .num_experts_per_tok = static_cast<int32_t>(k),
+                   .norm_topk_prob = config.norm_topk_prob,
+                   .topk_ids = tokens.topk_ids,
+                   .topk_weights = tokens.topk_weights});
+  const Routed here = exchange.dispatch(tokens);
+  const Tensor sums = step.delta.first(n);
+  const ExpertFfnArgs experts{
+      .in = here,
+      .gate_up = &layer.gate_up,
+      .down = &layer.down,
+      .slots = &slots,
+      .out = exchange.partials(sums),
+      .partial_offsets = exchange.partial_offsets(),
+      .pairs = exchange.wants_pairs(),
+      .expert_tokens = expert_tokens_ + static_cast<int64_t>(index) * config.num_experts};
+  if (n > 0 && exchange.local()) return device.expert_ffn_add_rms_norm(experts, then);
+  if (here.x.rows > 0) device.expert_ffn(experts);
+  exchange.combine(sums);
+  if (n > 0) device.add_rms_norm(then);
+}
+
+void expert_tensors(const ModelConfig& config, const ExpertNames& names, int64_t layer, TensorList& out) {
+  const int64_t hidden = config.hidden_size, width = config.moe_intermediate_size, count = config.num_experts;
+  TensorSpec& router =
+      out.matrix(names.mlp + ".gate.weight", count, hidden, Cut::whole, {Role::router, layer});
+  if (names.newer_mlp != names.mlp)
+    router.stored.push_back({names.newer_mlp + ".gate.weight", {count, hidden}});
+  const std::string stacks = names.newer_mlp + ".experts";
+  for (int32_t expert = 0; expert < count; ++expert) {
+    const std::string prefix = fmt::format("{}.experts.{}", names.mlp, expert);
+    const auto add = [&](const char* name, int64_t rows, int64_t cols, Role role, const StoredAs& stacked) {
+      out.matrix(prefix + name, rows, cols, Cut::expert, {role, layer, expert}).stored.push_back(stacked);
+    };
+    // transformers ≥ 5 computes with stacks of all experts, gate above up, and can save them as they are.
+    const int64_t matrix = width * hidden;
+    const StoredAs gates{stacks + ".gate_up_proj", {count, 2 * width, hidden}, 2 * expert * matrix};
+    const StoredAs ups{gates.name, gates.shape, gates.first + matrix};
+    add(names.gate, width, hidden, Role::gate, gates);
+    add(names.up, width, hidden, Role::up, ups);
+    add(names.down, hidden, width, Role::down,
+        {stacks + ".down_proj", {count, hidden, width}, expert * matrix});
+  }
+}
+
+}  // namespace moerun

@@ -1,0 +1,50 @@
+#pragma once
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "model/step.h"
+#include "model/tensor_spec.h"
+#include "model/weights.h"
+
+namespace moerun {
+
+/// A router and routed experts (softmax over all experts, the most probable taken, gated by silu), spread
+/// over the engine's ranks by an exchange. What differs between families is data: `norm_topk_prob`, the
+/// numbers. Thread contract: the engine thread.
+class ExpertsBlock {
+ public:
+  explicit ExpertsBlock(const ModelParts& parts);
+
+  /// From step.normed to the sum with the residual, normed by `then`. Collective over the engine, also for a
+  /// rank without tokens.
+  void run(const Step& step, size_t index, const LayerWeights& layer, const AddRmsNormArgs& then);
+
+  /// Tokens that this rank's experts were given since the start, layer by layer [layers · num_experts].
+  std::vector<uint64_t> expert_tokens() const;
+  /// From the next step on, experts of a layer are where `local_slot` [num_experts] says, and
+  /// `rank_of_turn` [num_experts, kExpertTurns] says who computes them. The slots are filled already, and
+  /// every rank of the engine does the same between the same steps. For a shard with `rank_of_turn` alone.
+  void place(int64_t layer, std::vector<int32_t> local_slot, std::vector<int32_t> rank_of_turn);
+
+ private:
+  size_t num_counts() const;
+
+  const ModelParts& parts_;
+  std::vector<ExpertSlots> slots_;  // [layers], or one for all layers where no copies will be placed
+  uint64_t* expert_tokens_;         // [layers, num_experts] in device memory
+  Ints topk_ids_;                   // [P, num_experts_per_tok]
+  Tensor topk_weights_;             // [P, num_experts_per_tok] float32
+};
+
+/// How a family's checkpoints call an expert's matrices.
+struct ExpertNames {
+  std::string mlp;               ///< as published: "model.layers.0.block_sparse_moe"
+  std::string newer_mlp;         ///< as transformers ≥ 5 calls it: "model.layers.0.mlp"
+  const char *gate, *up, *down;  ///< ".w1.weight"
+};
+
+/// The tensors of a layer's router and experts.
+void expert_tensors(const ModelConfig& config, const ExpertNames& names, int64_t layer, TensorList& out);
+
+}  // namespace moerun

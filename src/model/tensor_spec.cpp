@@ -1,0 +1,63 @@
+#include "model/tensor_spec.h"
+
+#include <utility>
+
+#include "model/families.h"
+#include "model/shard.h"
+
+namespace moerun {
+
+TensorPart part_of_rank(const TensorSpec& spec, const ModelConfig& config, const ModelShard& shard) {
+  TensorPart part{.row1 = spec.rows, .col1 = spec.cols};
+  // A vector is cut along its one dimension.
+  const auto cut = [&](int64_t first_head, int64_t num_heads, bool columns) {
+    const int64_t begin = first_head * config.head_dim, end = begin + num_heads * config.head_dim;
+    (columns ? part.col0 : part.row0) = begin;
+    (columns ? part.col1 : part.row1) = end;
+  };
+  const bool is_vector = spec.rows == 1;
+  switch (spec.cut) {
+    case Cut::whole:
+      break;
+    case Cut::query_rows:
+      cut(shard.first_head(config), shard.num_heads(config), is_vector);
+      break;
+    case Cut::key_value_rows:
+      cut(shard.first_kv_head(config), shard.num_kv_heads(config), is_vector);
+      break;
+    case Cut::query_columns:
+      cut(shard.first_head(config), shard.num_heads(config), true);
+      break;
+    case Cut::expert:
+      if (!shard.is_home(spec.place.expert)) part.row1 = 0;
+      break;
+  }
+  return part;
+}
+
+std::vector<TensorSpec> tensors_of(const ModelConfig& config, DType dtype) {
+  TensorList list({dtype});
+  config.family->tensors(config, list);
+  return list.take();
+}
+
+TensorSpec& TensorList::add(const std::string& name, const std::vector<int64_t>& shape, Cut cut,
+                            Place place) {
+  return tensors_.emplace_back(TensorSpec{.drawn_as = name,
+                                          .stored = {{name, shape}},
+                                          .rows = shape.size() == 1 ? 1 : shape.front(),
+                                          .cols = shape.back(),
+                                          .cut = cut,
+                                          .place = place,
+                                          .format = format_});
+}
+
+TensorSpec& TensorList::matrix(const std::string& name, int64_t rows, int64_t cols, Cut cut, Place place) {
+  return add(name, {rows, cols}, cut, place);
+}
+
+TensorSpec& TensorList::vector(const std::string& name, int64_t cols, Cut cut, Place place) {
+  return add(name, {cols}, cut, place);
+}
+
+}  // namespace moerun

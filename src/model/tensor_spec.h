@@ -1,0 +1,107 @@
+#pragma once
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "moerun/dtype.h"
+#include "moerun/model_config.h"
+
+namespace moerun {
+
+struct ModelShard;
+
+/// What a tensor is to the model. Those of attention and MLPs are a layer's.
+enum class Role {
+  embedding,
+  input_norm,
+  q,
+  k,
+  v,
+  q_bias,
+  k_bias,
+  v_bias,
+  q_norm,
+  k_norm,
+  output,
+  output_bias,
+  post_attention_norm,
+  router,
+  gate,
+  up,
+  down,
+  final_norm,
+  lm_head
+};
+
+/// Where a tensor goes.
+struct Place {
+  Role role = Role::embedding;
+  int64_t layer = -1;   ///< −1: the model's own
+  int32_t expert = -1;  ///< global id; −1: none's
+};
+
+/// Which part of it a rank takes.
+enum class Cut {
+  whole,
+  query_rows,      ///< rows [num_attention_heads · head_dim]: those of the rank's heads
+  key_value_rows,  ///< rows [num_key_value_heads · head_dim]: those of its key/value heads
+  query_columns,   ///< the same of columns: of its query heads
+  expert           ///< whole where the expert is at home, nothing elsewhere
+};
+
+/// How the device keeps a tensor's numbers.
+struct WeightFormat {
+  DType dtype = DType::float32;
+
+  int64_t bytes(int64_t rows, int64_t cols) const {
+    return rows * cols * static_cast<int64_t>(size_of(dtype));
+  }
+};
+
+/// A spelling of a tensor in checkpoints: by itself, or as a part of a stack of several.
+struct StoredAs {
+  std::string name;
+  std::vector<int64_t> shape;  ///< of what has the name
+  int64_t first = 0;           ///< element of it with which this tensor begins
+};
+
+/// A tensor of a model: a matrix [rows, cols], or a vector as [1, cols].
+struct TensorSpec {
+  std::string drawn_as;          ///< the published name, by which dummy weights are drawn
+  std::vector<StoredAs> stored;  ///< a checkpoint has one of these
+  bool tied = false;  ///< `stored` is a spelling of its own, and another tensor's where that is absent
+  int64_t rows = 1, cols = 0;
+  Cut cut = Cut::whole;
+  Place place;
+  WeightFormat format;
+};
+
+/// Rows [row0, row1) and columns [col0, col1) of a tensor; none where row0 == row1.
+struct TensorPart {
+  int64_t row0 = 0, row1 = 0, col0 = 0, col1 = 0;
+  int64_t rows() const { return row1 - row0; }
+  int64_t cols() const { return col1 - col0; }
+};
+TensorPart part_of_rank(const TensorSpec& spec, const ModelConfig& config, const ModelShard& shard);
+
+/// Every tensor of a model, in the order in which it is loaded: what checking a checkpoint, loading, counting
+/// bytes and loading copies of experts all go by.
+std::vector<TensorSpec> tensors_of(const ModelConfig& config, DType dtype);
+
+/// Collects a family's tensors.
+class TensorList {
+ public:
+  explicit TensorList(WeightFormat format) : format_(format) {}
+
+  TensorSpec& matrix(const std::string& name, int64_t rows, int64_t cols, Cut cut, Place place);
+  TensorSpec& vector(const std::string& name, int64_t cols, Cut cut, Place place);
+  std::vector<TensorSpec> take() { return std::move(tensors_); }
+
+ private:
+  TensorSpec& add(const std::string& name, const std::vector<int64_t>& shape, Cut cut, Place place);
+
+  WeightFormat format_;
+  std::vector<TensorSpec> tensors_;
+};
+
+}  // namespace moerun
