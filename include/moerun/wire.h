@@ -52,7 +52,15 @@ class WireReader {
 
   template <typename T>
   requires std::is_arithmetic_v<T> || std::is_enum_v<T>
-  void get(T& value) { std::memcpy(&value, take(sizeof value), sizeof value); }
+  void get(T& value) {
+    if constexpr (std::is_same_v<T, bool>) {
+      const auto byte = static_cast<unsigned char>(*take(1));
+      if (byte > 1) throw Error("a message between ranks has neither yes nor no");
+      value = byte == 1;
+    } else {
+      std::memcpy(&value, take(sizeof value), sizeof value);
+    }
+  }
   void get(std::string& text) {
     const size_t size = length();
     text.assign(take(size), size);

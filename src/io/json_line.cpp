@@ -61,8 +61,8 @@ class Builder : public nlohmann::json_sax<Json> {
     if (fault_.empty()) {
       if (!keys_.back().add(key))
         fail(fmt::format("the line has {} twice", shown(Json(key))));
-      else if (keys_.back().size() > JsonLimits::kMostKeys)
-        fail(fmt::format("the line has an object of more than {} keys", JsonLimits::kMostKeys));
+      else if (keys_.back().size() > JsonLineLimits::kMostKeys)
+        fail(fmt::format("the line has an object of more than {} keys", JsonLineLimits::kMostKeys));
     }
     if (fault_.empty() || depth_ == 1) key_ = std::move(key);
     return true;
@@ -107,8 +107,8 @@ class Builder : public nlohmann::json_sax<Json> {
 
   template <class Value>
   bool scalar(Value&& value) {
-    if (fault_.empty() && ++num_values_ > JsonLimits::kMostValues)
-      fail(fmt::format("the line has more than {} values", JsonLimits::kMostValues));
+    if (fault_.empty() && ++num_values_ > JsonLineLimits::kMostValues)
+      fail(fmt::format("the line has more than {} values", JsonLineLimits::kMostValues));
     if (fault_.empty()) {
       put(Json(std::forward<Value>(value)));
     } else if (depth_ == 1 && (key_ == "id" || key_ == "custom_id")) {
@@ -119,10 +119,10 @@ class Builder : public nlohmann::json_sax<Json> {
 
   void open(Json&& container) {
     ++depth_;
-    if (fault_.empty() && depth_ > JsonLimits::kMostDepth)
-      fail(fmt::format("the line is nested deeper than {} levels", JsonLimits::kMostDepth));
-    if (fault_.empty() && ++num_containers_ > JsonLimits::kMostContainers)
-      fail(fmt::format("the line has more than {} objects and lists", JsonLimits::kMostContainers));
+    if (fault_.empty() && depth_ > JsonLineLimits::kMostDepth)
+      fail(fmt::format("the line is nested deeper than {} levels", JsonLineLimits::kMostDepth));
+    if (fault_.empty() && ++num_containers_ > JsonLineLimits::kMostContainers)
+      fail(fmt::format("the line has more than {} objects and lists", JsonLineLimits::kMostContainers));
     if (!fault_.empty()) return;
     open_.push_back(put(std::move(container)));
     keys_.emplace_back();

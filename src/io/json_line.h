@@ -9,7 +9,7 @@ namespace moerun {
 
 /// What a JSON line may be at most. Beyond the bytes (LineReader::kMostBytes) these bound the memory and the
 /// time that a line takes: a value is 16 bytes, and objects are looked through from their beginning.
-struct JsonLimits {
+struct JsonLineLimits {
   static constexpr int kMostDepth = 100;  ///< levels of nesting; what is nested is later walked by recursion
   static constexpr size_t kMostKeys = 1024;                   ///< of an object
   static constexpr size_t kMostValues = size_t{1} << 24;      ///< in a line
@@ -20,7 +20,7 @@ struct JsonLimits {
 struct JsonLine {
   Json value;  ///< an object, unless there is a fault
   std::string
-      fault;  ///< why the line is no row: not UTF-8, not JSON, no object, a key twice, beyond JsonLimits
+      fault;  ///< why the line is no row: not UTF-8, not JSON, no object, a key twice, beyond JsonLineLimits
   /// With a fault: what was read of the line's own `id` and `custom_id`, in `value`, so that its answer can
   /// carry them.
 };

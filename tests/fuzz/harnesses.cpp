@@ -10,6 +10,7 @@ void read_openai_rows(std::string_view bytes);
 void read_jsonl(std::string_view bytes);
 void read_text(std::string_view bytes);
 void read_hdf5(std::string_view bytes);
+void read_hdf5_block(std::string_view bytes);
 void read_safetensors(std::string_view bytes);
 void read_index_file(std::string_view bytes);
 void read_config(std::string_view bytes);
@@ -36,6 +37,7 @@ const std::vector<Harness>& harnesses() {
       {"jsonl", read_jsonl},
       {"text", read_text},
       {"hdf5", read_hdf5},
+      {"hdf5_block", read_hdf5_block},
       {"safetensors", read_safetensors},
       {"index", read_index_file},
       {"config", read_config},
