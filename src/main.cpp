@@ -10,7 +10,7 @@
 #include "comm/mpi_env.h"
 #include "fault/signals.h"
 #include "fault/watchdog.h"
-#include "io/hdf5_child.h"
+#include "io/hdf5_child_main.h"
 #include "job/help_command.h"
 #include "moerun/error.h"
 #include "run/check_command.h"

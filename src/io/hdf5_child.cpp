@@ -15,6 +15,7 @@
 #include <cstring>
 #include <string_view>
 
+#include "io/hdf5_child_main.h"
 #include "moerun/error.h"
 #include "moerun/wire.h"
 

@@ -4,7 +4,7 @@
 #include <cstdio>
 #include <cstdlib>
 
-#include "io/hdf5_child.h"
+#include "io/hdf5_child_main.h"
 #include "tests/fuzz/harness.h"
 
 namespace {

@@ -9,7 +9,7 @@
 #include <algorithm>
 #include <memory>
 
-#include "io/hdf5_child.h"
+#include "io/hdf5_child_main.h"
 #include "tests/fuzz/harness.h"
 
 namespace {

@@ -1,4 +1,4 @@
-#include "io/hdf5_child.h"
+#include "io/hdf5_child_main.h"
 #if __has_include(<catch2/catch_all.hpp>)
 #include <catch2/catch_session.hpp>
 #else
