@@ -2,6 +2,8 @@
 #include <cstdint>
 #include <vector>
 
+#include "moerun/sampling.h"
+
 namespace moerun {
 
 /// One row of logits that a step needs, and what becomes of it: the next token is drawn from it (target < 0),
@@ -9,13 +11,10 @@ namespace moerun {
 struct LogitRow {
   int32_t token_index = 0;  ///< row of the step's hidden states
   int32_t target = -1;
-  int32_t sequence = 0;           ///< the leader's own number of the sequence
-  uint64_t seed = 0, stream = 0;  ///< randomness is keyed by (seed, stream, position): moerun/random.h
-  int32_t position = 0;           ///< of the token that is drawn or scored
-  float temperature = 0, top_p = 1, min_p = 0;
-  int32_t top_k = 0;
-  float repetition_penalty = 1, presence_penalty = 0, frequency_penalty = 0;
-  int32_t num_top_logprobs = -1;  ///< −1: no log-probability is wanted; 0: the token's; n: and the n best
+  int32_t sequence = 0;  ///< its place among the plan's
+  uint64_t stream = 0;   ///< randomness is keyed by (draw.seed, stream, position): moerun/random.h
+  int32_t position = 0;  ///< of the token that is drawn or scored
+  DrawParams draw;       ///< of a token that is scored, `logprobs` alone counts
   int32_t history_begin = 0, history_end = 0;  ///< range of `history_*`: tokens seen, for the penalties
   int32_t banned_begin = 0,
           banned_end = 0;  ///< range of `banned_tokens`: ids that cannot be chosen (min_tokens)
@@ -45,6 +44,13 @@ struct StepPlan {
   std::vector<int32_t> history_counts;  ///< times in the answer (0: in the prompt alone)
   std::vector<int32_t> banned_tokens;
 
+  /// Each member in turn, to travel: `io` writes or reads it.
+  template <class Plan, class Io>
+  static void each(Plan& p, Io&& io) {
+    io(p.tokens), io(p.positions), io(p.slot_mapping), io(p.cu_seqlens_q), io(p.context_lens);
+    io(p.block_table), io(p.max_blocks), io(p.swap_out), io(p.swap_in), io(p.num_prefill_seqs);
+    io(p.logit_rows), io(p.history_tokens), io(p.history_counts), io(p.banned_tokens);
+  }
   int32_t num_tokens() const { return static_cast<int32_t>(tokens.size()); }
   int32_t num_seqs() const { return static_cast<int32_t>(context_lens.size()); }
 };
@@ -58,8 +64,14 @@ struct TokenResult {
   int32_t token = -1;                   ///< drawn, or the target
   TokenFault fault = TokenFault::none;  ///< else nothing else here means anything
   float logprob = 0;  ///< log-softmax of the model's own logits (before temperature and penalties)
-  std::vector<int32_t> top_tokens;  ///< [num_top_logprobs] best first, ties by index
+  std::vector<int32_t> top_tokens;  ///< [draw.logprobs] best first, ties by index
   std::vector<float> top_logprobs;
+
+  /// Each member in turn, to travel: `io` writes or reads it.
+  template <class Result, class Io>
+  static void each(Result& r, Io&& io) {
+    io(r.token), io(r.fault), io(r.logprob), io(r.top_tokens), io(r.top_logprobs);
+  }
 };
 
 }  // namespace moerun

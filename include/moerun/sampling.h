@@ -5,12 +5,12 @@
 
 namespace moerun {
 
-/// How one row is answered. Names and meanings are those of vLLM's SamplingParams; a job sets them for all
-/// rows
-/// (`sampling:`), a row may override each.
-struct SamplingParams {
-  int32_t max_tokens = 16;
-  int32_t min_tokens = 0;        ///< end-of-sequence and stop token ids cannot be chosen before this many
+/// How one token is drawn: what a row asks, a plan carries and a kernel reads are this one struct. Names and
+/// meanings are those of vLLM's SamplingParams.
+struct DrawParams {
+  /// Randomness is keyed by (seed, row, position) and by nothing else; by (seed, position) where the row has
+  /// brought the seed itself.
+  uint64_t seed = 0;
   float temperature = 0;         ///< below kGreedyTemperature, so also 0: greedy
   float top_p = 1;               ///< (0, 1]
   int32_t top_k = 0;             ///< 0 is off
@@ -18,17 +18,33 @@ struct SamplingParams {
   float repetition_penalty = 1;  ///< over prompt and answer; > 0
   float presence_penalty = 0;    ///< over the answer; [-2, 2]
   float frequency_penalty = 0;   ///< over the answer; [-2, 2]
-  /// Randomness is keyed by (seed, row, position) and by nothing else; by (seed, position) where the row has
-  /// brought the seed itself.
-  uint64_t seed = 0;
-  bool own_seed = false;          ///< the seed is the row's, not the job's
+  int32_t logprobs = -1;         ///< −1: none; 0: of the chosen tokens; n: and of the n most likely
+
+  bool penalises() const {
+    return repetition_penalty != 1 || presence_penalty != 0 || frequency_penalty != 0;
+  }
+  bool operator==(const DrawParams&) const = default;
+};
+
+/// How one row is answered. A job sets the options for all rows (`sampling:`), a row may override each; their
+/// names and ranges are in job/sampling_fields.cpp.
+struct SamplingParams {
+  DrawParams draw;
+  bool own_seed = false;  ///< the seed is the row's, not the job's
+  int32_t max_tokens = 16;
+  int32_t min_tokens = 0;         ///< end-of-sequence and stop token ids cannot be chosen before this many
   std::vector<std::string> stop;  ///< the answer ends before the first of these; the text leaves it out
   std::vector<int32_t> stop_token_ids;
   bool ignore_eos = false;
-  int32_t logprobs = -1;  ///< −1: none; 0: of the chosen tokens; n: and of the n most likely
   bool prompt_logprobs = false;
 
   bool operator==(const SamplingParams&) const = default;
+  /// Each member in turn, to travel: `io` writes or reads it.
+  template <class Params, class Io>
+  static void each(Params& p, Io&& io) {
+    io(p.draw), io(p.own_seed), io(p.max_tokens), io(p.min_tokens), io(p.stop), io(p.stop_token_ids);
+    io(p.ignore_eos), io(p.prompt_logprobs);
+  }
 };
 
 inline constexpr int32_t kMaxLogprobs = 20;

@@ -10,13 +10,19 @@
 
 namespace moerun {
 
-/// Packs values one after the other for a rank that runs the same program: numbers as they lie in memory,
-/// strings and vectors after their length (uint64).
+/// What travels as it lies in memory: numbers, and structs of them.
+template <typename T>
+concept WirePlain = std::is_trivially_copyable_v<T> &&
+    (std::is_arithmetic_v<T> || std::is_enum_v<T> || std::is_aggregate_v<T>);
+
+/// Packs values one after the other for a rank that runs the same program: plain values as they lie in
+/// memory, strings and vectors after their length (uint64).
 class WireWriter {
  public:
-  template <typename T>
-  requires std::is_arithmetic_v<T> || std::is_enum_v<T>
-  void put(T value) { bytes_.append(reinterpret_cast<const char*>(&value), sizeof value); }
+  template <WirePlain T>
+  void put(const T& value) {
+    bytes_.append(reinterpret_cast<const char*>(&value), sizeof value);
+  }
   void put(const std::string& text) {
     put(static_cast<uint64_t>(text.size()));
     bytes_ += text;
@@ -50,8 +56,7 @@ class WireReader {
   WireReader(const char* data, size_t size) : at_(data), end_(data + size) {}
   explicit WireReader(const std::string& bytes) : WireReader(bytes.data(), bytes.size()) {}
 
-  template <typename T>
-  requires std::is_arithmetic_v<T> || std::is_enum_v<T>
+  template <WirePlain T>
   void get(T& value) {
     if constexpr (std::is_same_v<T, bool>) {
       const auto byte = static_cast<unsigned char>(*take(1));

@@ -44,9 +44,9 @@ void penalise(std::vector<float>& logits, const LogitRow& row, const StepPlan& p
   for (int32_t i = row.history_begin; i < row.history_end; ++i) {
     float& logit = logits[static_cast<size_t>(plan.history_tokens[static_cast<size_t>(i)])];
     const auto count = static_cast<float>(plan.history_counts[static_cast<size_t>(i)]);
-    logit = logit > 0 ? logit / row.repetition_penalty : logit * row.repetition_penalty;
-    logit -= row.frequency_penalty * count;
-    if (count > 0) logit -= row.presence_penalty;
+    logit = logit > 0 ? logit / row.draw.repetition_penalty : logit * row.draw.repetition_penalty;
+    logit -= row.draw.frequency_penalty * count;
+    if (count > 0) logit -= row.draw.presence_penalty;
     logit = bounded(logit);
   }
   for (int32_t i = row.banned_begin; i < row.banned_end; ++i)
@@ -56,8 +56,8 @@ void penalise(std::vector<float>& logits, const LogitRow& row, const StepPlan& p
 /// Leaves only what top_k, top_p and min_p allow; the rest becomes −∞.
 void restrict_to_allowed(std::vector<float>& logits, const LogitRow& row) {
   const auto vocab = static_cast<int64_t>(logits.size());
-  if (row.top_k <= 0 && row.top_p >= 1 && row.min_p <= 0) return;
-  std::vector<int32_t> order = best(logits, row.top_k > 0 ? row.top_k : vocab);
+  if (row.draw.top_k <= 0 && row.draw.top_p >= 1 && row.draw.min_p <= 0) return;
+  std::vector<int32_t> order = best(logits, row.draw.top_k > 0 ? row.draw.top_k : vocab);
   const double largest = logits[static_cast<size_t>(order[0])];
   double total = 0;
   for (const int32_t id : order) total += std::exp(logits[static_cast<size_t>(id)] - largest);
@@ -67,7 +67,7 @@ void restrict_to_allowed(std::vector<float>& logits, const LogitRow& row) {
     const double p = std::exp(logits[static_cast<size_t>(order[kept])] - largest);
     // The smallest set whose probability reaches top_p; the best one always stays. min_p is relative to the
     // best.
-    if (kept > 0 && (above >= row.top_p * total || p < row.min_p)) break;
+    if (kept > 0 && (above >= row.draw.top_p * total || p < row.draw.min_p)) break;
     above += p;
     ++kept;
   }
@@ -78,7 +78,7 @@ void restrict_to_allowed(std::vector<float>& logits, const LogitRow& row) {
 }
 
 int32_t draw(const std::vector<float>& logits, const LogitRow& row) {
-  const DrawKey key = draw_key(row.seed, row.stream, row.position);
+  const DrawKey key = draw_key(row.draw.seed, row.stream, row.position);
   int32_t chosen = -1;
   float largest = -INFINITY;
   Philox4x32 words{};
@@ -107,22 +107,22 @@ TokenResult sample(const float* logits, int64_t vocab, const LogitRow& row, cons
     const auto best = std::max_element(own.begin(), own.end());
     if (*best == -INFINITY) return {.fault = TokenFault::all_banned};
     result.token = static_cast<int32_t>(best - own.begin());
-    if (row.temperature >= kGreedyTemperature) {
+    if (row.draw.temperature >= kGreedyTemperature) {
       for (float& logit : own)
-        if (logit != -INFINITY) logit = bounded(logit / row.temperature);
+        if (logit != -INFINITY) logit = bounded(logit / row.draw.temperature);
       restrict_to_allowed(own, row);
       result.token = draw(own, row);
     }
   }
-  if (row.num_top_logprobs < 0) return result;
+  if (row.draw.logprobs < 0) return result;
   const double normaliser = log_sum_exp(logits, vocab);
   const auto logprob = [&](int32_t id) {
     constexpr double kLeast = std::numeric_limits<float>::lowest();
     return static_cast<float>(std::max(logits[id] - normaliser, kLeast));
   };
   result.logprob = logprob(result.token);
-  if (row.num_top_logprobs > 0) {
-    result.top_tokens = best(std::vector<float>(logits, logits + vocab), row.num_top_logprobs);
+  if (row.draw.logprobs > 0) {
+    result.top_tokens = best(std::vector<float>(logits, logits + vocab), row.draw.logprobs);
     for (const int32_t id : result.top_tokens) result.top_logprobs.push_back(logprob(id));
   }
   return result;

@@ -249,7 +249,7 @@ __device__ Mass mass_above(Shared& shared, const LogitRow& row, const float* log
     const float logit[4] = {quad.x, quad.y, quad.z, quad.w};
 #pragma unroll
     for (int i = 0; i < 4; ++i) {
-      const float value = tempered(logit[i], row.temperature);
+      const float value = tempered(logit[i], row.draw.temperature);
       const uint64_t own = rank_key(value, first + i);
       if (own < cut || first + i >= vocab) continue;
       const auto weight = static_cast<unsigned long long>(expf(value - highest) * kUnit);
@@ -271,8 +271,8 @@ __device__ uint64_t noisiest(Shared& shared, const LogitRow& row, const float* l
   __syncthreads();
   if (threadIdx.x == 0) shared.best_seen = static_cast<uint32_t>(rank_key(-INFINITY, 0) >> 32);
   __syncthreads();
-  const DrawKey key = draw_key(row.seed, row.stream, row.position);
-  const float scale = 1.0f / row.temperature;
+  const DrawKey key = draw_key(row.draw.seed, row.stream, row.position);
+  const float scale = 1.0f / row.draw.temperature;
   uint64_t best = 0;
   for_each_quad(logits, vocab, [&](int32_t first, float4 quad) {
     odd.look(first, quad, vocab);
@@ -293,9 +293,9 @@ __device__ uint64_t noisiest(Shared& shared, const LogitRow& row, const float* l
     for (int i = 0; i < 4; ++i) {
       const int32_t id = first + i;
       if (open_unit(~words.word[i]) > __expf(open[i]) || id >= vocab) continue;
-      const float value = tempered(logit[i], row.temperature);
+      const float value = tempered(logit[i], row.draw.temperature);
       if (cut > 0 && rank_key(value, id) < cut) continue;
-      if (row.min_p > 0 && expf(value - highest) < row.min_p) continue;
+      if (row.draw.min_p > 0 && expf(value - highest) < row.draw.min_p) continue;
       const uint64_t candidate = rank_key(value + gumbel(words.word[i]), id);
       if (candidate > best) best = candidate, better = true;
     }
@@ -312,7 +312,7 @@ struct Drawn {
 /// top_p by rejection: whoever has too much probability above it is not allowed, nor is anyone below it, so
 /// the next try is among those above. That takes about 1 − log(top_p) tries.
 __device__ Drawn draw(Shared& shared, const LogitRow& row, const float* logits, int32_t vocab) {
-  const bool greedy = row.temperature < kGreedyTemperature;
+  const bool greedy = row.draw.temperature < kGreedyTemperature;
   OddLogits odd;
   bool looked = false;  // the first pass over the row tells whether there is anything to draw
   const auto fault = [&](uint64_t best) {
@@ -321,25 +321,25 @@ __device__ Drawn draw(Shared& shared, const LogitRow& row, const float* logits, 
     return value_of(best) == -INFINITY ? TokenFault::all_banned : TokenFault::none;
   };
   float highest = 0;
-  if (greedy || row.top_p < 1 || row.min_p > 0) {
-    const uint64_t best = largest(shared, logits, vocab, greedy ? 1 : row.temperature, odd);
+  if (greedy || row.draw.top_p < 1 || row.draw.min_p > 0) {
+    const uint64_t best = largest(shared, logits, vocab, greedy ? 1 : row.draw.temperature, odd);
     if (const TokenFault wrong = fault(best); wrong != TokenFault::none) return {-1, wrong};
     if (greedy) return {id_of(best), TokenFault::none};
-    highest = tempered(logits[id_of(best)], row.temperature);
+    highest = tempered(logits[id_of(best)], row.draw.temperature);
   }
   uint64_t lowest = 0;  // that top_k allows
-  if (row.top_k > 0 && row.top_k < vocab)
-    lowest = select(shared, logits, vocab, row.temperature, static_cast<unsigned long long>(row.top_k),
-                    [](uint64_t, float) { return 1ull; });
+  if (row.draw.top_k > 0 && row.draw.top_k < vocab)
+    lowest = select(shared, logits, vocab, row.draw.temperature,
+                    static_cast<unsigned long long>(row.draw.top_k), [](uint64_t, float) { return 1ull; });
   for (uint64_t cut = lowest;;) {
     const uint64_t best = noisiest(shared, row, logits, vocab, highest, cut, odd);
     if (!looked)
       if (const TokenFault wrong = fault(best); wrong != TokenFault::none) return {-1, wrong};
     const int32_t id = id_of(best);
-    if (row.top_p >= 1) return {id, TokenFault::none};
-    const uint64_t key = rank_key(tempered(logits[id], row.temperature), id);
+    if (row.draw.top_p >= 1) return {id, TokenFault::none};
+    const uint64_t key = rank_key(tempered(logits[id], row.draw.temperature), id);
     const Mass mass = mass_above(shared, row, logits, vocab, highest, lowest, key);
-    const double allowed = ceil(static_cast<double>(row.top_p) * static_cast<double>(mass.total));
+    const double allowed = ceil(static_cast<double>(row.draw.top_p) * static_cast<double>(mass.total));
     if (mass.above < max(1ull, static_cast<unsigned long long>(allowed))) return {id, TokenFault::none};
     cut = key + 1;
   }
@@ -353,9 +353,9 @@ __device__ void penalise(Shared& shared, const SampleArgs& args, const LogitRow&
     args.saved[i] = logit;
     if (!(fabsf(logit) <= kMostFloat)) shared.bad_touched = true;
     const auto count = static_cast<float>(args.counts[i]);
-    logit = logit > 0 ? logit / row.repetition_penalty : logit * row.repetition_penalty;
-    logit = __fsub_rn(logit, __fmul_rn(row.frequency_penalty, count));
-    if (count > 0) logit -= row.presence_penalty;
+    logit = logit > 0 ? logit / row.draw.repetition_penalty : logit * row.draw.repetition_penalty;
+    logit = __fsub_rn(logit, __fmul_rn(row.draw.frequency_penalty, count));
+    if (count > 0) logit -= row.draw.presence_penalty;
     logits[args.tokens[i]] = bounded(logit);
   }
   __syncthreads();
@@ -433,7 +433,7 @@ __global__ void __launch_bounds__(kThreads, 1) sample_kernel(const __grid_consta
     result.token = drawn.token;
     result.fault = drawn.fault;
   }
-  if (drawn.fault != TokenFault::none || row.num_top_logprobs < 0) return;
+  if (drawn.fault != TokenFault::none || row.draw.logprobs < 0) return;
 
   OddLogits odd;
   const float highest = logits[id_of(largest(shared, logits, args.vocab, 1, odd))];
@@ -445,8 +445,8 @@ __global__ void __launch_bounds__(kThreads, 1) sample_kernel(const __grid_consta
   for_each_logit(logits, args.vocab, [&](int32_t, float logit) { sum += expf(logit - highest); });
   const double normaliser = highest + log(block_sum(shared, sum));
   if (threadIdx.x == 0) result.logprob = logprob_of(logits[drawn.token], normaliser);
-  if (row.num_top_logprobs > 0)
-    list_best(shared, logits, args.vocab, min(row.num_top_logprobs, kMaxLogprobs), normaliser, result);
+  if (row.draw.logprobs > 0)
+    list_best(shared, logits, args.vocab, min(row.draw.logprobs, kMaxLogprobs), normaliser, result);
 }
 
 }  // namespace

@@ -12,8 +12,8 @@ namespace moerun {
 struct SampledRow {
   int32_t token;
   TokenFault fault;                  ///< else nothing else here means anything
-  float logprob;                     ///< when row.num_top_logprobs ≥ 0
-  int32_t top_tokens[kMaxLogprobs];  ///< row.num_top_logprobs of them
+  float logprob;                     ///< when row.draw.logprobs ≥ 0
+  int32_t top_tokens[kMaxLogprobs];  ///< row.draw.logprobs of them
   float top_logprobs[kMaxLogprobs];
 };
 

@@ -5,14 +5,6 @@ namespace moerun {
 namespace {
 
 // One list of fields for both directions: `io` writes or reads each.
-template <typename Io, typename Params>
-void sampling_fields(Io&& io, Params& p) {
-  io(p.max_tokens), io(p.min_tokens), io(p.temperature), io(p.top_p), io(p.top_k), io(p.min_p);
-  io(p.repetition_penalty), io(p.presence_penalty), io(p.frequency_penalty), io(p.seed), io(p.own_seed),
-      io(p.stop);
-  io(p.stop_token_ids), io(p.ignore_eos), io(p.logprobs), io(p.prompt_logprobs);
-}
-
 template <typename Io, typename Result>
 void result_fields(Io&& io, Result& r) {
   io(r.row), io(r.id), io(r.id_kind), io(r.endpoint), io(r.model), io(r.prompt_length), io(r.token_ids),
@@ -68,7 +60,7 @@ std::string pack(const Handout& handout) {
     put_optional(out, record.messages);
     put(record.prompt_token_ids.has_value());
     if (record.prompt_token_ids) put(*record.prompt_token_ids);
-    sampling_fields(put, record.sampling);
+    SamplingParams::each(record.sampling, put);
   }
   return out.take();
 }
@@ -85,7 +77,7 @@ Handout unpack_handout(const std::string& bytes) {
     get_optional(in, record.prompt);
     get_optional(in, record.messages);
     if (in.get<bool>()) get(record.prompt_token_ids.emplace());
-    sampling_fields(get, record.sampling);
+    SamplingParams::each(record.sampling, get);
   }
   return handout;
 }

@@ -72,7 +72,7 @@ EngineStats Engine::run() {
     stats_.preemptions = scheduler.num_preemptions();
     stats_.swaps = scheduler.num_swaps();
     stats_.max_blocks_used = scheduler.max_blocks_used();
-    stats_.num_blocks = scheduler.blocks().num_blocks();
+    stats_.num_blocks = scheduler.cache().num_blocks();
     parts_.leader->link->finish();
   }
   return stats_;

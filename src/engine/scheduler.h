@@ -6,7 +6,7 @@
 #include <optional>
 #include <vector>
 
-#include "engine/block_pool.h"
+#include "engine/kv_cache.h"
 #include "engine/length_forecast.h"
 #include "engine/prompt_pacing.h"
 #include "engine/sequence.h"
@@ -54,7 +54,7 @@ class Scheduler {
   int64_t num_waiting() const { return static_cast<int64_t>(waiting_.size()); }
   int64_t num_running() const { return static_cast<int64_t>(running_.size()); }
   bool idle() const { return waiting_.empty() && running_.empty(); }
-  const BlockPool& blocks() const { return blocks_; }
+  const KvCache& cache() const { return cache_; }
   int64_t num_preemptions() const { return num_preemptions_; }
   /// Preemptions whose keys and values were kept in the host's memory.
   int64_t num_swaps() const { return num_swaps_; }
@@ -65,7 +65,7 @@ class Scheduler {
   struct Running {
     Sequence sequence;
     int32_t num_scheduled = 0;
-    int32_t first_logit_row = 0, num_logit_rows = 0;
+    size_t place = 0;  ///< among the plan's sequences, when something is scheduled
   };
 
   void schedule_running();
@@ -78,26 +78,17 @@ class Scheduler {
   /// when it had to preempt the sequence itself.
   bool make_room(std::list<Running>::iterator at, int32_t tokens);
   void preempt(std::list<Running>::iterator at);
-  /// Brings a preempted sequence's keys and values back. False when there are too few blocks.
-  bool bring_back(Sequence& sequence);
-  bool add_blocks(Sequence& sequence, int32_t tokens);
-  int64_t blocks_for(int64_t tokens) const {
-    return (tokens + options_.block_size - 1) / options_.block_size;
-  }
-  void write_plan(StepPlan& plan);
-  void write_sequence(Running& running, StepPlan& plan) const;
-  void write_logit_rows(Running& running, int32_t first_token, StepPlan& plan) const;
-  LogitRow drawn_row(const Sequence& sequence, StepPlan& plan) const;
+  /// What became of one of the sequence's logit rows; true when the sequence has ended.
+  bool take(Sequence& sequence, const LogitRow& row, const TokenResult& result) const;
 
   SchedulerOptions options_;
-  BlockPool blocks_, host_blocks_;
+  KvCache cache_;
   std::deque<Sequence> waiting_;
   std::list<Running> running_;  // in the order of admission
   int32_t budget_ = 0;          // tokens left in the step at hand
   int32_t prompt_budget_ = 0;   // of them of prompts
   PromptPacing pacing_;
   uint64_t rows_left_ = 0;
-  std::vector<int32_t> swap_out_, swap_in_;  // of the step at hand
   int64_t num_preemptions_ = 0, num_swaps_ = 0, max_blocks_used_ = 0;
 };
 

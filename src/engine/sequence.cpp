@@ -23,14 +23,14 @@ Sequence::Sequence(PromptRecord record, std::vector<int32_t> prompt, const Token
   result_.endpoint = record.endpoint;
   result_.model = std::move(record.model);
   result_.prompt_length = static_cast<int32_t>(tokens.size());
-  result_.num_top_logprobs = std::max(sampling_.logprobs, 0);
+  result_.num_top_logprobs = std::max(sampling_.draw.logprobs, 0);
   if (sampling_.prompt_logprobs) result_.prompt_logprobs.push_back(std::numeric_limits<float>::quiet_NaN());
   if (tokenizer) text_.emplace(*tokenizer, sampling_.stop);
 }
 
 bool Sequence::append(const TokenResult& token, const AnswerLimits& limits) {
   tokens.push_back(token.token);
-  if (sampling_.logprobs >= 0) {
+  if (sampling_.draw.logprobs >= 0) {
     result_.logprobs.push_back(token.logprob);
     for (size_t i = 0; i < token.top_tokens.size(); ++i)
       result_.top_logprobs.emplace_back(token.top_tokens[i], token.top_logprobs[i]);

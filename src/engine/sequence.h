@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "engine/answer_text.h"
+#include "engine/kv_cache.h"
 #include "moerun/plan.h"
 #include "moerun/record.h"
 
@@ -46,10 +47,9 @@ class Sequence {
   RowResult finish(FinishReason reason);
   FinishReason finish_reason() const { return reason_; }
 
-  std::vector<int32_t> tokens;       ///< prompt and answer so far
-  int32_t num_computed = 0;          ///< tokens whose keys and values are in the cache
-  std::vector<int32_t> blocks;       ///< of the key/value cache
-  std::vector<int32_t> host_blocks;  ///< where its keys and values are while it is preempted
+  std::vector<int32_t> tokens;  ///< prompt and answer so far
+  int32_t num_computed = 0;     ///< tokens whose keys and values are in the cache
+  KvBlocks kv;                  ///< where they are; the scheduler's KvCache owns the blocks
 
  private:
   SamplingParams sampling_;

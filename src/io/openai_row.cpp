@@ -37,7 +37,7 @@ void read_chat_logprobs(const Json& body, PromptRecord& record) {
   if (!wanted.get<bool>()) {
     if (body.contains("top_logprobs") && body["top_logprobs"] != 0)
       add_fault(record, "body.top_logprobs needs body.logprobs: true");
-    if (body.contains("logprobs")) record.sampling.logprobs = -1;
+    if (body.contains("logprobs")) record.sampling.draw.logprobs = -1;
     return;
   }
   int64_t count = 0;
@@ -45,7 +45,7 @@ void read_chat_logprobs(const Json& body, PromptRecord& record) {
   const Json top = body.value("top_logprobs", Json(0));
   if (!range.read(top, count))
     return add_fault(record, "body.top_logprobs " + must_be("an integer " + range.words(), top));
-  record.sampling.logprobs = static_cast<int32_t>(count);
+  record.sampling.draw.logprobs = static_cast<int32_t>(count);
 }
 
 void read_chat(const Json& body, PromptRecord& record) {

@@ -171,8 +171,8 @@ void check_layout(const Job& job, const ModelConfig& config, int world_size, con
 
 OutputEstimate estimate_output(const Job& job, uint64_t num_rows) {
   // Text: about 4 bytes a token. A JSONL number is up to 7 digits for a token, 12 for a log-probability.
-  const auto top = static_cast<double>(std::max(job.sampling.logprobs, 0));
-  const double logprob = job.sampling.logprobs >= 0 ? 1 : 0;
+  const auto top = static_cast<double>(std::max(job.sampling.draw.logprobs, 0));
+  const double logprob = job.sampling.draw.logprobs >= 0 ? 1 : 0;
   const double hdf5_token = 4 + 4 + 4 * logprob + 8 * top;
   const double jsonl_token = 4 + 8 + 14 * logprob + 24 * top;
   constexpr double kRow = 64, kSegmentAndMerged = 2;

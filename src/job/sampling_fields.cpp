@@ -49,22 +49,22 @@ std::vector<Field<SamplingParams>> make_fields() {
   return {
       integer<S>("max_tokens", [](auto& s) -> auto& { return s.max_tokens; }, {0, kInt32Max}),
       integer<S>("min_tokens", [](auto& s) -> auto& { return s.min_tokens; }, {0, kInt32Max}),
-      number<S>("temperature", [](auto& s) -> auto& { return s.temperature; }, {0, 100}),
-      number<S>("top_p", [](auto& s) -> auto& { return s.top_p; }, {0, 1, true}),
-      integer<S>("top_k", [](auto& s) -> auto& { return s.top_k; }, {0, kInt32Max}),
-      number<S>("min_p", [](auto& s) -> auto& { return s.min_p; }, {0, 1}),
-      number<S>("repetition_penalty", [](auto& s) -> auto& { return s.repetition_penalty; },
+      number<S>("temperature", [](auto& s) -> auto& { return s.draw.temperature; }, {0, 100}),
+      number<S>("top_p", [](auto& s) -> auto& { return s.draw.top_p; }, {0, 1, true}),
+      integer<S>("top_k", [](auto& s) -> auto& { return s.draw.top_k; }, {0, kInt32Max}),
+      number<S>("min_p", [](auto& s) -> auto& { return s.draw.min_p; }, {0, 1}),
+      number<S>("repetition_penalty", [](auto& s) -> auto& { return s.draw.repetition_penalty; },
                 {0, kFloatMax, true}),
-      number<S>("presence_penalty", [](auto& s) -> auto& { return s.presence_penalty; }, {-2, 2}),
-      number<S>("frequency_penalty", [](auto& s) -> auto& { return s.frequency_penalty; }, {-2, 2}),
+      number<S>("presence_penalty", [](auto& s) -> auto& { return s.draw.presence_penalty; }, {-2, 2}),
+      number<S>("frequency_penalty", [](auto& s) -> auto& { return s.draw.frequency_penalty; }, {-2, 2}),
       seed<S>(
-          "seed", [](auto& s) -> auto& { return s.seed; }),
+          "seed", [](auto& s) -> auto& { return s.draw.seed; }),
       {"stop", read_stop, [](const S& s) { return Json(s.stop); }},
       {"stop_token_ids", read_stop_token_ids, [](const S& s) { return Json(s.stop_token_ids); }},
       boolean<S>(
           "ignore_eos", [](auto& s) -> auto& { return s.ignore_eos; }),
       integer_or<S>(
-          "logprobs", [](auto& s) -> auto& { return s.logprobs; }, {0, kMaxLogprobs}, Json(), -1),
+          "logprobs", [](auto& s) -> auto& { return s.draw.logprobs; }, {0, kMaxLogprobs}, Json(), -1),
       boolean<S>(
           "prompt_logprobs", [](auto& s) -> auto& { return s.prompt_logprobs; }),
   };

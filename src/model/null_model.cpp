@@ -24,10 +24,10 @@ StepResult NullModel::collect() {
   for (size_t i = 0; i < plan.logit_rows.size(); ++i) {
     const LogitRow& row = plan.logit_rows[i];
     if (row.token_index < part.begin || row.token_index >= part.end) continue;
-    const uint32_t word = draw_words(draw_key(row.seed, row.stream, row.position), 0).word[0];
+    const uint32_t word = draw_words(draw_key(row.draw.seed, row.stream, row.position), 0).word[0];
     TokenResult result{.token = row.target, .logprob = uniform};
     if (row.target < 0) result.token = static_cast<int32_t>(word % static_cast<uint64_t>(vocab_size_));
-    for (int32_t id = 0; id < row.num_top_logprobs; ++id) {
+    for (int32_t id = 0; id < row.draw.logprobs; ++id) {
       result.top_tokens.push_back(id);
       result.top_logprobs.push_back(uniform);
     }

@@ -89,7 +89,7 @@ Provenance provenance_of(const CheckedJob& checked) {
           .tokenizer_checksum = checked.tokenizer_checksum,
           .layout = layout_text(checked.layout),
           .device = name_of(checked.job.device),
-          .seed = checked.job.sampling.seed};
+          .seed = checked.job.sampling.draw.seed};
 }
 
 }  // namespace moerun

@@ -163,13 +163,13 @@ void logits(Bench& bench) {
       bench.time_host(name, n, 4.0 * count * kVocab, [&] { device.sample(out.first(n), rows, plan); });
     };
     sample("sample, greedy");
-    for (LogitRow& row : rows) row.temperature = 0.8F;
+    for (LogitRow& row : rows) row.draw.temperature = 0.8F;
     sample("sample, temperature");
-    for (LogitRow& row : rows) row.top_p = 0.95F;
+    for (LogitRow& row : rows) row.draw.top_p = 0.95F;
     sample("sample, top_p");
-    for (LogitRow& row : rows) row.top_k = 50;
+    for (LogitRow& row : rows) row.draw.top_k = 50;
     sample("sample, top_k and top_p");
-    for (LogitRow& row : rows) row = {.num_top_logprobs = 5};
+    for (LogitRow& row : rows) row = {.draw = {.logprobs = 5}};
     sample("sample, greedy, 5 logprobs");
   }
 }

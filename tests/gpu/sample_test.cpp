@@ -20,18 +20,18 @@ TEST_CASE("gpu: sample draws and scores as the CPU does", "[gpu]") {
     plan.banned_tokens = {5, 6};
     for (int32_t i = 0; i < 64; ++i) {
       LogitRow row{.target = i % 5 == 4 ? static_cast<int32_t>(random() % kVocab) : -1,
-                   .seed = random(),
                    .stream = random(),
                    .position = i,
-                   .temperature = i % 3 == 0 ? 0.0F : 0.8F,
-                   .top_p = i % 4 == 1 ? 0.9F : 1.0F,
-                   .min_p = i % 7 == 1 ? 0.05F : 0.0F,
-                   .top_k = i % 6 == 1 ? 20 : 0,
-                   .num_top_logprobs = i % 5};
+                   .draw = {.seed = random(),
+                            .temperature = i % 3 == 0 ? 0.0F : 0.8F,
+                            .top_p = i % 4 == 1 ? 0.9F : 1.0F,
+                            .top_k = i % 6 == 1 ? 20 : 0,
+                            .min_p = i % 7 == 1 ? 0.05F : 0.0F,
+                            .logprobs = i % 5}};
       if (i % 8 == 2) {
-        row.repetition_penalty = 1.3F;
-        row.presence_penalty = 0.5F;
-        row.frequency_penalty = 0.2F;
+        row.draw.repetition_penalty = 1.3F;
+        row.draw.presence_penalty = 0.5F;
+        row.draw.frequency_penalty = 0.2F;
         row.history_end = 3;
       }
       if (i % 8 == 3) row.banned_end = 2;
@@ -48,10 +48,10 @@ TEST_CASE("gpu: sample draws and scores as the CPU does", "[gpu]") {
     for (size_t i = 0; i < rows.size(); ++i) {
       CAPTURE(i);
       const TokenResult &cpu = results[0][i], &gpu = results[1][i];
-      if (rows[i].target >= 0 || rows[i].temperature == 0) CHECK(gpu.token == cpu.token);
+      if (rows[i].target >= 0 || rows[i].draw.temperature == 0) CHECK(gpu.token == cpu.token);
       different += gpu.token != cpu.token;
       if (gpu.token != cpu.token) continue;
-      if (rows[i].num_top_logprobs >= 0) CHECK(gpu.logprob == Approx(cpu.logprob).epsilon(1e-5).margin(1e-5));
+      if (rows[i].draw.logprobs >= 0) CHECK(gpu.logprob == Approx(cpu.logprob).epsilon(1e-5).margin(1e-5));
       CHECK(gpu.top_tokens == cpu.top_tokens);
     }
     CHECK(different <= 1);  // the edge of top_p or a near tie of the noise
@@ -81,20 +81,20 @@ TEST_CASE(
               logit = std::round(2 * logit) / 2;
             }
           LogitRow row{.target = -1,
-                       .seed = random(),
                        .stream = random(),
                        .position = static_cast<int32_t>(i),
-                       .temperature = one_of({0, 0.05F, 0.7F, 1, 1.7F, 50}),
-                       .top_p = one_of({1, 1, 0.9999F, 0.95F, 0.5F, 0.1F, 1e-6F}),
-                       .min_p = one_of({0, 0, 0.003F, 0.2F}),
-                       .top_k = static_cast<int32_t>(one_of({0, 0, 1, 40, 3000})),
-                       .num_top_logprobs = i % 3 == 0 ? 3 : -1};
+                       .draw = {.seed = random(),
+                                .temperature = one_of({0, 0.05F, 0.7F, 1, 1.7F, 50}),
+                                .top_p = one_of({1, 1, 0.9999F, 0.95F, 0.5F, 0.1F, 1e-6F}),
+                                .top_k = static_cast<int32_t>(one_of({0, 0, 1, 40, 3000})),
+                                .min_p = one_of({0, 0, 0.003F, 0.2F}),
+                                .logprobs = i % 3 == 0 ? 3 : -1}};
           row.history_begin = static_cast<int32_t>(plan.history_tokens.size());
           row.banned_begin = static_cast<int32_t>(plan.banned_tokens.size());
           if (vocab > 100 && i % 4 == 1) {
-            row.repetition_penalty = 1.3F;
-            row.presence_penalty = 0.5F;
-            row.frequency_penalty = 0.2F;
+            row.draw.repetition_penalty = 1.3F;
+            row.draw.presence_penalty = 0.5F;
+            row.draw.frequency_penalty = 0.2F;
             for (int64_t id = below(7); id < vocab; id += 1 + below(40)) {
               plan.history_tokens.push_back(static_cast<int32_t>(id));
               plan.history_counts.push_back(static_cast<int32_t>(below(3)));
@@ -121,7 +121,7 @@ TEST_CASE(
         for (size_t i = 0; i < rows.size(); ++i) {
           CAPTURE(vocab, round, i);
           const TokenResult &cpu = results[0][i], &gpu = results[1][i];
-          if (rows[i].temperature == 0 || rows[i].top_k == 1) CHECK(gpu.token == cpu.token);
+          if (rows[i].draw.temperature == 0 || rows[i].draw.top_k == 1) CHECK(gpu.token == cpu.token);
           CHECK(gpu.top_tokens == cpu.top_tokens);
           ++drawn;
           different += gpu.token != cpu.token;
@@ -143,7 +143,7 @@ TEST_CASE("gpu: sample knows logits that are not finite, bans of all tokens, and
       std::vector<TokenFault> expected;
       Floats logits;
       const auto add = [&](LogitRow row, const Floats& own, TokenFault fault) {
-        row.seed = random();
+        row.draw.seed = random();
         rows.push_back(row);
         logits.insert(logits.end(), own.begin(), own.end());
         expected.push_back(fault);
@@ -153,19 +153,19 @@ TEST_CASE("gpu: sample knows logits that are not finite, bans of all tokens, and
       plan.banned_tokens = {1, 0, 1};
       const std::vector<LogitRow> kinds{
           {},
-          {.temperature = 1, .num_top_logprobs = 2},
-          {.temperature = 1e-30F, .top_p = 0.5F},
-          {.temperature = 1, .top_p = 0.9F},
-          {.temperature = 1, .min_p = 0.1F},
-          {.temperature = 1, .top_k = 2},
-          {.temperature = 0.7F, .top_p = 0.9F, .top_k = 2},
-          {.repetition_penalty = 2, .num_top_logprobs = 0, .history_end = 2},
-          {.temperature = 1, .repetition_penalty = 2, .history_end = 2},
+          {.draw = {.temperature = 1, .logprobs = 2}},
+          {.draw = {.temperature = 1e-30F, .top_p = 0.5F}},
+          {.draw = {.temperature = 1, .top_p = 0.9F}},
+          {.draw = {.temperature = 1, .min_p = 0.1F}},
+          {.draw = {.temperature = 1, .top_k = 2}},
+          {.draw = {.temperature = 0.7F, .top_p = 0.9F, .top_k = 2}},
+          {.draw = {.repetition_penalty = 2, .logprobs = 0}, .history_end = 2},
+          {.draw = {.temperature = 1, .repetition_penalty = 2}, .history_end = 2},
           {.banned_end = 3},
-          {.temperature = 1, .num_top_logprobs = 0, .banned_end = 3},
-          {.temperature = 1, .repetition_penalty = 2, .history_end = 2, .banned_end = 3},
-          {.temperature = 1, .top_p = 0.9F, .top_k = 2, .banned_end = 3},
-          {.target = 1, .num_top_logprobs = 0}};
+          {.draw = {.temperature = 1, .logprobs = 0}, .banned_end = 3},
+          {.draw = {.temperature = 1, .repetition_penalty = 2}, .history_end = 2, .banned_end = 3},
+          {.draw = {.temperature = 1, .top_p = 0.9F, .top_k = 2}, .banned_end = 3},
+          {.target = 1, .draw = {.logprobs = 0}}};
       for (const LogitRow& row : kinds) {
         const Floats sound = random_values(random, vocab, DType::float32, 3);
         add(row, sound, TokenFault::none);
@@ -180,8 +180,9 @@ TEST_CASE("gpu: sample knows logits that are not finite, bans of all tokens, and
       for (int32_t id = 0; id < vocab; ++id) plan.banned_tokens.push_back(id);
       const auto end = static_cast<int32_t>(plan.banned_tokens.size());
       const Floats sound = random_values(random, vocab, DType::float32, 3);
-      for (LogitRow row : {LogitRow{}, LogitRow{.temperature = 1}, LogitRow{.temperature = 1, .top_p = 0.5F},
-                           LogitRow{.temperature = 1, .top_k = 2, .num_top_logprobs = 1}}) {
+      for (LogitRow row : {LogitRow{}, LogitRow{.draw = {.temperature = 1}},
+                           LogitRow{.draw = {.temperature = 1, .top_p = 0.5F}},
+                           LogitRow{.draw = {.temperature = 1, .top_k = 2, .logprobs = 1}}}) {
         row.banned_begin = first, row.banned_end = end;
         add(row, sound, TokenFault::all_banned);
         --row.banned_end;  // but one
@@ -191,12 +192,13 @@ TEST_CASE("gpu: sample knows logits that are not finite, bans of all tokens, and
       Floats wide = sound;
       wide[0] = -3e38F, wide[1] = wide[2] = 3e38F;
       for (const LogitRow& row :
-           {LogitRow{.temperature = 1e-5F}, LogitRow{.temperature = 1e-5F, .top_p = 0.9F},
-            LogitRow{.temperature = 1e-5F, .min_p = 0.5F}, LogitRow{.temperature = 1e-5F, .top_k = 2},
-            LogitRow{.temperature = 100, .top_p = 1e-45F},
-            LogitRow{.repetition_penalty = 1e-45F, .history_end = 2},
-            LogitRow{.repetition_penalty = 3e38F, .num_top_logprobs = 2, .history_end = 2},
-            LogitRow{.target = 0, .num_top_logprobs = 0}})
+           {LogitRow{.draw = {.temperature = 1e-5F}}, LogitRow{.draw = {.temperature = 1e-5F, .top_p = 0.9F}},
+            LogitRow{.draw = {.temperature = 1e-5F, .min_p = 0.5F}},
+            LogitRow{.draw = {.temperature = 1e-5F, .top_k = 2}},
+            LogitRow{.draw = {.temperature = 100, .top_p = 1e-45F}},
+            LogitRow{.draw = {.repetition_penalty = 1e-45F}, .history_end = 2},
+            LogitRow{.draw = {.repetition_penalty = 3e38F, .logprobs = 2}, .history_end = 2},
+            LogitRow{.target = 0, .draw = {.logprobs = 0}}})
         add(row, wide, TokenFault::none);
 
       std::vector<TokenResult> results[2];

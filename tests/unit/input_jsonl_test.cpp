@@ -20,7 +20,7 @@ TEST_CASE("JSONL rows carry a prompt, token ids or messages, an id and sampling 
                      "{\"messages\": [{\"role\": \"user\", \"content\": \"ü\"}], \"enable_thinking\": false,"
                      " \"logprobs\": 2, \"temperature\": 0.5}");
   input.job.sampling.max_tokens = 64;
-  input.job.sampling.logprobs = 0;
+  input.job.sampling.draw.logprobs = 0;
   const std::vector<PromptRecord> rows = input.rows();
   REQUIRE(rows.size() == 3);
   for (const PromptRecord& row : rows) CHECK(row.error.empty());
@@ -34,11 +34,11 @@ TEST_CASE("JSONL rows carry a prompt, token ids or messages, an id and sampling 
   CHECK(rows[1].id == "7");
   CHECK(rows[1].sampling.max_tokens == 3);
   CHECK(rows[1].sampling.stop == std::vector<std::string>{"a"});
-  CHECK(rows[1].sampling.logprobs == 0);
+  CHECK(rows[1].sampling.draw.logprobs == 0);
 
   CHECK(rows[2].messages == R"({"messages":[{"role":"user","content":"ü"}],"enable_thinking":false})");
-  CHECK(rows[2].sampling.logprobs == 2);
-  CHECK(rows[2].sampling.temperature == 0.5f);
+  CHECK(rows[2].sampling.draw.logprobs == 2);
+  CHECK(rows[2].sampling.draw.temperature == 0.5f);
 }
 
 TEST_CASE("what is wrong with a JSONL row", "[input]") {
@@ -143,7 +143,7 @@ TEST_CASE("a field of a row that is null is not given", "[input]") {
       "a.jsonl",
       "{\"prompt\": \"a\", \"messages\": null, \"temperature\": null, \"logprobs\": null, \"x\": null,"
       " \"stop\": null, \"tools\": null}\n");
-  input.job.sampling = {.temperature = 0.5f, .stop = {"b"}, .logprobs = 2};
+  input.job.sampling = {.draw = {.temperature = 0.5f, .logprobs = 2}, .stop = {"b"}};
   const PromptRecord row = input.row();
   CHECK(row.error.empty());
   CHECK(row.prompt == "a");

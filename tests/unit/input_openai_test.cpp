@@ -35,15 +35,12 @@ TEST_CASE("OpenAI batch lines become rows", "[input]") {
   CHECK(chat.endpoint == Endpoint::chat_completions);
   CHECK(chat.messages ==
         R"({"messages":[{"role":"user","content":"Hi"}],"tools":[{"a":1}],"enable_thinking":false})");
-  const SamplingParams expected{.max_tokens = 5,
-                                .temperature = 0.25f,
-                                .top_p = 0.5f,
-                                .top_k = 9,
-                                .presence_penalty = 1,
-                                .seed = 3,
-                                .own_seed = true,
-                                .stop = {"x"},
-                                .logprobs = 4};
+  const SamplingParams expected{
+      .draw =
+          {.seed = 3, .temperature = 0.25f, .top_p = 0.5f, .top_k = 9, .presence_penalty = 1, .logprobs = 4},
+      .own_seed = true,
+      .max_tokens = 5,
+      .stop = {"x"}};
   CHECK(chat.sampling == expected);
 
   const PromptRecord text =
@@ -51,7 +48,7 @@ TEST_CASE("OpenAI batch lines become rows", "[input]") {
   CHECK(text.error.empty());
   CHECK(text.endpoint == Endpoint::completions);
   CHECK(text.prompt == "Hi");
-  CHECK(text.sampling.logprobs == 3);
+  CHECK(text.sampling.draw.logprobs == 3);
   const PromptRecord ids = row_of(kCompletions, R"("model": "tiny-moe", "prompt": [1, 2])");
   CHECK(ids.prompt_token_ids == std::vector<int32_t>{1, 2});
 }

@@ -88,20 +88,20 @@ limits: {time: "3:55:00", grace: 90}
   CHECK(job.enforce_eager);
   CHECK(job.scheduler == Job::Scheduler{7, 16});
   CHECK(job.input == Job::Input{"", 5, RandomInput{10, 20, 30, 0.1, UINT64_MAX}, Job::Input::OnError::row});
-  const SamplingParams sampling{.max_tokens = 64,
+  const SamplingParams sampling{.draw = {.seed = 42,
+                                         .temperature = 0.8f,
+                                         .top_p = 0.95f,
+                                         .top_k = 40,
+                                         .min_p = 0.05f,
+                                         .repetition_penalty = 1.1f,
+                                         .presence_penalty = -0.5f,
+                                         .frequency_penalty = 0.3f,
+                                         .logprobs = 0},
+                                .max_tokens = 64,
                                 .min_tokens = 3,
-                                .temperature = 0.8f,
-                                .top_p = 0.95f,
-                                .top_k = 40,
-                                .min_p = 0.05f,
-                                .repetition_penalty = 1.1f,
-                                .presence_penalty = -0.5f,
-                                .frequency_penalty = 0.3f,
-                                .seed = 42,
                                 .stop = {"\n\n", "null", "größe: \"x\"", "\x07"},
                                 .stop_token_ids = {1, 2},
                                 .ignore_eos = true,
-                                .logprobs = 0,
                                 .prompt_logprobs = true};
   CHECK(job.sampling == sampling);
   CHECK(job.output == Job::Output{"out/a b.h5", "~/x.jsonl"});
@@ -119,7 +119,7 @@ TEST_CASE("overrides win over the file and take sections away", "[job]") {
       {"parallel.tensor=4", "sampling={temperature: 0.5, stop: [a, b]}", "device=null", "limits.time=1:30",
        "sampling.stop=c", "input.path=null", "input.random={num_prompts: 1, input_len: 2, output_len: 3}"});
   CHECK(job.parallel.tensor == 4);
-  CHECK(job.sampling.temperature == 0.5f);
+  CHECK(job.sampling.draw.temperature == 0.5f);
   CHECK(job.sampling.stop == std::vector<std::string>{"c"});
   CHECK(job.device == Job::DeviceKind::null);
   CHECK(job.limits.time_s == 90);

@@ -52,7 +52,7 @@ Outcome run(const Workload& workload, int32_t max_num_seqs, int32_t of_any_lengt
     for (; row < rows && scheduler.num_waiting() < kOfAnyLength; ++row) {
       PromptRecord record{.row = row};
       record.sampling.max_tokens = workload.max_tokens;
-      scheduler.add({std::move(record), std::vector<int32_t>(kPrompt, 1), nullptr});
+      scheduler.add({std::move(record), std::vector<int32_t>(kPrompt, static_cast<int32_t>(row)), nullptr});
     }
     scheduler.set_rows_left(rows - row);
     const StepPlan plan = scheduler.schedule();

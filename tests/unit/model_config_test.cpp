@@ -157,11 +157,11 @@ TEST_CASE("generation_config: values that a job does not take are said, with how
         "from "
         "there; to answer with them: sampling.temperature=0.7 sampling.top_p=0.8 sampling.top_k=20 "
         "sampling.repetition_penalty=1.05");
-  SamplingParams job{.temperature = 0.7F, .top_p = 0.8F, .top_k = 20};
+  SamplingParams job{.draw = {.temperature = 0.7F, .top_p = 0.8F, .top_k = 20}};
   CHECK_THAT(
       not_taken(R"({"do_sample": true, "repetition_penalty": 1.05, "temperature": 0.7, "top_p": 0.8})", job),
       ContainsSubstring("repetition_penalty 1.05 is not taken") && !ContainsSubstring("temperature"));
-  job.repetition_penalty = 1.05F;
+  job.draw.repetition_penalty = 1.05F;
   CHECK(not_taken(R"({"do_sample": true, "repetition_penalty": 1.05, "temperature": 0.7, "top_k": 20})", job)
             .empty());
   CHECK_THAT(not_taken(R"({"do_sample": true})"), ContainsSubstring("temperature 1.0 is not taken"));

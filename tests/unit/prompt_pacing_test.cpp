@@ -13,7 +13,7 @@ constexpr int32_t kPrompt = 512, kAnswer = 64, kAtOnce = 32, kStepTokens = 8192;
 Sequence sequence(uint64_t row) {
   PromptRecord record{.row = row};
   record.sampling.max_tokens = kAnswer;
-  return {std::move(record), std::vector<int32_t>(kPrompt, 1), nullptr};
+  return {std::move(record), std::vector<int32_t>(kPrompt, static_cast<int32_t>(row)), nullptr};
 }
 
 struct Run {

@@ -34,15 +34,15 @@ std::vector<double> allowed_probabilities(const std::vector<double>& logits, con
   std::stable_sort(order.begin(), order.end(), [&](size_t a, size_t b) { return logits[a] > logits[b]; });
   std::vector<double> p(logits.size());
   for (size_t i = 0; i < p.size(); ++i)
-    p[i] = std::exp((logits[i] - logits[order[0]]) / static_cast<double>(row.temperature));
-  if (row.top_k > 0 && static_cast<size_t>(row.top_k) < order.size())
-    order.resize(static_cast<size_t>(row.top_k));
+    p[i] = std::exp((logits[i] - logits[order[0]]) / static_cast<double>(row.draw.temperature));
+  if (row.draw.top_k > 0 && static_cast<size_t>(row.draw.top_k) < order.size())
+    order.resize(static_cast<size_t>(row.draw.top_k));
   double total = 0;
   for (const size_t id : order) total += p[id];
   std::vector<double> kept(p.size());
   double before = 0;
   for (const size_t id : order) {
-    if (before < static_cast<double>(row.top_p) * total && p[id] >= static_cast<double>(row.min_p))
+    if (before < static_cast<double>(row.draw.top_p) * total && p[id] >= static_cast<double>(row.draw.min_p))
       kept[id] = p[id];
     before += p[id];
   }
@@ -74,15 +74,16 @@ void check_draws(const std::vector<float>& logits, LogitRow row, const StepPlan&
 
 TEST_CASE("draws have the probabilities that temperature, top_k, top_p and min_p leave") {
   std::mt19937_64 random(fresh_seed());
-  const std::vector<LogitRow> options{{.temperature = 1},
-                                      {.temperature = 0.5F},
-                                      {.temperature = 2.5F},
-                                      {.temperature = 1, .top_k = 5},
-                                      {.temperature = 1, .top_p = 0.7F},
-                                      {.temperature = 1, .min_p = 0.2F},
-                                      {.temperature = 1.5F, .top_p = 0.8F, .min_p = 0.1F, .top_k = 7}};
+  const std::vector<LogitRow> options{
+      {.draw = {.temperature = 1}},
+      {.draw = {.temperature = 0.5F}},
+      {.draw = {.temperature = 2.5F}},
+      {.draw = {.temperature = 1, .top_k = 5}},
+      {.draw = {.temperature = 1, .top_p = 0.7F}},
+      {.draw = {.temperature = 1, .min_p = 0.2F}},
+      {.draw = {.temperature = 1.5F, .top_p = 0.8F, .top_k = 7, .min_p = 0.1F}}};
   for (LogitRow row : options) {
-    row.seed = random();
+    row.draw.seed = random();
     row.stream = random();
     const std::vector<float> logits = random_logits(13, random);
     check_draws(logits, row, {}, allowed_probabilities({logits.begin(), logits.end()}, row));
@@ -95,13 +96,14 @@ TEST_CASE("greedy takes the greatest logit, of equal ones the lowest id") {
   const auto vocab = static_cast<int64_t>(logits.size());
   logits[700] = logits[300] = logits[900] = 50;
   CHECK(cpu::sample(logits.data(), vocab, {}, {}).token == 300);
-  for (const LogitRow& row : {LogitRow{.temperature = 1, .top_k = 1},
-                              LogitRow{.temperature = 1, .top_p = 1e-6F}, LogitRow{.temperature = 0.01F}})
+  for (const LogitRow& row :
+       {LogitRow{.draw = {.temperature = 1, .top_k = 1}},
+        LogitRow{.draw = {.temperature = 1, .top_p = 1e-6F}}, LogitRow{.draw = {.temperature = 0.01F}}})
     CHECK((cpu::sample(logits.data(), vocab, row, {}).token - 300) % 200 == 0);
   logits[300] = 51;
-  for (const LogitRow& row :
-       {LogitRow{}, LogitRow{.temperature = 1, .top_k = 1}, LogitRow{.temperature = 1, .top_p = 1e-6F},
-        LogitRow{.temperature = 3, .min_p = 1}})
+  for (const LogitRow& row : {LogitRow{}, LogitRow{.draw = {.temperature = 1, .top_k = 1}},
+                              LogitRow{.draw = {.temperature = 1, .top_p = 1e-6F}},
+                              LogitRow{.draw = {.temperature = 3, .min_p = 1}}})
     CHECK(cpu::sample(logits.data(), vocab, row, {}).token == 300);
 }
 
@@ -110,7 +112,7 @@ TEST_CASE("a draw depends on seed, stream and position, and on each") {
   const std::vector<float> logits(50000, 0.0F);  // uniform: two draws are seldom alike
   const auto token = [&](uint64_t seed, uint64_t stream, int32_t position) {
     return cpu::sample(logits.data(), static_cast<int64_t>(logits.size()),
-                       {.seed = seed, .stream = stream, .position = position, .temperature = 1}, {})
+                       {.stream = stream, .position = position, .draw = {.seed = seed, .temperature = 1}}, {})
         .token;
   };
   const uint64_t seed = random();
@@ -134,10 +136,10 @@ TEST_CASE("penalties change the logits of tokens that were seen, and bans take t
   plan.history_tokens = {9, 1, 4, 6};  // of an earlier row: 9
   plan.history_counts = {5, 0, 1, 3};
   plan.banned_tokens = {2, 0, 10};  // of an earlier row: 2
-  LogitRow row{.seed = random(), .temperature = 1.25F};
-  row.repetition_penalty = 1.5F;
-  row.presence_penalty = 0.5F;
-  row.frequency_penalty = -0.25F;
+  LogitRow row{.draw = {.seed = random(), .temperature = 1.25F}};
+  row.draw.repetition_penalty = 1.5F;
+  row.draw.presence_penalty = 0.5F;
+  row.draw.frequency_penalty = -0.25F;
   row.history_begin = 1, row.history_end = 4;
   row.banned_begin = 1, row.banned_end = 3;
   std::vector<double> penalised(logits.begin(), logits.end());
@@ -158,7 +160,8 @@ TEST_CASE("log-probabilities are those of the model's own logits, the most likel
   const double normaliser = 30 + std::log(sum);
 
   LogitRow row{
-      .seed = random(), .temperature = 5, .top_p = 0.9F, .repetition_penalty = 1.3F, .num_top_logprobs = 20};
+      .draw = {
+          .seed = random(), .temperature = 5, .top_p = 0.9F, .repetition_penalty = 1.3F, .logprobs = 20}};
   const TokenResult drawn = cpu::sample(logits.data(), 4099, row, {});
   CHECK(std::abs(drawn.logprob -
                  (static_cast<double>(logits[static_cast<size_t>(drawn.token)]) - normaliser)) < 1e-5);
@@ -172,7 +175,7 @@ TEST_CASE("log-probabilities are those of the model's own logits, the most likel
     CHECK(std::abs(drawn.top_logprobs[i] - (static_cast<double>(sorted[i]) - normaliser)) < 1e-5);
   }
 
-  row = {.target = 1234, .num_top_logprobs = 0};
+  row = {.target = 1234, .draw = {.logprobs = 0}};
   const TokenResult scored = cpu::sample(logits.data(), 4099, row, {});
   CHECK(scored.token == 1234);
   CHECK(std::abs(scored.logprob - (static_cast<double>(logits[1234]) - normaliser)) < 1e-5);
@@ -184,42 +187,43 @@ TEST_CASE("temperatures below the greedy one, and values past float32's range, d
   std::vector<float> logits = random_logits(1001, random);
   const auto vocab = static_cast<int64_t>(logits.size());
   const auto token = [&](LogitRow row, const StepPlan& plan = {}) {
-    row.seed = random();
+    row.draw.seed = random();
     const TokenResult result = cpu::sample(logits.data(), vocab, row, plan);
     CHECK(result.fault == TokenFault::none);
     return result.token;
   };
   logits[300] = 50;
   for (const float temperature : {1e-45F, 1e-38F, 1e-30F, 1e-10F, 9.9e-6F, 1e-5F, 1e-3F})
-    for (const LogitRow& row :
-         {LogitRow{}, LogitRow{.top_p = 0.5F}, LogitRow{.min_p = 0.1F}, LogitRow{.top_k = 7}}) {
+    for (const LogitRow& row : {LogitRow{}, LogitRow{.draw = {.top_p = 0.5F}},
+                                LogitRow{.draw = {.min_p = 0.1F}}, LogitRow{.draw = {.top_k = 7}}}) {
       LogitRow cold = row;
-      cold.temperature = temperature;
+      cold.draw.temperature = temperature;
       CHECK(token(cold) == 300);
     }
-  for (const float top_p : {1e-45F, 1e-30F}) CHECK(token({.temperature = 100, .top_p = top_p}) == 300);
+  for (const float top_p : {1e-45F, 1e-30F})
+    CHECK(token({.draw = {.temperature = 100, .top_p = top_p}}) == 300);
 
   // Divided by the temperature both are past the range: the lower id, not a NaN.
   logits[300] = logits[700] = 3e38F;
   logits[10] = -3e38F;
-  CHECK(token({.temperature = 1e-5F}) == 300);
-  CHECK(token({.temperature = 1e-5F, .top_p = 0.9F}) == 300);
-  const float scored = cpu::sample(logits.data(), vocab, {.target = 10, .num_top_logprobs = 0}, {}).logprob;
+  CHECK(token({.draw = {.temperature = 1e-5F}}) == 300);
+  CHECK(token({.draw = {.temperature = 1e-5F, .top_p = 0.9F}}) == 300);
+  const float scored = cpu::sample(logits.data(), vocab, {.target = 10, .draw = {.logprobs = 0}}, {}).logprob;
   CHECK(std::isfinite(scored));
 
   // A penalty past the range sends a token behind all others, and bans none.
   StepPlan plan{.history_tokens = {300, 700}, .history_counts = {1, 1}};
-  LogitRow row{.repetition_penalty = std::numeric_limits<float>::denorm_min(), .history_end = 2};
+  LogitRow row{.draw = {.repetition_penalty = std::numeric_limits<float>::denorm_min()}, .history_end = 2};
   CHECK(token(row, plan) == 300);
   std::fill(logits.begin(), logits.end(), -5.0F);
   plan.history_tokens.resize(logits.size());
   std::iota(plan.history_tokens.begin(), plan.history_tokens.end(), 0);
   plan.history_counts.assign(logits.size(), 1);
   row.history_end = static_cast<int32_t>(vocab);
-  row.repetition_penalty = std::numeric_limits<float>::max();
+  row.draw.repetition_penalty = std::numeric_limits<float>::max();
   CHECK(token(row, plan) == 0);
-  row.temperature = 1e-5F;
-  row.top_p = 0.5F;
+  row.draw.temperature = 1e-5F;
+  row.draw.top_p = 0.5F;
   CHECK(token(row, plan) == 0);
 }
 
@@ -227,12 +231,12 @@ TEST_CASE("logits that are not finite, and bans of all tokens, are faults") {
   std::mt19937_64 random(fresh_seed());
   const StepPlan plan{.history_tokens = {5}, .history_counts = {1}, .banned_tokens = {5, 7, 5}};
   const std::vector<LogitRow> rows{{},
-                                   {.temperature = 1},
-                                   {.temperature = 1, .top_p = 0.9F},
-                                   {.temperature = 1, .min_p = 0.1F, .top_k = 3},
-                                   {.repetition_penalty = 2, .history_end = 1},
-                                   {.temperature = 1, .banned_end = 3},
-                                   {.target = 3, .num_top_logprobs = 0}};
+                                   {.draw = {.temperature = 1}},
+                                   {.draw = {.temperature = 1, .top_p = 0.9F}},
+                                   {.draw = {.temperature = 1, .top_k = 3, .min_p = 0.1F}},
+                                   {.draw = {.repetition_penalty = 2}, .history_end = 1},
+                                   {.draw = {.temperature = 1}, .banned_end = 3},
+                                   {.target = 3, .draw = {.logprobs = 0}}};
   for (const float bad : {std::nanf(""), -std::nanf(""), INFINITY, -INFINITY})
     for (const size_t id : {0, 5, 100}) {
       std::vector<float> logits = random_logits(101, random);
@@ -246,7 +250,7 @@ TEST_CASE("logits that are not finite, and bans of all tokens, are faults") {
   const std::vector<float> logits = random_logits(3, random);
   const StepPlan all{.banned_tokens = {0, 1, 2}};
   for (const float temperature : {0.0F, 1.0F}) {
-    const LogitRow row{.temperature = temperature, .banned_end = 3};
+    const LogitRow row{.draw = {.temperature = temperature}, .banned_end = 3};
     CHECK(cpu::sample(logits.data(), 3, row, all).fault == TokenFault::all_banned);
     LogitRow but_one = row;
     but_one.banned_end = 2;

@@ -97,7 +97,7 @@ Outcome work(std::mt19937_64& random, int64_t num_blocks, int64_t num_host_block
       ++outcome.answers;
     }
   }
-  CHECK(scheduler.blocks().num_free() == num_blocks);
+  CHECK(scheduler.cache().num_free() == num_blocks);
   outcome.preemptions = scheduler.num_preemptions();
   outcome.swaps = scheduler.num_swaps();
   return outcome;

@@ -96,7 +96,8 @@ TEST_CASE("penalties look at prompt and answer") {
                        .block_size = 16,
                        .num_blocks = 8,
                        .limits = kLimits});
-  scheduler.add(Sequence({.sampling = {.max_tokens = 9, .frequency_penalty = 1}}, {5, 6, 5}, nullptr));
+  scheduler.add(
+      Sequence({.sampling = {.draw = {.frequency_penalty = 1}, .max_tokens = 9}}, {5, 6, 5}, nullptr));
   for (const int32_t token : {6, 7, 7}) scheduler.postprocess(scheduler.schedule(), {{.token = token}});
   const StepPlan plan = scheduler.schedule();
   CHECK(plan.history_tokens == std::vector<int32_t>{5, 6, 7});

@@ -97,9 +97,9 @@ void Sampler::run(Tensor logits, std::span<const LogitRow> rows, const StepPlan&
   for (size_t i = 0; i < rows.size(); ++i) {
     TokenResult& result =
         results.emplace_back(TokenResult{.token = sampled[i].token, .fault = sampled[i].fault});
-    if (result.fault != TokenFault::none || rows[i].num_top_logprobs < 0) continue;
+    if (result.fault != TokenFault::none || rows[i].draw.logprobs < 0) continue;
     result.logprob = sampled[i].logprob;
-    const int64_t n = std::min<int64_t>(std::min(rows[i].num_top_logprobs, kMaxLogprobs), logits.cols);
+    const int64_t n = std::min<int64_t>(std::min(rows[i].draw.logprobs, kMaxLogprobs), logits.cols);
     result.top_tokens.assign(sampled[i].top_tokens, sampled[i].top_tokens + n);
     result.top_logprobs.assign(sampled[i].top_logprobs, sampled[i].top_logprobs + n);
   }

@@ -1,0 +1,60 @@
+#pragma once
+#include <cstdint>
+#include <vector>
+
+#include "engine/block_pool.h"
+
+namespace moerun {
+
+/// What a sequence holds of the cache: block i has the keys and values of positions [i · block_size, …).
+struct KvBlocks {
+  std::vector<int32_t> device;
+  std::vector<int32_t> host;  ///< where those of a preempted sequence are
+};
+
+/// What moves before a step, in this order: [device block, host block]… that leave, and that come back.
+struct KvMoves {
+  std::vector<int32_t> swap_out, swap_in;
+};
+
+/// The one owner of the key/value cache's blocks, on the device and of preempted sequences in the host's
+/// memory: integers alone. Blocks are counted by reference, so that sequences can hold the same; one is free
+/// again when nobody holds it. Thread contract: the leader's engine thread.
+class KvCache {
+ public:
+  struct Size {
+    int32_t block_size = 64;  ///< tokens
+    int64_t num_blocks = 0;
+    int64_t num_host_blocks = 0;
+  };
+  explicit KvCache(const Size& size)
+      : block_size_(size.block_size), blocks_(size.num_blocks), host_blocks_(size.num_host_blocks) {}
+
+  int32_t block_size() const { return block_size_; }
+  int64_t num_blocks() const { return blocks_.num_blocks(); }
+  int64_t num_free() const { return blocks_.num_free(); }
+  int64_t num_free_host() const { return host_blocks_.num_free(); }
+  int64_t blocks_for(int64_t tokens) const { return (tokens + block_size_ - 1) / block_size_; }
+
+  /// A step's moves are those since this.
+  void begin_step() { moves_ = {}; }
+  const KvMoves& moves() const { return moves_; }
+
+  /// Room for `tokens` tokens in all. False, and nothing changes, when too few blocks are free.
+  bool grow(KvBlocks& blocks, int32_t tokens);
+  /// Holds nothing any more.
+  void release(KvBlocks& blocks);
+  /// Moves the keys and values of the first `tokens` tokens to the host's memory. False, and nothing changes,
+  /// when it has too little room.
+  bool swap_out(KvBlocks& blocks, int32_t tokens);
+  /// Brings back what is in the host's memory, if anything is. False, and nothing changes, when too few
+  /// blocks are free.
+  bool swap_in(KvBlocks& blocks);
+
+ private:
+  int32_t block_size_;
+  BlockPool blocks_, host_blocks_;
+  KvMoves moves_;
+};
+
+}  // namespace moerun

@@ -1,0 +1,107 @@
+#include "engine/plan_writer.h"
+
+#include <algorithm>
+#include <map>
+
+#include "moerun/random.h"
+
+namespace moerun {
+
+namespace {
+
+class PlanWriter {
+ public:
+  PlanWriter(const KvCache& cache, const AnswerLimits& limits) : cache_(cache), limits_(limits) {}
+
+  StepPlan write(std::span<const Scheduled> step) {
+    plan_.swap_out = cache_.moves().swap_out;
+    plan_.swap_in = cache_.moves().swap_in;
+    plan_.cu_seqlens_q.push_back(0);
+    for (const Scheduled& one : step)
+      plan_.max_blocks =
+          std::max(plan_.max_blocks,
+                   static_cast<int32_t>(cache_.blocks_for(one.sequence->num_computed + one.num_tokens)));
+    for (const Scheduled& one : step) {
+      plan_.num_prefill_seqs += one.sequence->in_prompt();
+      add(one);
+    }
+    return std::move(plan_);
+  }
+
+ private:
+  void add(const Scheduled& one) {
+    const Sequence& sequence = *one.sequence;
+    const int32_t first_token = plan_.num_tokens(), block_size = cache_.block_size();
+    const std::vector<int32_t>& blocks = sequence.kv.device;
+    for (int32_t i = 0; i < one.num_tokens; ++i) {
+      const int32_t position = sequence.num_computed + i;
+      plan_.tokens.push_back(sequence.tokens[static_cast<size_t>(position)]);
+      plan_.positions.push_back(position);
+      plan_.slot_mapping.push_back(blocks[static_cast<size_t>(position / block_size)] * block_size +
+                                   position % block_size);
+    }
+    add_logit_rows(one, first_token);
+    plan_.cu_seqlens_q.push_back(plan_.num_tokens());
+    plan_.context_lens.push_back(sequence.num_computed + one.num_tokens);
+    for (size_t i = 0; i < static_cast<size_t>(plan_.max_blocks); ++i)
+      plan_.block_table.push_back(i < blocks.size() ? blocks[i] : 0);
+  }
+
+  void add_logit_rows(const Scheduled& one, int32_t first_token) {
+    const Sequence& sequence = *one.sequence;
+    const int32_t end = sequence.num_computed + one.num_tokens;
+    if (sequence.sampling().prompt_logprobs) {
+      // The token at one position scores the next; those that a preempted run has scored are known.
+      const int32_t last = std::min(end, sequence.prompt_length() - 1);
+      for (int32_t position = std::max(sequence.num_computed, sequence.num_scored() - 1); position < last;
+           ++position)
+        plan_.logit_rows.push_back({.token_index = first_token + position - sequence.num_computed,
+                                    .target = sequence.tokens[static_cast<size_t>(position) + 1],
+                                    .sequence = plan_.num_seqs(),
+                                    .position = position + 1,
+                                    .draw = {.logprobs = 0}});
+    }
+    if (end == sequence.num_tokens() && sequence.wants_token(limits_))
+      add_drawn_row(sequence, first_token + one.num_tokens - 1);
+  }
+
+  void add_drawn_row(const Sequence& sequence, int32_t token_index) {
+    const SamplingParams& sampling = sequence.sampling();
+    LogitRow row{.token_index = token_index,
+                 .sequence = plan_.num_seqs(),
+                 .stream = sampling.own_seed ? kOwnSeedStream : stream_of_row(sequence.row()),
+                 .position = sequence.num_tokens(),
+                 .draw = sampling.draw};
+    row.history_begin = static_cast<int32_t>(plan_.history_tokens.size());
+    if (sampling.draw.penalises()) add_history(sequence);
+    row.history_end = static_cast<int32_t>(plan_.history_tokens.size());
+    row.banned_begin = static_cast<int32_t>(plan_.banned_tokens.size());
+    if (sequence.num_output_tokens() < sampling.min_tokens)
+      for (const auto* ids : {&limits_.eos_token_ids, &sampling.stop_token_ids})
+        plan_.banned_tokens.insert(plan_.banned_tokens.end(), ids->begin(), ids->end());
+    row.banned_end = static_cast<int32_t>(plan_.banned_tokens.size());
+    plan_.logit_rows.push_back(row);
+  }
+
+  void add_history(const Sequence& sequence) {
+    std::map<int32_t, int32_t> counts;  // token → times in the answer
+    for (int32_t i = 0; i < sequence.num_tokens(); ++i)
+      counts[sequence.tokens[static_cast<size_t>(i)]] += i >= sequence.prompt_length();
+    for (const auto& [token, count] : counts) {
+      plan_.history_tokens.push_back(token);
+      plan_.history_counts.push_back(count);
+    }
+  }
+
+  const KvCache& cache_;
+  const AnswerLimits& limits_;
+  StepPlan plan_;
+};
+
+}  // namespace
+
+StepPlan write_plan(std::span<const Scheduled> step, const KvCache& cache, const AnswerLimits& limits) {
+  return PlanWriter(cache, limits).write(step);
+}
+
+}  // namespace moerun
