@@ -243,12 +243,16 @@ class Device {
   /// The GPU's own name in the machine (its UUID); empty on the CPU. Ranks that share a GPU have the same.
   virtual std::string uuid() const { return {}; }
 
-  // --- keys and values of preempted sequences ---
+  // --- keys and values of preempted sequences, and of prompts that begin alike ---
   /// Copies whole blocks of all layers between the cache and the host's memory, in order with the step's
   /// operations. `pairs` are [device block, host block]…; host blocks are below `num_host_blocks` of
   /// StepLimits, and their memory is taken when it is first used.
   enum class Swap { out, in };
   virtual void swap_blocks(std::span<const KvLayer> cache, std::span<const int32_t> pairs, Swap way) = 0;
+
+  /// Copies, in all layers of the cache and in order with the step's operations, the first tokens of blocks
+  /// to others: `copies` are [from block, to block, tokens]…. No block is both read and written.
+  virtual void copy_rows(std::span<const KvLayer> cache, std::span<const int32_t> copies) = 0;
 
   // --- the step ---
   /// Runs `body`, which enqueues operations that depend on `shape` and on device memory alone (no host wait,

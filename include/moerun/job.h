@@ -51,6 +51,7 @@ struct Job {
   struct Scheduler {
     int max_num_seqs = 0;            ///< 0: auto, by device and memory
     int max_num_batched_tokens = 0;  ///< 0: auto (8192 on CUDA, 512 on the CPU)
+    bool prefix_sharing = true;      ///< auto: prompts that begin alike share keys and values
     bool operator==(const Scheduler&) const = default;
   } scheduler;
   struct Input {

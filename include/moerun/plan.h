@@ -38,6 +38,8 @@ struct StepPlan {
   /// Keys and values of preempted sequences, [device block, host block]…: what leaves before the step, and
   /// then what comes back before it.
   std::vector<int32_t> swap_out, swap_in;
+  /// [from block, to block, tokens]…: after those, the first tokens of a block become those of another.
+  std::vector<int32_t> copies;
   int32_t num_prefill_seqs = 0;  ///< the first ones; the rest decode
   std::vector<LogitRow> logit_rows;
   std::vector<int32_t> history_tokens;  ///< distinct ids seen by a row that asks for penalties
@@ -48,7 +50,8 @@ struct StepPlan {
   template <class Plan, class Io>
   static void each(Plan& p, Io&& io) {
     io(p.tokens), io(p.positions), io(p.slot_mapping), io(p.cu_seqlens_q), io(p.context_lens);
-    io(p.block_table), io(p.max_blocks), io(p.swap_out), io(p.swap_in), io(p.num_prefill_seqs);
+    io(p.block_table), io(p.max_blocks), io(p.swap_out), io(p.swap_in), io(p.copies);
+    io(p.num_prefill_seqs);
     io(p.logit_rows), io(p.history_tokens), io(p.history_counts), io(p.banned_tokens);
   }
   int32_t num_tokens() const { return static_cast<int32_t>(tokens.size()); }

@@ -17,7 +17,7 @@ struct LeaderReport {
   int32_t group = 0;           ///< the leader's place among the leaders
   int32_t want = 0;            ///< rows that it could take now
   bool finished = false;       ///< its last report: it holds no rows any more
-  uint64_t prompt_tokens = 0;  ///< computed since its last report
+  uint64_t prompt_tokens = 0;  ///< computed, or taken over from others, since its last report
   uint64_t output_tokens = 0;  ///< drawn since its last report
   int32_t running = 0, waiting = 0;
   std::vector<RowResult> results;

@@ -108,6 +108,20 @@ class CpuDevice : public Device {
     }
   }
 
+  void copy_rows(std::span<const KvLayer> cache, std::span<const int32_t> copies) override {
+    for (size_t i = 0; i < copies.size(); i += 3)
+      for (const KvLayer& layer : cache)
+        for (const Tensor& half : {layer.k, layer.v})
+          for (int64_t head = 0; head < layer.num_kv_heads; ++head) {
+            const auto row_of = [&](int32_t block) {
+              return (int64_t{block} * layer.num_kv_heads + head) * layer.block_size;
+            };
+            const int64_t from = row_of(copies[i]), to = row_of(copies[i + 1]);
+            const Tensor rows = half.slice(from, from + copies[i + 2]);
+            std::memcpy(half.slice(to, to + copies[i + 2]).data, rows.data, rows.bytes());
+          }
+  }
+
   DevicePlan upload(const StepPlan& plan) override {
     plan_ = plan;
     const auto ints = [](std::vector<int32_t>& values) {

@@ -160,7 +160,10 @@ void Engine::answer(const StepPlan& plan, const std::vector<TokenResult>& result
   const auto prompt = static_cast<uint64_t>(plan.cu_seqlens_q[static_cast<size_t>(plan.num_prefill_seqs)]);
   stats_.prompt_tokens += static_cast<int64_t>(prompt);
   stats_.output_tokens += static_cast<int64_t>(drawn);
-  leader.link->count(prompt, drawn);
+  // What a prompt takes over from another is done too.
+  const int64_t shared = leader.scheduler->num_shared_tokens();
+  leader.link->count(prompt + static_cast<uint64_t>(shared - counted_shared_), drawn);
+  counted_shared_ = shared;
   for (RowResult& result : leader.scheduler->postprocess(plan, results)) leader.link->add(std::move(result));
 }
 

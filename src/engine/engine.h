@@ -71,6 +71,7 @@ class Engine {
   Parts parts_;
   int tp_rank_ = 0, tp_size_ = 1;
   EngineStats stats_;
+  int64_t counted_shared_ = 0;  // prompt tokens taken over that were reported
 };
 
 }  // namespace moerun

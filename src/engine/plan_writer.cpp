@@ -16,6 +16,7 @@ class PlanWriter {
   StepPlan write(std::span<const Scheduled> step) {
     plan_.swap_out = cache_.moves().swap_out;
     plan_.swap_in = cache_.moves().swap_in;
+    plan_.copies = cache_.moves().copies;
     plan_.cu_seqlens_q.push_back(0);
     for (const Scheduled& one : step)
       plan_.max_blocks =

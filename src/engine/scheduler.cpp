@@ -13,6 +13,7 @@ Scheduler::Scheduler(const SchedulerOptions& options)
       cache_({.block_size = options.block_size,
               .num_blocks = options.num_blocks,
               .num_host_blocks = options.num_host_blocks}),
+      prefixes_(cache_),
       pacing_({.max_num_seqs = options.max_num_seqs,
                .max_num_batched_tokens = options.max_num_batched_tokens,
                .block_size = options.block_size,
@@ -29,9 +30,10 @@ StepPlan Scheduler::schedule() {
   prompt_budget_ = pacing_.prompt_tokens(rows_left_ + waiting_.size());
   for (Running& running : running_) running.num_scheduled = 0;
   cache_.begin_step();
+  prefixes_.begin_step();
   schedule_running();
   admit();
-  max_blocks_used_ = std::max(max_blocks_used_, cache_.num_blocks() - cache_.num_free());
+  max_blocks_used_ = std::max(max_blocks_used_, cache_.num_used());
   std::vector<Scheduled> step;
   for (const bool prefill : {true, false})
     for (Running& running : running_)
@@ -98,28 +100,82 @@ bool Scheduler::will_have_room(const Sequence& next, std::optional<LengthForecas
 }
 
 void Scheduler::admit() {
+  constexpr ptrdiff_t kMostPassedOver = 1024;
   std::optional<LengthForecast> forecast;
-  while (!waiting_.empty() && budget_ > 0 && num_running() < options_.max_num_seqs) {
-    Sequence& next = waiting_.front();
-    const bool in_prompt = next.in_prompt();
-    if (in_prompt && prompt_budget_ <= 0) return;
-    // Room for all that is known of it, and for some steps of those that run.
-    const int64_t growth = num_running() * PromptPacing::kStepsKeptFree / options_.block_size + 1;
-    if (cache_.blocks_for(next.num_tokens() + 1) + growth > cache_.num_free() && !running_.empty()) return;
-    if (!will_have_room(next, forecast)) return;
-    if (!cache_.swap_in(next.kv)) return;
-    const int32_t tokens =
-        in_prompt ? std::min({next.prompt_length() - next.num_computed, budget_, prompt_budget_}) : 1;
-    if (!cache_.grow(next.kv, next.num_computed + tokens)) return;
-    running_.push_back({.sequence = std::move(next), .num_scheduled = tokens});
-    waiting_.pop_front();
-    budget_ -= tokens;
-    if (in_prompt) prompt_budget_ -= tokens;
+  for (auto at = waiting_.begin(); at != waiting_.end() && at - waiting_.begin() < kMostPassedOver;) {
+    if (budget_ <= 0 || num_running() >= options_.max_num_seqs) return;
+    switch (admit(*at, forecast)) {
+      case Admission::no_room:
+        if (running_.empty() && make_waiting_let_go(*at)) break;  // nobody else will make room: once more
+        return;
+      case Admission::deferred:
+        ++at;
+        break;
+      case Admission::admitted:
+        at = waiting_.erase(at);
+        break;
+    }
   }
+}
+
+Scheduler::Admission Scheduler::admit(Sequence& next, std::optional<LengthForecast>& forecast) {
+  // A token that is computed by waiting for it costs a step's delay, one that is computed again costs itself.
+  constexpr int32_t kWorthAStep = 8;
+  const bool in_prompt = next.in_prompt();
+  if (in_prompt && prompt_budget_ <= 0) return Admission::no_room;
+  if (next.waits_for && prefixes_.computing(*next.waits_for)) return Admission::deferred;
+  PrefixCache::Match match;
+  if (options_.share_prefixes && in_prompt && next.num_computed == 0) match = prefixes_.find(next);
+  if (match.to_come >= match.shared + kWorthAStep) {
+    next.waits_for = match.to_come_of;
+    return Admission::deferred;
+  }
+  if (!will_have_room(next, forecast)) return Admission::no_room;
+  // Room for all that is known of it, and for some steps of those that run.
+  const int64_t growth = num_running() * PromptPacing::kStepsKeptFree / options_.block_size + 1;
+  const int64_t shared_blocks = match.shared / options_.block_size;
+  const int64_t missing =
+      cache_.blocks_for(next.num_tokens() + 1) - shared_blocks - static_cast<int64_t>(next.kv.device.size());
+  const size_t matched = match.shared > 0 ? 1 : 0;
+  if (!make_free(missing + growth, matched) && !running_.empty()) return Admission::no_room;
+  if (match.shared > 0 && missing <= cache_.num_free() && cache_.share(*match.kv, match.shared, next.kv)) {
+    next.num_computed = match.shared;
+    num_shared_tokens_ += match.shared;
+    if (!match.logprobs.empty())
+      next.take_prompt_logprobs(match.logprobs.first(static_cast<size_t>(match.shared) + 1));
+  }
+  const int32_t tokens =
+      in_prompt ? std::min({next.prompt_length() - next.num_computed, budget_, prompt_budget_}) : 1;
+  make_free(cache_.blocks_for(next.num_computed + tokens) - static_cast<int64_t>(next.kv.device.size()));
+  if (!cache_.swap_in(next.kv) || !cache_.grow(next.kv, next.num_computed + tokens))
+    return Admission::no_room;
+  running_.push_back({.sequence = std::move(next), .num_scheduled = tokens});
+  if (in_prompt && options_.share_prefixes) prefixes_.begin(running_.back().sequence);
+  budget_ -= tokens;
+  if (in_prompt) prompt_budget_ -= tokens;
+  return Admission::admitted;
+}
+
+bool Scheduler::make_waiting_let_go(const Sequence& but) {
+  bool any = false;
+  for (Sequence& sequence : waiting_)
+    if (&sequence != &but && !sequence.kv.device.empty()) {
+      cache_.release(sequence.kv);  // of no use without its beginning, so all of it
+      sequence.num_computed = 0;
+      any = true;
+    }
+  return any;
+}
+
+bool Scheduler::make_free(int64_t blocks, size_t but) {
+  while (cache_.num_free() < blocks)
+    if (!prefixes_.evict(but)) return false;
+  return true;
 }
 
 bool Scheduler::make_room(std::list<Running>::iterator at, int32_t tokens) {
   while (!cache_.grow(at->sequence.kv, tokens)) {
+    if (prefixes_.evict()) continue;
     const auto youngest = std::prev(running_.end());
     const bool itself = youngest == at;
     preempt(youngest);
@@ -130,11 +186,11 @@ bool Scheduler::make_room(std::list<Running>::iterator at, int32_t tokens) {
 
 void Scheduler::preempt(std::list<Running>::iterator at) {
   Sequence& sequence = at->sequence;
+  prefixes_.forget(sequence);
   if (cache_.swap_out(sequence.kv, sequence.num_computed)) {
     ++num_swaps_;
   } else {
-    cache_.release(sequence.kv);
-    sequence.num_computed = 0;
+    sequence.num_computed = std::min(sequence.num_computed, cache_.release_own(sequence.kv));
   }
   waiting_.push_front(std::move(sequence));
   running_.erase(at);
@@ -150,9 +206,16 @@ std::vector<RowResult> Scheduler::postprocess(const StepPlan& plan, const std::v
     Sequence& sequence = at->sequence;
     bool done = false;
     if (at->num_scheduled > 0) {
+      const bool in_prompt = sequence.in_prompt();
       sequence.num_computed += at->num_scheduled;
       for (size_t row = first_row[at->place]; row < first_row[at->place + 1] && !done; ++row)
         done = take(sequence, plan.logit_rows[row], results[row]);
+      if (in_prompt && options_.share_prefixes) {
+        if (sequence.finish_reason() == FinishReason::error)
+          prefixes_.forget(sequence);
+        else if (!sequence.in_prompt())
+          prefixes_.computed(sequence);
+      }
       // A prompt that is only scored ends where its answer would begin.
       if (sequence.num_computed == sequence.prompt_length() && sequence.num_output_tokens() == 0 &&
           !sequence.wants_token(options_.limits))
@@ -192,7 +255,10 @@ void Scheduler::drop_waiting() {
 void Scheduler::drop_all() {
   for (Sequence& sequence : waiting_) cache_.release(sequence.kv);
   waiting_.clear();
-  for (Running& running : running_) cache_.release(running.sequence.kv);
+  for (Running& running : running_) {
+    prefixes_.forget(running.sequence);
+    cache_.release(running.sequence.kv);
+  }
   running_.clear();
 }
 

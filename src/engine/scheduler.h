@@ -8,6 +8,7 @@
 
 #include "engine/kv_cache.h"
 #include "engine/length_forecast.h"
+#include "engine/prefix_cache.h"
 #include "engine/prompt_pacing.h"
 #include "engine/sequence.h"
 #include "moerun/plan.h"
@@ -24,6 +25,7 @@ struct SchedulerOptions {
   int64_t num_blocks = 0;
   int64_t num_host_blocks = 0;  ///< that keep keys and values of preempted sequences
   AnswerLimits limits;
+  bool share_prefixes = true;  ///< prompts that begin alike share keys and values
 };
 
 /// Continuous batching with chunked prefill over paged keys and values, for one data-parallel group.
@@ -32,7 +34,11 @@ struct SchedulerOptions {
 /// those that decode, a chunk of those that prefill), then admits waiting ones. When blocks run out the
 /// youngest running sequence is preempted: its keys and values move to the host and come back later; where
 /// the host has no room either it is computed again, by the same path (moerun/plan.h), so that its answer
-/// keeps its bits. Thread contract: the leader's engine thread.
+/// keeps its bits.
+///
+/// A prompt that begins as another does takes over the keys and values of what they have in common, and waits
+/// for them where they are just being computed: the same bits, whoever computed them. Thread contract: the
+/// leader's engine thread.
 class Scheduler {
  public:
   explicit Scheduler(const SchedulerOptions& options);
@@ -59,6 +65,8 @@ class Scheduler {
   /// Preemptions whose keys and values were kept in the host's memory.
   int64_t num_swaps() const { return num_swaps_; }
   int64_t max_blocks_used() const { return max_blocks_used_; }
+  /// Prompt tokens that were taken over instead of computed.
+  int64_t num_shared_tokens() const { return num_shared_tokens_; }
 
  private:
   /// A running sequence and what it does in the step at hand.
@@ -70,6 +78,15 @@ class Scheduler {
 
   void schedule_running();
   void admit();
+  enum class Admission { admitted, deferred, no_room };
+  /// Lets the waiting sequence in, if there is room, and schedules what fits of it.
+  Admission admit(Sequence& next, std::optional<LengthForecast>& forecast);
+  /// Takes from the waiting sequences but one what preempted ones still hold of the cache; true when there
+  /// was any. They are computed again.
+  bool make_waiting_let_go(const Sequence& but);
+  /// Makes `blocks` blocks free, by letting go of prompts that are only kept; of those but `but`, which were
+  /// used last.
+  bool make_free(int64_t blocks, size_t but = 0);
   /// Whether num_seqs_of_any_length, or else the forecast, lets a sequence in. `forecast` is of what runs,
   /// made when it is first needed.
   bool will_have_room(const Sequence& next, std::optional<LengthForecast>& forecast) const;
@@ -83,13 +100,14 @@ class Scheduler {
 
   SchedulerOptions options_;
   KvCache cache_;
+  PrefixCache prefixes_;
   std::deque<Sequence> waiting_;
   std::list<Running> running_;  // in the order of admission
   int32_t budget_ = 0;          // tokens left in the step at hand
   int32_t prompt_budget_ = 0;   // of them of prompts
   PromptPacing pacing_;
   uint64_t rows_left_ = 0;
-  int64_t num_preemptions_ = 0, num_swaps_ = 0, max_blocks_used_ = 0;
+  int64_t num_preemptions_ = 0, num_swaps_ = 0, max_blocks_used_ = 0, num_shared_tokens_ = 0;
 };
 
 }  // namespace moerun

@@ -114,6 +114,9 @@ std::vector<Field<Job>> make_fields() {
       integer_or<Job>(
           "scheduler.max_num_batched_tokens",
           [](auto& j) -> auto& { return j.scheduler.max_num_batched_tokens; }, {1, 1 << 20}, kAuto, 0),
+      choice<Job>(
+          "scheduler.prefix_sharing", [](auto& j) -> auto& { return j.scheduler.prefix_sharing; },
+          std::vector<std::pair<std::string, bool>>{{"auto", true}, {"off", false}}),
       text_or_none<Job>(
           "input.path", [](auto& j) -> auto& { return j.input.path; }),
       integer<Job>("input.limit", [](auto& j) -> auto& { return j.input.limit; }, {0, kInt64Max}),

@@ -50,6 +50,7 @@ void Model::submit(const StepPlan& plan, const std::vector<int32_t>& tokens_of_r
   Device& device = *parts_.device;
   if (!plan.swap_out.empty()) device.swap_blocks(cache_, plan.swap_out, Device::Swap::out);
   if (!plan.swap_in.empty()) device.swap_blocks(cache_, plan.swap_in, Device::Swap::in);
+  if (!plan.copies.empty()) device.copy_rows(cache_, plan.copies);
   Step& step = step_;
   step = {.host_plan = &plan,
           .plan = device.upload(plan),

@@ -32,6 +32,12 @@ void rank_fields(Io&& io, Report& r) {
   io(p.placements), io(p.loads), io(p.counted_tokens), io(p.expert_tokens), io(p.copies), io(p.seconds);
 }
 
+int64_t prompt_tokens_computed(const JobReport& report) {
+  int64_t sum = 0;
+  for (const RankReport& rank : report.ranks) sum += rank.engine.prompt_tokens;
+  return sum;
+}
+
 Json rank_json(const RankReport& rank) {
   Json memory = Json::object();
   for (const MemoryUse& use : rank.memory) memory[use.what] = use.bytes;
@@ -159,7 +165,10 @@ std::string report_json(const JobReport& report) {
              {"answered", progress.num_answered},
              {"answered_now", progress.answered_now},
              {"errors_now", progress.row_errors}}},
-           {"tokens", {{"prompt", progress.prompt_tokens}, {"output", progress.output_tokens}}},
+           {"tokens",
+            {{"prompt", progress.prompt_tokens},
+             {"prompt_computed", prompt_tokens_computed(report)},
+             {"output", progress.output_tokens}}},
            {"throughput",
             {{"requests_per_s", per_second(progress.answered_now, seconds)},
              {"steady_tokens_per_s", steady ? Json(*steady) : Json()},

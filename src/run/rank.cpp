@@ -69,7 +69,8 @@ LeaderParts Rank::leader_parts(int64_t num_blocks) {
                        .block_size = job.memory.block_size,
                        .num_blocks = num_blocks,
                        .num_host_blocks = plan_.memory.num_host_blocks,
-                       .limits = limits});
+                       .limits = limits,
+                       .share_prefixes = job.scheduler.prefix_sharing});
   return leader;
 }
 

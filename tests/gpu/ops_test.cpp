@@ -361,3 +361,40 @@ TEST_CASE("gpu: rope_and_cache and attention, prefill in chunks and decode", "[g
     }
   });
 }
+
+TEST_CASE("gpu: copy_rows copies the first tokens of blocks in every layer, and nothing else", "[gpu]") {
+  for_each_dtype([](DType dtype, std::mt19937_64& random) {
+    Pair pair(dtype);
+    constexpr int32_t kHeads = 4, kBlockSize = 64, kDim = 128, kBlocks = 12, kLayers = 3;
+    constexpr int64_t kRows = int64_t{kBlocks} * kHeads * kBlockSize;
+    const std::vector<int32_t> copies{3, 0, 1, 5, 11, 63, 3, 7, 40, 9, 2, 64};
+    std::vector<Floats> values;
+    for (int i = 0; i < 2 * kLayers; ++i) values.push_back(random_values(random, kRows * kDim, dtype));
+    std::vector<Floats> results[2];
+    int which = 0;
+    for (Side* side : {&pair.cpu, &pair.gpu}) {
+      std::vector<KvLayer> cache;
+      for (size_t i = 0; i < values.size(); i += 2)
+        cache.push_back({.k = side->put(values[i], kRows, kDim),
+                         .v = side->put(values[i + 1], kRows, kDim),
+                         .num_kv_heads = kHeads,
+                         .block_size = kBlockSize,
+                         .head_dim = kDim});
+      side->device().copy_rows(cache, copies);
+      side->device().synchronize();
+      for (const KvLayer& layer : cache)
+        for (const Tensor& half : {layer.k, layer.v}) results[which].push_back(side->get(half));
+      ++which;
+    }
+    for (size_t i = 0; i < copies.size(); i += 3)
+      for (Floats& half : values)
+        for (int32_t head = 0; head < kHeads; ++head) {
+          const auto first = [&](int32_t block) {
+            return half.begin() + (int64_t{block} * kHeads + head) * kBlockSize * kDim;
+          };
+          std::copy_n(first(copies[i]), copies[i + 2] * kDim, first(copies[i + 1]));
+        }
+    CHECK(results[0] == values);
+    CHECK(results[1] == values);
+  });
+}

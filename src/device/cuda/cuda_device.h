@@ -49,6 +49,7 @@ class CudaDevice : public Device {
   void set_wait_check(const std::function<void()>& check) override { wait_.set_check(check); }
 
   void swap_blocks(std::span<const KvLayer> cache, std::span<const int32_t> pairs, Swap way) override;
+  void copy_rows(std::span<const KvLayer> cache, std::span<const int32_t> copies) override;
   void run(const StepShape& shape, const std::function<void()>& body) override;
   void forget_recorded() override;
   DevicePlan upload(const StepPlan& plan) override;

@@ -29,6 +29,10 @@ void CudaDevice::swap_blocks(std::span<const KvLayer> cache, std::span<const int
   workspace().swap_space.swap(cache, pairs, way);
 }
 
+void CudaDevice::copy_rows(std::span<const KvLayer> cache, std::span<const int32_t> copies) {
+  workspace().row_copies.copy(cache, copies);
+}
+
 DevicePlan CudaDevice::upload(const StepPlan& plan) { return workspace().plans.upload(plan); }
 
 void CudaDevice::embed(const Tensor& table, Ints tokens, Tensor out) {

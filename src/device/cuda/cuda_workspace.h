@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <span>
 
+#include "device/cuda/cuda_copy.h"
 #include "device/cuda/cuda_linear.h"
 #include "device/cuda/cuda_plan.h"
 #include "device/cuda/cuda_sampler.h"
@@ -41,6 +42,7 @@ struct CudaWorkspace {
   LinearProducts products;
   Sampler sampler;
   SwapSpace swap_space;
+  RowCopies row_copies;
   DecodeWorkspace decode;
 
   // linear_tree: the parts' products [parts, rows, out_features], as many rows at a time as fit.

@@ -1,0 +1,76 @@
+#pragma once
+#include <cstdint>
+#include <list>
+#include <map>
+#include <set>
+#include <span>
+#include <unordered_set>
+#include <vector>
+
+#include "engine/kv_cache.h"
+#include "engine/sequence.h"
+
+namespace moerun {
+
+/// Prompts whose keys and values are in the cache or on their way there, so that one that begins alike takes
+/// them over. A computed prompt is kept when its sequence ends, until its room is needed; what was used
+/// longest ago goes first. Thread contract: the leader's engine thread.
+class PrefixCache {
+ public:
+  explicit PrefixCache(KvCache& cache) : cache_(cache) {}
+  ~PrefixCache() { clear(); }
+  PrefixCache(const PrefixCache&) = delete;
+  PrefixCache& operator=(const PrefixCache&) = delete;
+
+  /// What a prompt may take over.
+  struct Match {
+    int32_t shared = 0;               ///< tokens whose keys and values are there
+    int32_t to_come = 0;              ///< that will be, once a prompt that is being computed is:
+    uint64_t to_come_of = 0;          ///< that row's
+    const KvBlocks* kv = nullptr;     ///< where those lie that are there
+    std::span<const float> logprobs;  ///< of the first shared + 1 tokens, for a prompt that is scored
+  };
+  /// The longest beginning that a prompt has in common with others, but for what it must compute itself: a
+  /// token that logits come from. A prompt that is scored takes from scored ones alone.
+  Match find(const Sequence& sequence);
+
+  /// What has begun from now on is computed by a later step than the one that is made now.
+  void begin_step() { fresh_.clear(); }
+  /// The sequence computes its prompt from now on; it stays where it is until `computed` or `forget`.
+  void begin(const Sequence& sequence);
+  /// Whether the row's prompt is being computed.
+  bool computing(uint64_t row) const { return begun_rows_.contains(row); }
+  /// The sequence's prompt is computed, and is kept.
+  void computed(const Sequence& sequence);
+  /// The sequence is not computed any further.
+  void forget(const Sequence& sequence);
+  /// Lets go of the prompt that was used longest ago; false when there are no more than `but` of them.
+  bool evict(size_t but = 0);
+  void clear() {
+    while (evict()) {
+    }
+  }
+
+ private:
+  struct Less {
+    using is_transparent = void;
+    bool operator()(std::span<const int32_t> a, std::span<const int32_t> b) const;
+    bool operator()(const Sequence* a, const Sequence* b) const;
+  };
+  struct Kept {
+    KvBlocks kv;
+    std::vector<float> logprobs;  ///< [tokens] of a prompt that was scored, else empty
+    std::list<std::span<const int32_t>>::iterator use;
+  };
+  static constexpr size_t kMostKept = 4096;
+
+  /// In the order of their tokens, in which those that begin alike are neighbours.
+  std::map<std::vector<int32_t>, Kept, Less> kept_;
+  std::set<const Sequence*, Less> begun_;
+  std::unordered_set<uint64_t> begun_rows_;
+  std::unordered_set<const Sequence*> fresh_;  // begun in the step that is being made: nothing is there yet
+  KvCache& cache_;
+  std::list<std::span<const int32_t>> uses_;  ///< of `kept_`, the last first
+};
+
+}  // namespace moerun

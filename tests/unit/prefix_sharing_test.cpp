@@ -1,0 +1,246 @@
+// Prompts that begin alike, against a memory that remembers which tokens each key was computed from: whatever
+// is shared, copied, evicted, preempted, brought back or computed again, a step must find the keys of its own
+// sequences, and no sequence's key may be written over.
+#include <map>
+#include <random>
+#include <set>
+
+#include "engine/scheduler.h"
+#include "moerun/random.h"
+#include "tests/catch.h"
+
+using namespace moerun;
+
+namespace {
+
+constexpr int32_t kBlock = 8, kLongest = 160, kVocab = 1000;
+
+/// A key is told by all tokens up to its own.
+uint64_t next_key(uint64_t before, int32_t token) {
+  return draw_key(before, static_cast<uint64_t>(token), 0).key0 |
+         uint64_t{draw_key(before, static_cast<uint64_t>(token), 0).key1} << 32;
+}
+/// The token that a row draws at a position, and the log-probability of a token after others: any will do
+/// that depend on what they should.
+int32_t token_of(uint64_t row, int32_t position) {
+  return static_cast<int32_t>((row * 31 + static_cast<uint64_t>(position) * 7) % kVocab);
+}
+float score_of(uint64_t key, int32_t target) { return static_cast<float>(next_key(key, target) % 10000); }
+
+struct Held {
+  uint64_t key = 0;
+  int32_t token = -1;
+};
+
+struct Memory {
+  Memory(int64_t blocks, int64_t host_blocks)
+      : device(static_cast<size_t>(blocks * kBlock)), host(static_cast<size_t>(host_blocks * kBlock)) {}
+
+  void move(const StepPlan& plan) {
+    const auto copy = [](auto& to, int32_t to_block, const auto& from, int32_t from_block, int32_t tokens) {
+      std::copy_n(from.begin() + from_block * kBlock, tokens, to.begin() + to_block * kBlock);
+    };
+    for (size_t i = 0; i < plan.swap_out.size(); i += 2)
+      copy(host, plan.swap_out[i + 1], device, plan.swap_out[i], kBlock);
+    for (size_t i = 0; i < plan.swap_in.size(); i += 2)
+      copy(device, plan.swap_in[i], host, plan.swap_in[i + 1], kBlock);
+    std::set<int32_t> read, written;
+    for (size_t i = 0; i < plan.copies.size(); i += 3) {
+      CHECK(plan.copies[i + 2] > 0);
+      CHECK(plan.copies[i + 2] < kBlock);
+      read.insert(plan.copies[i]);
+      CHECK(written.insert(plan.copies[i + 1]).second);
+      copy(device, plan.copies[i + 1], device, plan.copies[i], plan.copies[i + 2]);
+    }
+    for (const int32_t block : written) CHECK_FALSE(read.contains(block));
+  }
+
+  std::vector<Held> device, host;
+};
+
+struct Outcome {
+  int64_t preemptions = 0, swaps = 0, shared = 0, computed = 0, distinct = 0, steps = 0;
+  std::map<uint64_t, RowResult> answers;
+};
+
+struct Row {
+  std::vector<int32_t> prompt;
+  SamplingParams sampling;
+};
+
+/// Tokens of a trie over the prompts.
+int64_t distinct_tokens(std::vector<Row> rows) {
+  std::set<uint64_t> keys;
+  for (const Row& row : rows) {
+    uint64_t key = 0;
+    for (const int32_t token : row.prompt) keys.insert(key = next_key(key, token));
+  }
+  return static_cast<int64_t>(keys.size());
+}
+
+Outcome work(const std::vector<Row>& rows, const SchedulerOptions& options) {
+  Scheduler scheduler(options);
+  Memory memory(options.num_blocks, options.num_host_blocks);
+  for (size_t row = 0; row < rows.size(); ++row) {
+    PromptRecord record{.row = row};
+    record.sampling = rows[row].sampling;
+    scheduler.add({std::move(record), rows[row].prompt, nullptr});
+  }
+  Outcome outcome{.distinct = distinct_tokens(rows)};
+  for (; !scheduler.idle(); ++outcome.steps) {
+    REQUIRE(outcome.steps < 100000);
+    const StepPlan plan = scheduler.schedule();
+    REQUIRE(plan.num_tokens() > 0);
+    CHECK(scheduler.cache().num_used() <= options.num_blocks);
+    memory.move(plan);
+    std::vector<uint64_t> key_of_token(plan.tokens.size());
+    const auto slot = [&](size_t s, int32_t position) {
+      const int32_t block =
+          plan.block_table[s * static_cast<size_t>(plan.max_blocks) + static_cast<size_t>(position / kBlock)];
+      return static_cast<size_t>(block * kBlock + position % kBlock);
+    };
+    std::set<size_t> written;
+    for (size_t s = 0; s < plan.context_lens.size(); ++s)
+      for (int32_t t = plan.cu_seqlens_q[s]; t < plan.cu_seqlens_q[s + 1]; ++t) {
+        const auto i = static_cast<size_t>(t);
+        const int32_t position = plan.positions[i];
+        const uint64_t before = position == 0 ? 0 : memory.device[slot(s, position - 1)].key;
+        REQUIRE(slot(s, position) == static_cast<size_t>(plan.slot_mapping[i]));
+        REQUIRE(written.insert(slot(s, position)).second);
+        key_of_token[i] = next_key(before, plan.tokens[i]);
+        memory.device[slot(s, position)] = {key_of_token[i], plan.tokens[i]};
+      }
+    // The last key tells all tokens before it, if each follows from the one before.
+    for (size_t s = 0; s < plan.context_lens.size(); ++s)
+      for (int32_t position = 0; position < plan.context_lens[s]; ++position) {
+        const Held& held = memory.device[slot(s, position)];
+        REQUIRE(held.key ==
+                next_key(position == 0 ? 0 : memory.device[slot(s, position - 1)].key, held.token));
+      }
+    outcome.computed += plan.cu_seqlens_q[static_cast<size_t>(plan.num_prefill_seqs)];
+    std::vector<TokenResult> results;
+    for (const LogitRow& row : plan.logit_rows) {
+      const uint64_t key = key_of_token[static_cast<size_t>(row.token_index)];
+      TokenResult& result = results.emplace_back();
+      // A drawn token carries what it was drawn from, so that an answer tells whether all of it was right.
+      result.token = row.target >= 0 ? row.target : token_of(row.stream - stream_of_row(0), row.position);
+      result.logprob = score_of(key, result.token);
+    }
+    for (RowResult& result : scheduler.postprocess(plan, results))
+      outcome.answers[result.row] = std::move(result);
+  }
+  scheduler.schedule();  // what the last step's copies read is let go
+  CHECK(scheduler.cache().num_used() == 0);
+  outcome.preemptions = scheduler.num_preemptions();
+  outcome.swaps = scheduler.num_swaps();
+  outcome.shared = scheduler.num_shared_tokens();
+  return outcome;
+}
+
+/// What a sequence alone in an endless memory answers.
+void check_answers(const std::vector<Row>& rows, const Outcome& outcome) {
+  REQUIRE(outcome.answers.size() == rows.size());
+  for (const auto& [number, result] : outcome.answers) {
+    CAPTURE(number);
+    const Row& row = rows[number];
+    uint64_t key = 0;
+    std::vector<float> scores{std::numeric_limits<float>::quiet_NaN()};
+    for (size_t i = 0; i < row.prompt.size(); ++i) {
+      if (i > 0) scores.push_back(score_of(key, row.prompt[i]));
+      key = next_key(key, row.prompt[i]);
+    }
+    if (row.sampling.prompt_logprobs) {
+      REQUIRE(result.prompt_logprobs.size() == scores.size());
+      CHECK(std::equal(scores.begin() + 1, scores.end(), result.prompt_logprobs.begin() + 1));
+    }
+    REQUIRE(static_cast<int32_t>(result.token_ids.size()) == row.sampling.max_tokens);
+    for (size_t i = 0; i < result.token_ids.size(); ++i) {
+      REQUIRE(result.token_ids[i] == token_of(number, static_cast<int32_t>(row.prompt.size() + i)));
+      REQUIRE(result.logprobs[i] == score_of(key, result.token_ids[i]));
+      key = next_key(key, result.token_ids[i]);
+    }
+  }
+}
+
+/// Prompts that branch at random places.
+std::vector<Row> random_rows(std::mt19937_64& random, int count) {
+  std::vector<Row> rows;
+  for (int i = 0; i < count; ++i) {
+    Row row;
+    if (!rows.empty() && random() % 5 != 0) {
+      const std::vector<int32_t>& other = rows[random() % rows.size()].prompt;
+      row.prompt.assign(other.begin(), other.begin() + static_cast<ptrdiff_t>(random() % (other.size() + 1)));
+    }
+    for (auto more = static_cast<int>(random() % 20);
+         row.prompt.empty() || (more > 0 && row.prompt.size() < 100); --more)
+      row.prompt.push_back(static_cast<int32_t>(random() % 3));
+    row.sampling.draw.logprobs = 0;
+    row.sampling.max_tokens = static_cast<int32_t>(random() % 60);
+    row.sampling.prompt_logprobs = random() % 3 == 0 || row.sampling.max_tokens == 0;
+    rows.push_back(std::move(row));
+  }
+  return rows;
+}
+
+SchedulerOptions options_with(int64_t num_blocks, int64_t num_host_blocks) {
+  return {.max_num_seqs = 12,
+          .max_num_batched_tokens = 40,
+          .block_size = kBlock,
+          .num_blocks = num_blocks,
+          .num_host_blocks = num_host_blocks,
+          .limits = {.max_model_len = kLongest}};
+}
+
+}  // namespace
+
+TEST_CASE("prefix sharing: every sequence finds its own keys, also when room is short", "[engine]") {
+  const uint64_t seed = std::random_device()();
+  CAPTURE(seed);
+  std::mt19937_64 random(seed);
+  int64_t preemptions = 0, swaps = 0, shared = 0;
+  for (int round = 0; round < 40; ++round) {
+    const std::vector<Row> rows = random_rows(random, 80);
+    SchedulerOptions options = options_with(static_cast<int64_t>(20 + random() % (round % 2 == 0 ? 8 : 60)),
+                                            static_cast<int64_t>(random() % 30));
+    options.num_seqs_of_any_length = static_cast<int32_t>(1 + random() % 12);
+    const Outcome outcome = work(rows, options);
+    check_answers(rows, outcome);
+    preemptions += outcome.preemptions, swaps += outcome.swaps, shared += outcome.shared;
+    options.share_prefixes = false;
+    const Outcome alone = work(rows, options);
+    check_answers(rows, alone);
+    CHECK(alone.shared == 0);
+  }
+  CHECK(preemptions > swaps);
+  CHECK(swaps > 0);
+  CHECK(shared > 0);
+}
+
+TEST_CASE("prefix sharing: with room, a prefix is computed once", "[engine]") {
+  auto fresh = [next = 0](std::vector<int32_t> tokens, int more) mutable {
+    for (int i = 0; i < more; ++i) tokens.push_back(next++);
+    return tokens;
+  };
+  for (const bool scored : {false, true}) {
+    CAPTURE(scored);
+    std::vector<Row> rows;  // preambles, questions, endings
+    for (int p = 0; p < 3; ++p)
+      for (auto [q, preamble] = std::pair(0, fresh({}, 61)); q < 20; ++q)
+        for (auto [e, question] = std::pair(0, fresh(preamble, 13)); e < 4; ++e) {
+          Row& row = rows.emplace_back(Row{.prompt = fresh(question, 5)});
+          row.sampling = {.max_tokens = 1, .prompt_logprobs = scored};
+          row.sampling.draw.logprobs = 0;
+        }
+    SchedulerOptions options = options_with(2000, 0);
+    options.max_num_batched_tokens = 256;
+    const Outcome outcome = work(rows, options);
+    check_answers(rows, outcome);
+    // A scored row computes the last token that it shares again: its logits score the first one of its own.
+    const auto again = scored ? static_cast<int64_t>(rows.size()) : 0;
+    CHECK(outcome.computed >= outcome.distinct);
+    CHECK(outcome.computed <= outcome.distinct + again);
+    CHECK(outcome.preemptions == 0);
+    options.share_prefixes = false;
+    CHECK(work(rows, options).computed == static_cast<int64_t>(rows.size()) * (61 + 13 + 5));
+  }
+}
