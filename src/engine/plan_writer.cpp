@@ -13,7 +13,7 @@ class PlanWriter {
  public:
   PlanWriter(const KvCache& cache, const AnswerLimits& limits) : cache_(cache), limits_(limits) {}
 
-  StepPlan write(std::span<const Scheduled> step) {
+  StepPlan write(std::span<const Scheduled> step, std::span<const Branch> branches) {
     plan_.swap_out = cache_.moves().swap_out;
     plan_.swap_in = cache_.moves().swap_in;
     plan_.copies = cache_.moves().copies;
@@ -25,6 +25,15 @@ class PlanWriter {
     for (const Scheduled& one : step) {
       plan_.num_prefill_seqs += one.sequence->in_prompt();
       add(one);
+    }
+    for (size_t i = 0; i < branches.size(); ++i) {
+      const Branch& branch = branches[i];
+      const int32_t first = step[branch.of].sequence->num_computed;
+      plan_.logit_rows.push_back({.token_index = plan_.cu_seqlens_q[branch.of] + branch.position - 1 - first,
+                                  .target = branch.token,
+                                  .sequence = static_cast<int32_t>(step.size() + i),
+                                  .position = branch.position,
+                                  .draw = {.logprobs = 0}});
     }
     return std::move(plan_);
   }
@@ -101,8 +110,9 @@ class PlanWriter {
 
 }  // namespace
 
-StepPlan write_plan(std::span<const Scheduled> step, const KvCache& cache, const AnswerLimits& limits) {
-  return PlanWriter(cache, limits).write(step);
+StepPlan write_plan(std::span<const Scheduled> step, std::span<const Branch> branches, const KvCache& cache,
+                    const AnswerLimits& limits) {
+  return PlanWriter(cache, limits).write(step, branches);
 }
 
 }  // namespace moerun

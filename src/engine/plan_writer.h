@@ -14,8 +14,18 @@ struct Scheduled {
   int32_t num_tokens = 0;
 };
 
+/// A token that another prompt goes on with where it leaves a scheduled one: it is scored too, for that
+/// prompt.
+struct Branch {
+  size_t of = 0;         ///< place of the scheduled sequence
+  int32_t position = 0;  ///< of the token; the one before it is scheduled
+  int32_t token = 0;
+};
+
 /// The plan of a step: a function of what is scheduled, those that prefill first, and of what the cache moves
-/// for it. LogitRow::sequence is a sequence's place in `step`, and a sequence's rows are consecutive.
-StepPlan write_plan(std::span<const Scheduled> step, const KvCache& cache, const AnswerLimits& limits);
+/// for it. LogitRow::sequence is a sequence's place in `step`, and a sequence's rows are consecutive; the
+/// branches' rows follow after all of those, as if they were sequences more.
+StepPlan write_plan(std::span<const Scheduled> step, std::span<const Branch> branches, const KvCache& cache,
+                    const AnswerLimits& limits);
 
 }  // namespace moerun

@@ -43,9 +43,9 @@ PrefixCache::Match PrefixCache::find(const Sequence& sequence) {
   auto kept = kept_.end();
   const auto look_kept = [&](auto at) {
     if (scored && at->second.logprobs.empty()) return;
-    const int32_t tokens = usable(sequence, common(prompt, at->first));
+    const int32_t alike = common(prompt, at->first), tokens = usable(sequence, alike);
     if (tokens <= match.shared) return;
-    match = {.shared = tokens, .kv = &at->second.kv, .logprobs = at->second.logprobs};
+    match = {.shared = tokens, .alike = alike, .kv = &at->second.kv, .logprobs = at->second.logprobs};
     kept = at;
   };
   const auto next = kept_.lower_bound(prompt);
@@ -54,12 +54,13 @@ PrefixCache::Match PrefixCache::find(const Sequence& sequence) {
 
   const auto look_begun = [&](const Sequence& other) {
     if (scored && !other.sampling().prompt_logprobs) return;
-    const int32_t to_come = usable(sequence, common(prompt, other.prompt()));
+    const int32_t alike = common(prompt, other.prompt()), to_come = usable(sequence, alike);
     if (to_come > match.to_come) match.to_come = to_come, match.to_come_of = other.row();
     const int32_t there =
         std::min({to_come, other.num_computed, scored ? other.num_scored() - 1 : other.num_computed});
     if (there <= match.shared || fresh_.contains(&other)) return;
     match.shared = there;
+    match.alike = std::min(alike, other.num_computed);
     match.kv = &other.kv;
     match.logprobs = other.prompt_logprobs();
     kept = kept_.end();
@@ -94,7 +95,9 @@ void PrefixCache::computed(const Sequence& sequence) {
       there->second.logprobs.assign(sequence.prompt_logprobs().begin(), sequence.prompt_logprobs().end());
     return;
   }
-  while (kept_.size() >= kMostKept) evict();
+  while (!kept_.empty() && (kept_.size() >= kMostKept || kept_tokens_ + prompt.size() > most_kept_tokens()))
+    evict();
+  kept_tokens_ += prompt.size();
   const auto [at, fresh] = kept_.try_emplace({prompt.begin(), prompt.end()});
   uses_.push_front(at->first);
   at->second.use = uses_.begin();
@@ -107,6 +110,7 @@ bool PrefixCache::evict(size_t but) {
   if (kept_.size() <= but) return false;
   const auto at = kept_.find(uses_.back());
   uses_.pop_back();
+  kept_tokens_ -= at->first.size();
   cache_.let_go(at->second.kv);
   kept_.erase(at);
   return true;

@@ -24,7 +24,8 @@ class PrefixCache {
 
   /// What a prompt may take over.
   struct Match {
-    int32_t shared = 0;               ///< tokens whose keys and values are there
+    int32_t shared = 0;               ///< tokens whose keys and values are there and need not be computed
+    int32_t alike = 0;                ///< tokens in common whose keys and values are there
     int32_t to_come = 0;              ///< that will be, once a prompt that is being computed is:
     uint64_t to_come_of = 0;          ///< that row's
     const KvBlocks* kv = nullptr;     ///< where those lie that are there
@@ -63,12 +64,18 @@ class PrefixCache {
     std::list<std::span<const int32_t>>::iterator use;
   };
   static constexpr size_t kMostKept = 4096;
+  /// Prompts that begin alike take little of the cache, and each its own memory here.
+  size_t most_kept_tokens() const {
+    constexpr int64_t kTimesTheCache = 8;
+    return static_cast<size_t>(kTimesTheCache * cache_.num_blocks() * cache_.block_size());
+  }
 
   /// In the order of their tokens, in which those that begin alike are neighbours.
   std::map<std::vector<int32_t>, Kept, Less> kept_;
   std::set<const Sequence*, Less> begun_;
   std::unordered_set<uint64_t> begun_rows_;
   std::unordered_set<const Sequence*> fresh_;  // begun in the step that is being made: nothing is there yet
+  size_t kept_tokens_ = 0;
   KvCache& cache_;
   std::list<std::span<const int32_t>> uses_;  ///< of `kept_`, the last first
 };

@@ -38,10 +38,14 @@ StepPlan Scheduler::schedule() {
   for (const bool prefill : {true, false})
     for (Running& running : running_)
       if (running.num_scheduled > 0 && running.sequence.in_prompt() == prefill) {
+        const Sequence& sequence = running.sequence;
         running.place = step.size();
-        step.push_back({&running.sequence, running.num_scheduled});
+        step.push_back({&sequence, running.num_scheduled});
+        if (prefill)
+          branch_scores_.schedule(sequence.row(), running.place, sequence.num_computed,
+                                  sequence.num_computed + running.num_scheduled);
       }
-  return write_plan(step, cache_, options_.limits);
+  return write_plan(step, branch_scores_.branches(), cache_, options_.limits);
 }
 
 void Scheduler::schedule_running() {
@@ -102,12 +106,21 @@ bool Scheduler::will_have_room(const Sequence& next, std::optional<LengthForecas
 void Scheduler::admit() {
   constexpr ptrdiff_t kMostPassedOver = 1024;
   std::optional<LengthForecast> forecast;
+  bool full = false;
   for (auto at = waiting_.begin(); at != waiting_.end() && at - waiting_.begin() < kMostPassedOver;) {
-    if (budget_ <= 0 || num_running() >= options_.max_num_seqs) return;
+    full = full || budget_ <= 0 || num_running() >= options_.max_num_seqs;
+    if (full) {
+      // Who is to wait for a prompt of this step says now what shall be scored for it.
+      PrefixCache::Match ignored;
+      if (at->sampling().prompt_logprobs) defers(*at, ignored);
+      ++at;
+      continue;
+    }
     switch (admit(*at, forecast)) {
       case Admission::no_room:
         if (running_.empty() && make_waiting_let_go(*at)) break;  // nobody else will make room: once more
-        return;
+        full = true;
+        break;
       case Admission::deferred:
         ++at;
         break;
@@ -118,18 +131,26 @@ void Scheduler::admit() {
   }
 }
 
-Scheduler::Admission Scheduler::admit(Sequence& next, std::optional<LengthForecast>& forecast) {
+bool Scheduler::defers(Sequence& next, PrefixCache::Match& match) {
   // A token that is computed by waiting for it costs a step's delay, one that is computed again costs itself.
   constexpr int32_t kWorthAStep = 8;
+  if (!options_.share_prefixes || !next.in_prompt() || next.num_computed > 0) return false;
+  if (next.waits_for && prefixes_.computing(*next.waits_for)) return true;
+  match = prefixes_.find(next);
+  if (match.to_come < match.shared + kWorthAStep) return false;
+  next.waits_for = match.to_come_of;
+  // What is to come ends before the last token in common, whose logits score the first one after it.
+  if (const int32_t after = match.to_come + 1;
+      next.sampling().prompt_logprobs && after < next.prompt_length())
+    branch_scores_.want(next.row(), match.to_come_of, after, next.tokens[static_cast<size_t>(after)]);
+  return true;
+}
+
+Scheduler::Admission Scheduler::admit(Sequence& next, std::optional<LengthForecast>& forecast) {
   const bool in_prompt = next.in_prompt();
   if (in_prompt && prompt_budget_ <= 0) return Admission::no_room;
-  if (next.waits_for && prefixes_.computing(*next.waits_for)) return Admission::deferred;
   PrefixCache::Match match;
-  if (options_.share_prefixes && in_prompt && next.num_computed == 0) match = prefixes_.find(next);
-  if (match.to_come >= match.shared + kWorthAStep) {
-    next.waits_for = match.to_come_of;
-    return Admission::deferred;
-  }
+  if (defers(next, match)) return Admission::deferred;
   if (!will_have_room(next, forecast)) return Admission::no_room;
   // Room for all that is known of it, and for some steps of those that run.
   const int64_t growth = num_running() * PromptPacing::kStepsKeptFree / options_.block_size + 1;
@@ -138,12 +159,7 @@ Scheduler::Admission Scheduler::admit(Sequence& next, std::optional<LengthForeca
       cache_.blocks_for(next.num_tokens() + 1) - shared_blocks - static_cast<int64_t>(next.kv.device.size());
   const size_t matched = match.shared > 0 ? 1 : 0;
   if (!make_free(missing + growth, matched) && !running_.empty()) return Admission::no_room;
-  if (match.shared > 0 && missing <= cache_.num_free() && cache_.share(*match.kv, match.shared, next.kv)) {
-    next.num_computed = match.shared;
-    num_shared_tokens_ += match.shared;
-    if (!match.logprobs.empty())
-      next.take_prompt_logprobs(match.logprobs.first(static_cast<size_t>(match.shared) + 1));
-  }
+  if (match.shared > 0 && missing <= cache_.num_free()) take_over(next, match);
   const int32_t tokens =
       in_prompt ? std::min({next.prompt_length() - next.num_computed, budget_, prompt_budget_}) : 1;
   make_free(cache_.blocks_for(next.num_computed + tokens) - static_cast<int64_t>(next.kv.device.size()));
@@ -151,9 +167,24 @@ Scheduler::Admission Scheduler::admit(Sequence& next, std::optional<LengthForeca
     return Admission::no_room;
   running_.push_back({.sequence = std::move(next), .num_scheduled = tokens});
   if (in_prompt && options_.share_prefixes) prefixes_.begin(running_.back().sequence);
+  branch_scores_.drop(running_.back().sequence.row());
   budget_ -= tokens;
   if (in_prompt) prompt_budget_ -= tokens;
   return Admission::admitted;
+}
+
+void Scheduler::take_over(Sequence& next, const PrefixCache::Match& match) {
+  const bool scored = next.sampling().prompt_logprobs;
+  std::optional<float> branch;  // the score of the first token that is not in common
+  if (scored && match.alike == match.shared + 1 && match.alike < next.prompt_length())
+    branch = branch_scores_.find(next.row(), match.alike);
+  const int32_t shared = branch ? match.alike : match.shared;
+  if (!cache_.share(*match.kv, shared, next.kv)) return;
+  next.num_computed = shared;
+  num_shared_tokens_ += shared;
+  if (!scored) return;
+  next.take_prompt_logprobs(match.logprobs.first(static_cast<size_t>(match.shared) + 1));
+  if (branch && next.num_scored() == match.alike) next.add_prompt_logprob(*branch);
 }
 
 bool Scheduler::make_waiting_let_go(const Sequence& but) {
@@ -187,6 +218,7 @@ bool Scheduler::make_room(std::list<Running>::iterator at, int32_t tokens) {
 void Scheduler::preempt(std::list<Running>::iterator at) {
   Sequence& sequence = at->sequence;
   prefixes_.forget(sequence);
+  branch_scores_.forget(sequence.row());
   if (cache_.swap_out(sequence.kv, sequence.num_computed)) {
     ++num_swaps_;
   } else {
@@ -199,8 +231,10 @@ void Scheduler::preempt(std::list<Running>::iterator at) {
 
 std::vector<RowResult> Scheduler::postprocess(const StepPlan& plan, const std::vector<TokenResult>& results) {
   std::vector<size_t> first_row(static_cast<size_t>(plan.num_seqs()) + 1);  // of each sequence of the plan
-  for (const LogitRow& row : plan.logit_rows) ++first_row[static_cast<size_t>(row.sequence) + 1];
+  for (const LogitRow& row : plan.logit_rows)
+    if (row.sequence < plan.num_seqs()) ++first_row[static_cast<size_t>(row.sequence) + 1];
   std::partial_sum(first_row.begin(), first_row.end(), first_row.begin());
+  branch_scores_.take(results.data() + first_row[static_cast<size_t>(plan.num_seqs())]);
   std::vector<RowResult> finished;
   for (auto at = running_.begin(); at != running_.end();) {
     Sequence& sequence = at->sequence;
@@ -215,6 +249,7 @@ std::vector<RowResult> Scheduler::postprocess(const StepPlan& plan, const std::v
           prefixes_.forget(sequence);
         else if (!sequence.in_prompt())
           prefixes_.computed(sequence);
+        if (!prefixes_.computing(sequence.row())) branch_scores_.forget(sequence.row());
       }
       // A prompt that is only scored ends where its answer would begin.
       if (sequence.num_computed == sequence.prompt_length() && sequence.num_output_tokens() == 0 &&
@@ -257,6 +292,7 @@ void Scheduler::drop_all() {
   waiting_.clear();
   for (Running& running : running_) {
     prefixes_.forget(running.sequence);
+    branch_scores_.forget(running.sequence.row());
     cache_.release(running.sequence.kv);
   }
   running_.clear();

@@ -6,6 +6,7 @@
 #include <optional>
 #include <vector>
 
+#include "engine/branch_scores.h"
 #include "engine/kv_cache.h"
 #include "engine/length_forecast.h"
 #include "engine/prefix_cache.h"
@@ -78,9 +79,14 @@ class Scheduler {
 
   void schedule_running();
   void admit();
+  /// Whether a waiting prompt should wait for another that computes what both begin with; else what it may
+  /// take over now.
+  bool defers(Sequence& next, PrefixCache::Match& match);
   enum class Admission { admitted, deferred, no_room };
   /// Lets the waiting sequence in, if there is room, and schedules what fits of it.
   Admission admit(Sequence& next, std::optional<LengthForecast>& forecast);
+  /// Shares with a sequence that holds nothing what was found for it.
+  void take_over(Sequence& next, const PrefixCache::Match& match);
   /// Takes from the waiting sequences but one what preempted ones still hold of the cache; true when there
   /// was any. They are computed again.
   bool make_waiting_let_go(const Sequence& but);
@@ -101,6 +107,7 @@ class Scheduler {
   SchedulerOptions options_;
   KvCache cache_;
   PrefixCache prefixes_;
+  BranchScores branch_scores_;
   std::deque<Sequence> waiting_;
   std::list<Running> running_;  // in the order of admission
   int32_t budget_ = 0;          // tokens left in the step at hand
