@@ -67,6 +67,8 @@ constexpr Text kTexts[] = {
      "of one step of a group; `auto` is 8192 on CUDA, 512 on the CPU. A job with more than four times the "
      "rows that run at once takes prompts at the rate at which answers end, so that steps are alike and "
      "sequences end one by one"},
+    {"scheduler.prefix_sharing", "`auto` `off`",
+     "prompts that begin alike are computed once as far as they do. Answers keep the same bits"},
     {"input.path", "path", "`.jsonl`, `.h5`/`.hdf5` or `.txt`"},
     {"input.limit", "rows", "the first so many; 0 is all"},
     {"input.on_error", "`fail` `row`",
