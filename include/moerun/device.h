@@ -101,7 +101,7 @@ struct KvLayer {
 
 struct RopeArgs {
   Tensor qkv;             ///< [n, (heads + 2·kv_heads)·head_dim] in
-  Tensor q_norm, k_norm;  ///< [1, head_dim] RMSNorm weights
+  Tensor q_norm, k_norm;  ///< [1, head_dim] RMSNorm weights; both without data: no norm
   Tensor cos, sin;        ///< [max_model_len, head_dim / 2] float32, attention factor folded in
   Tensor q;               ///< [n, heads·head_dim] out: normed, rotated
   KvLayer kv;             ///< out: normed, rotated keys and plain values at slot_mapping

@@ -21,10 +21,13 @@ MOERUN_CLONES void silu_row(const float* gate, const float* up, int64_t width, f
   for (int64_t i = 0; i < width; ++i) out[i] = silu(gate[i]) * up[i];
 }
 
-/// Norm and rotation of one head's vector, in place of `out`.
+/// Norm (where there is a weight) and rotation of one head's vector, in place of `out`.
 void norm_and_rotate(const float* x, const float* weight, const float* cos, const float* sin, float eps,
                      int64_t head_dim, float* out) {
-  norm_row(x, weight, eps, head_dim, out);
+  if (weight)
+    norm_row(x, weight, eps, head_dim, out);
+  else
+    std::copy_n(x, head_dim, out);
   const int64_t half = head_dim / 2;
   for (int64_t i = 0; i < half; ++i) {
     const float a = out[i], b = out[i + half];

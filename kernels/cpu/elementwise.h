@@ -17,7 +17,7 @@ void tree_sum(const float* shards, int64_t num_shards, int64_t count, float* out
 
 struct RopeCacheArgs {
   const float* qkv = nullptr;                                   ///< [n, (heads + 2·kv_heads)·head_dim]
-  const float *q_norm = nullptr, *k_norm = nullptr;             ///< [head_dim]
+  const float *q_norm = nullptr, *k_norm = nullptr;             ///< [head_dim]; null: no norm
   const float *cos = nullptr, *sin = nullptr;                   ///< [positions, head_dim / 2]
   const int32_t *positions = nullptr, *slot_mapping = nullptr;  ///< [n]
   float* q = nullptr;                                           ///< [n, heads·head_dim]
@@ -26,8 +26,8 @@ struct RopeCacheArgs {
   float eps = 0;
 };
 
-/// Per-head RMSNorm of queries and keys, then rotation of (i, i + head_dim/2) pairs (Hugging Face
-/// `rotate_half`), then keys and values to their slots.
+/// Per-head RMSNorm of queries and keys where there are weights, then rotation of (i, i + head_dim/2) pairs
+/// (Hugging Face `rotate_half`), then keys and values to their slots.
 void rope_cache(const RopeCacheArgs& args);
 
 }  // namespace moerun::cpu

@@ -57,8 +57,8 @@ __device__ void normalise(float (&v)[kEach], float scale, const float (&weight)[
 }
 
 /// A block a token and some of its heads; several heads a warp. A lane holds elements i and i + head_dim/2 of
-/// one, which rotate into each other, for four i.
-template <class T, int kDim>
+/// one, which rotate into each other, for four i. kNorm: queries and keys are normed before.
+template <class T, int kDim, bool kNorm>
 __global__ void __launch_bounds__(kThreads) rope_cache_kernel(const __grid_constant__ RopeParams params) {
   constexpr int kHalf = kDim / 2, kLanes = kHalf / kEach;
   const RopeArgs& args = params.args;
@@ -74,7 +74,8 @@ __global__ void __launch_bounds__(kThreads) rope_cache_kernel(const __grid_const
     return *reinterpret_cast<const uint2*>(static_cast<const T*>(from) + at);
   };
   const void* const weight = query ? args.q_norm.data : args.k_norm.data;
-  const uint2 weight_low = load(weight, i), weight_high = load(weight, i + kHalf);
+  uint2 weight_low{}, weight_high{};
+  if constexpr (kNorm) weight_low = load(weight, i), weight_high = load(weight, i + kHalf);
   const float4 cos4 = *reinterpret_cast<const float4*>(static_cast<const float*>(args.cos.data) + angle);
   const float4 sin4 = *reinterpret_cast<const float4*>(static_cast<const float*>(args.sin.data) + angle);
   dependency_wait();
@@ -82,16 +83,20 @@ __global__ void __launch_bounds__(kThreads) rope_cache_kernel(const __grid_const
   const int64_t in = (static_cast<int64_t>(token) * all_heads + head) * kDim + i;
   uint2 low_bits{}, high_bits{};
   if (valid) low_bits = load(args.qkv.data, in), high_bits = load(args.qkv.data, in + kHalf);
-  float low[kEach], high[kEach], factor[kEach];
+  float low[kEach], high[kEach];
   unpack<T>(low_bits, low);
   unpack<T>(high_bits, high);
-  const float scale = rsqrtf(fmaf(sum_of_squares<kLanes>(low, high), 1.0F / kDim, args.eps));
+  float scale = 1;
+  if constexpr (kNorm) scale = rsqrtf(fmaf(sum_of_squares<kLanes>(low, high), 1.0F / kDim, args.eps));
   if (!valid) return;
   if (!value) {
-    unpack<T>(weight_low, factor);
-    normalise<T>(low, scale, factor);
-    unpack<T>(weight_high, factor);
-    normalise<T>(high, scale, factor);
+    if constexpr (kNorm) {
+      float factor[kEach];
+      unpack<T>(weight_low, factor);
+      normalise<T>(low, scale, factor);
+      unpack<T>(weight_high, factor);
+      normalise<T>(high, scale, factor);
+    }
     const float cos[kEach] = {cos4.x, cos4.y, cos4.z, cos4.w}, sin[kEach] = {sin4.x, sin4.y, sin4.z, sin4.w};
     float rotated_low[kEach], rotated_high[kEach];
 #pragma unroll
@@ -125,7 +130,9 @@ void launch_rope_cache(DType dtype, const DevicePlan& plan, const RopeArgs& args
     const int all_heads = args.num_heads + 2 * args.kv.num_kv_heads;
     const dim3 grid(static_cast<unsigned>(plan.num_tokens),
                     static_cast<unsigned>(ceil_div(all_heads, heads_of_block(kDim))));
-    launch_dependent(rope_cache_kernel<T, kDim>, grid, kThreads, 0, stream, params);
+    const auto kernel =
+        args.q_norm.data ? rope_cache_kernel<T, kDim, true> : rope_cache_kernel<T, kDim, false>;
+    launch_dependent(kernel, grid, kThreads, 0, stream, params);
   });
 }
 

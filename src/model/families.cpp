@@ -10,7 +10,7 @@ namespace moerun {
 
 namespace {
 
-constexpr std::array kFamilies{&families::qwen3_moe};
+constexpr std::array kFamilies{&families::qwen3_moe, &families::mixtral};
 
 template <typename Matches>
 const Family* first(Matches matches) {

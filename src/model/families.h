@@ -28,7 +28,7 @@ struct Family {
 };
 
 namespace families {
-extern const Family qwen3_moe;
+extern const Family mixtral, qwen3_moe;
 }  // namespace families
 
 /// The family that `architectures`, or where that is absent `model_type`, names; null with a fault that says

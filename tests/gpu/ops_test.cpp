@@ -266,11 +266,13 @@ TEST_CASE(
 TEST_CASE("gpu: rope_and_cache and attention, prefill in chunks and decode", "[gpu]") {
   struct Shape {
     int32_t heads, kv_heads, head_dim;
+    bool norm;
   };
   for_each_dtype([](DType dtype, std::mt19937_64& random) {
     Pair pair(dtype);
-    for (const Shape& s : {Shape{8, 4, 64}, Shape{32, 4, 128}, Shape{4, 4, 128}, Shape{2, 1, 64}}) {
-      CAPTURE(s.heads, s.kv_heads, s.head_dim);
+    for (const Shape& s : {Shape{8, 4, 64, true}, Shape{32, 4, 128, true}, Shape{4, 4, 128, true},
+                           Shape{2, 1, 64, true}, Shape{32, 8, 128, false}, Shape{4, 2, 64, false}}) {
+      CAPTURE(s.heads, s.kv_heads, s.head_dim, s.norm);
       constexpr int32_t kBlock = 64, kBlocks = 64, kMaxLen = 1024;
       const int64_t width = (s.heads + 2 * s.kv_heads) * s.head_dim;
       const Floats q_norm = random_values(random, s.head_dim, pair.dtype),
@@ -334,8 +336,8 @@ TEST_CASE("gpu: rope_and_cache and attention, prefill in chunks and decode", "[g
           const Tensor q = side->poisoned(plan.num_tokens, s.heads * s.head_dim),
                        out = side->poisoned(plan.num_tokens, s.heads * s.head_dim);
           device.rope_and_cache(plan, {.qkv = side->put(qkv[step], plan.num_tokens, width),
-                                       .q_norm = side->put(q_norm, 1, s.head_dim),
-                                       .k_norm = side->put(k_norm, 1, s.head_dim),
+                                       .q_norm = s.norm ? side->put(q_norm, 1, s.head_dim) : Tensor{},
+                                       .k_norm = s.norm ? side->put(k_norm, 1, s.head_dim) : Tensor{},
                                        .cos = c,
                                        .sin = si,
                                        .q = q,

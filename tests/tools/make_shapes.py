@@ -1,5 +1,5 @@
-"""Makes small Qwen3-MoE checkpoints of random weights whose shapes differ from the tiny model's, for tests/golden.
-Usage: make_shapes.py OUT_DIR   (needs torch, safetensors, transformers, tokenizers)
+"""Makes small checkpoints of random weights whose shapes differ from the tiny model's, for tests/golden.
+Usage: make_shapes.py OUT_DIR [NAME ...]   (needs torch, safetensors, transformers ≥ 5, tokenizers; NAME: those alone)
 Then golden.py (Hugging Face transformers in float32) makes OUT_DIR/NAME/golden.h5 from OUT_DIR/prompts.jsonl."""
 import json
 import pathlib
@@ -32,6 +32,47 @@ SHAPES = {
                      "torch_dtype": "float16", "rope_theta": 10000.0, "rope_scaling": {"rope_type": "linear", "factor": 2.0}},
 }
 
+# Mixtral, as published (w1, w2, w3 of each expert, num_local_experts) and as transformers ≥ 5 computes and can save it (experts
+# stacked). Two key/value heads for eight query heads, five experts, odd widths, no norm of queries and keys; float32.
+MIXTRAL = {"vocab_size": 320, "hidden_size": 36, "intermediate_size": 28, "num_hidden_layers": 3, "num_attention_heads": 8,
+           "num_key_value_heads": 2, "head_dim": 8, "max_position_embeddings": 256, "rms_norm_eps": 1e-5, "rope_theta": 1000000.0,
+           "num_local_experts": 5, "num_experts_per_tok": 2, "bos_token_id": 0, "eos_token_id": 0, "sliding_window": None,
+           "tie_word_embeddings": False}
+
+
+def save_mixtral(out, tokenizer, wanted):
+    """mixtral: the published names and config.json; mixtral-stacked: what save_pretrained writes where it does not revert them."""
+    from transformers import MixtralConfig, MixtralForCausalLM
+    torch.manual_seed(11)
+    model = MixtralForCausalLM(MixtralConfig(**MIXTRAL)).eval()
+    with torch.no_grad():
+        for name, value in model.named_parameters():
+            norm = name.endswith("norm.weight")
+            value.copy_(torch.randn(value.shape) * (0.1 if norm else 1.5 / value.shape[-1] ** 0.5) + norm)
+    for name, published in (("mixtral", True), ("mixtral-stacked", False)):
+        if wanted and name not in wanted:
+            continue
+        model.save_pretrained(out / name, save_original_format=published)
+        tokenizer.backend_tokenizer.save(str(out / name / "tokenizer.json"))
+        (out / name / "generation_config.json").unlink(missing_ok=True)
+    if not wanted or "mixtral" in wanted:
+        older = {**MIXTRAL, "architectures": ["MixtralForCausalLM"], "model_type": "mixtral", "hidden_act": "silu",
+                 "torch_dtype": "float32", "attention_dropout": 0.0, "initializer_range": 0.02, "output_router_logits": False,
+                 "router_aux_loss_coef": 0.02, "transformers_version": "4.36.0.dev0", "use_cache": True}
+        (out / "mixtral/config.json").write_text(json.dumps(older, indent=1) + "\n")
+
+
+def save_stacked(out, tokenizer, wanted):
+    """linear-seven as transformers ≥ 5 saves it where it does not revert to the published names."""
+    from transformers import AutoModelForCausalLM
+    if wanted and "linear-seven-stacked" not in wanted:
+        return
+    directory = out / "linear-seven-stacked"
+    model = AutoModelForCausalLM.from_pretrained(out / "linear-seven", dtype="auto")
+    model.save_pretrained(directory, save_original_format=False)
+    tokenizer.backend_tokenizer.save(str(directory / "tokenizer.json"))
+    (directory / "generation_config.json").unlink(missing_ok=True)
+
 
 def tensors(c):
     h, d, kv = c["hidden_size"], c["head_dim"], c["num_key_value_heads"]
@@ -62,7 +103,7 @@ def tensors(c):
 
 def main():
     root = pathlib.Path(__file__).parents[2]
-    out = pathlib.Path(sys.argv[1])
+    out, wanted = pathlib.Path(sys.argv[1]), set(sys.argv[2:])
     texts = [json.loads(line)["prompt"] for line in open(root / "data/prompts.jsonl")]
     tiny = PreTrainedTokenizerFast(tokenizer_file=str(root / "data/tiny-moe/tokenizer.json"))
     tokenizer = tiny.train_new_from_iterator(texts, 320)
@@ -70,6 +111,8 @@ def main():
         for i, text in enumerate(texts[:16]):
             f.write(json.dumps({"id": str(i), "prompt": text * (1 + i % 3)}) + "\n")
     for seed, (name, shape) in enumerate(SHAPES.items()):
+        if wanted and name not in wanted:
+            continue
         torch.manual_seed(seed)
         config = {**BASE, **shape}
         directory = out / name
@@ -91,6 +134,8 @@ def main():
             save_file(part, directory / file, {"format": "pt"})
         index = {"metadata": {}, "weight_map": {key: file for file, part in files.items() for key in part}}
         (directory / "model.safetensors.index.json").write_text(json.dumps(index, indent=1) + "\n")
+    save_stacked(out, tokenizer, wanted)
+    save_mixtral(out, tokenizer, wanted)
 
 
 main()

@@ -91,6 +91,30 @@ TEST_CASE("config: as transformers 5 writes it", "[model]") {
   CHECK(std::count(read.sparse.begin(), read.sparse.end(), true) == 48);
 }
 
+TEST_CASE("config: Mixtral", "[model]") {
+  const Json mixtral = published("tests/golden/shapes/mixtral");
+  const auto fault = [&](const char* changes) {
+    Json config = mixtral;
+    config.update(Json::parse(changes));
+    try {
+      parse(config);
+    } catch (const BadInput& error) {
+      return std::string(error.what());
+    }
+    return std::string();
+  };
+  CHECK(parse(mixtral).family->architecture == "MixtralForCausalLM");
+  for (const char* const runs :
+       {R"({"sliding_window": 256})", R"({"head_dim": null})", R"({"attention_bias": false})"}) {
+    CAPTURE(runs);
+    CHECK(fault(runs).empty());
+  }
+  CHECK_THAT(fault(R"({"sliding_window": 255})"), ContainsSubstring("sliding_window is 255, less than"));
+  CHECK_THAT(fault(R"({"attention_bias": true})"), ContainsSubstring("attention_bias is true"));
+  CHECK_THAT(fault(R"({"num_local_experts": 0})"), ContainsSubstring("num_local_experts is 0"));
+  CHECK_THAT(fault(R"({"norm_topk_prob": false})"), ContainsSubstring("norm_topk_prob is false"));
+}
+
 TEST_CASE("config: a custom class is said to be passed over", "[model]") {
   Json config = published();
   config["auto_map"] = {{"AutoModelForCausalLM", "modeling.Mine"}};

@@ -83,7 +83,10 @@ TEST_CASE("model: last prompt logits are transformers', whatever the chunks", "[
        {std::pair<std::string, std::string>{"data/tiny-moe", "tests/golden/tiny-moe/golden.h5"},
         {"tests/golden/shapes/bias-yarn", "tests/golden/shapes/bias-yarn/golden.h5"},
         {"tests/golden/shapes/tied-dense", "tests/golden/shapes/tied-dense/golden.h5"},
-        {"tests/golden/shapes/linear-seven", "tests/golden/shapes/linear-seven/golden.h5"}}) {
+        {"tests/golden/shapes/linear-seven", "tests/golden/shapes/linear-seven/golden.h5"},
+        {"tests/golden/shapes/linear-seven-stacked", "tests/golden/shapes/linear-seven/golden.h5"},
+        {"tests/golden/shapes/mixtral", "tests/golden/shapes/mixtral/golden.h5"},
+        {"tests/golden/shapes/mixtral-stacked", "tests/golden/shapes/mixtral/golden.h5"}}) {
     CAPTURE(directory);
     WholeModel whole(directory);
     const hdf5::File file = hdf5::File::open(golden);
