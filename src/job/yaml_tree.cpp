@@ -107,10 +107,10 @@ class Builder : public YAML::EventHandler {
     if (top.node.is(Kind::list)) {
       top.node.items.push_back(std::move(node));
     } else if (top.has_key) {
-      top.node.entries.back().second = std::move(node);
+      top.node.entries.back().value = std::move(node);
       top.has_key = false;
     } else {
-      top.node.entries.emplace_back(std::move(node), YamlNode());
+      top.node.entries.push_back({std::move(node), {}});
       top.has_key = true;
     }
   }

@@ -3,10 +3,11 @@
 
 #include <cstddef>
 #include <string>
-#include <utility>
 #include <vector>
 
 namespace moerun {
+
+struct YamlEntry;
 
 /// A YAML document as it was written: scalars are text still, aliases are what they stand for.
 struct YamlNode {
@@ -14,10 +15,16 @@ struct YamlNode {
   YAML::Mark mark;  ///< where it begins
   std::string tag;  ///< of a scalar: "?" where it is plain and has none
   std::string scalar;
-  std::vector<YamlNode> items;                         ///< of a list
-  std::vector<std::pair<YamlNode, YamlNode>> entries;  ///< of a mapping, in order, keys that come twice too
+  std::vector<YamlNode> items;     ///< of a list
+  std::vector<YamlEntry> entries;  ///< of a mapping, in order, keys that come twice too
 
   bool is(Kind other) const { return kind == other; }
+};
+
+/// Not a std::pair: that may not be of a type which is being defined (libstdc++ lets it pass, clang does
+/// not).
+struct YamlEntry {
+  YamlNode key, value;
 };
 
 // What no job needs, and a hostile file would use: beyond it a text is refused.
