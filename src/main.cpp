@@ -29,6 +29,7 @@ struct Command {
   CheckOptions check;
   std::string model_dir;
   std::string topic;  ///< of `help`
+  bool render = false;
 };
 
 /// Usage names the commands, which are words in the job file's place.
@@ -69,6 +70,9 @@ std::optional<int> parse(int argc, char** argv, Command& command) {
     add_job_arguments(app, command.run);
   } else if (word == "tokenize") {
     command.kind = Kind::tokenize;
+    app.add_flag(
+        "--render", command.render,
+        "print what the chat template makes of each line's messages: {\"text\"} or {\"error\"} a line");
     app.add_option("model", command.model_dir, "model folder")->required()->type_name("MODEL_DIR");
   } else if (word == "help") {
     command.kind = Kind::help;
@@ -120,7 +124,8 @@ int main(int argc, char** argv) {
       case Command::Kind::check:
         return check_main(command.run, command.check);
       case Command::Kind::tokenize:
-        return tokenize_main(command.model_dir, std::cin, std::cout);
+        return command.render ? render_main(command.model_dir, std::cin, std::cout)
+                              : tokenize_main(command.model_dir, std::cin, std::cout);
       case Command::Kind::help:
         fmt::print("{}", help_text(command.topic, version()));
         return static_cast<int>(ExitCode::ok);

@@ -37,7 +37,7 @@ InputSummary summary_of_random(const Job& job, int64_t vocab_size) {
 /// template for messages. Each is looked for when the first row needs it.
 class TextNeeds {
  public:
-  explicit TextNeeds(const std::string& model_path) : model_path_(model_path) {}
+  TextNeeds(const std::string& model_path, std::time_t start) : model_path_(model_path), start_(start) {}
 
   void check(PromptRecord& record) {
     const bool has_text = record.prompt || record.messages;
@@ -49,16 +49,25 @@ class TextNeeds {
                                              has_text ? "prompt_token_ids" : "stop_token_ids"));
     }
     if (!record.messages) return;
-    if (!chat_template_) chat_template_.emplace(ChatTemplate::load(model_path_));
+    if (!chat_template_) chat_template_.emplace(ChatTemplate::load(model_path_, start_));
     try {
-      chat_template_->render(*record.messages);
+      chat_template_->render(*record.messages, &dates_);
     } catch (const Error& error) {
       add_fault(record, error.what());
     }
   }
 
+  /// What the rows' conversations stand on.
+  void note(InputSummary& summary) const {
+    if (!chat_template_) return;
+    summary.chat_template = chat_template_->checksum();
+    summary.template_dates = dates_;
+  }
+
  private:
   std::string model_path_;
+  std::time_t start_;
+  TemplateDates dates_;
   std::optional<bool> has_tokenizer_;
   std::optional<ChatTemplate> chat_template_;
 };
@@ -66,8 +75,8 @@ class TextNeeds {
 /// A whole pass over the rows, with what it finds.
 class InputCheck {
  public:
-  InputCheck(const Job& job, int64_t vocab_size)
-      : job_(job), rows_(open_rows(job, vocab_size)), needs_(job.model.path) {}
+  InputCheck(const Job& job, int64_t vocab_size, std::time_t start)
+      : job_(job), rows_(open_rows(job, vocab_size)), needs_(job.model.path, start) {}
 
   InputSummary run() {
     const uint64_t limit = job_.input.limit > 0 ? static_cast<uint64_t>(job_.input.limit) : UINT64_MAX;
@@ -81,6 +90,7 @@ class InputCheck {
       summary_.warnings.push_back(
           fmt::format("{} of {} rows are bad and will be answered with an error; the first is {}", num_bad_,
                       summary_.num_rows, first_bad_));
+    needs_.note(summary_);
     summary_.openai = rows_->is_openai();
     summary_.contents = std::make_shared<const ContentSums>(rows_->finish());
     summary_.checksum = summary_.contents->checksum;
@@ -156,9 +166,9 @@ class InputSource : public RecordSource {
 
 }  // namespace
 
-InputSummary check_input(const Job& job, int64_t vocab_size) {
+InputSummary check_input(const Job& job, int64_t vocab_size, std::time_t start) {
   if (job.input.random) return summary_of_random(job, vocab_size);
-  return InputCheck(job, vocab_size).run();
+  return InputCheck(job, vocab_size, start).run();
 }
 
 std::unique_ptr<RecordSource> open_input(const Job& job, int64_t vocab_size, const InputSummary& summary) {

@@ -1,5 +1,7 @@
 #pragma once
 #include <cstdint>
+#include <ctime>
+#include <map>
 #include <memory>
 #include <string>
 #include <vector>
@@ -18,7 +20,11 @@ struct InputSummary {
                          ///< input's description
   std::shared_ptr<const ContentSums> contents;  ///< of what was checked; null for a random input
   std::vector<std::string> warnings;            ///< sentences for the user
-  std::vector<uint64_t> duplicate_rows;         ///< with `on_error: row`: rows whose id an earlier row has
+  /// Of the rows with messages: ChatTemplate::checksum() (empty: there are none), and the dates that the
+  /// template was told, by the format it asked with.
+  std::string chat_template;
+  std::map<std::string, std::string> template_dates;
+  std::vector<uint64_t> duplicate_rows;  ///< with `on_error: row`: rows whose id an earlier row has
 };
 
 /// Reads the whole input once, with constant memory (but about 50 bytes an id), and checks every row. Faults
@@ -27,8 +33,8 @@ struct InputSummary {
 /// is a fault anyway.
 ///
 /// Knows the model's folder from the job: rows of text need its tokenizer, messages its chat template, and
-/// OpenAI batch lines must name it.
-InputSummary check_input(const Job& job, int64_t vocab_size);
+/// OpenAI batch lines must name it. `start`: the job's, for chat templates that ask for the date.
+InputSummary check_input(const Job& job, int64_t vocab_size, std::time_t start);
 
 /// The input as a stream of rows. `summary` is check_input's of the same job; next() throws Error (a fault)
 /// before it hands out a row of a file that is not what was checked. seek() costs nothing for HDF5 and random

@@ -22,6 +22,7 @@ constexpr std::array<Line, 7> kCommands{{
     {"moerun check [--ranks N] [--gpu NAME] [--measured FILE] JOB.yaml [KEY=VALUE ...]",
      "every check that needs no GPU, then what would run"},
     {"moerun tokenize MODEL_DIR < lines.jsonl", "{\"text\"|\"messages\"} a line in, {\"ids\"} a line out"},
+    {"moerun tokenize --render MODEL_DIR < lines.jsonl", "{\"messages\"} a line in, the rendered {\"text\"} a line out"},
     {"moerun help keys", "every key of a job: type, default, meaning"},
     {"moerun COMMAND --help", "the options of a command"},
     {"moerun --version", "the version and its revision"},

@@ -76,6 +76,10 @@ Fingerprint fingerprint_of(const CheckedJob& checked) {
                   {"device", name_of(job.device)},
                   {"dtype", std::string(name_of(checked.dtype))},
                   {"output.jsonl", job.output.jsonl}};
+  if (!checked.input.chat_template.empty()) out.emplace_back("chat template", checked.input.chat_template);
+  for (const auto& [format, date] : checked.input.template_dates)
+    out.emplace_back(
+        fmt::format("date in the prompts (strftime_now(\"{}\"); SOURCE_DATE_EPOCH sets it)", format), date);
   for (const auto& field : sampling_fields())
     out.emplace_back("sampling." + field.name, field.write(job.sampling).dump());
   return out;

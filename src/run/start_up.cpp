@@ -22,6 +22,7 @@
 #include "plan/run_plan_wire.h"
 #include "run/identity.h"
 #include "run/reports.h"
+#include "text/chat_template.h"
 #include "text/tokenizer.h"
 
 namespace moerun {
@@ -70,10 +71,11 @@ Job::DeviceKind decide_and_say(Job::DeviceKind asked) {
 struct Told {
   std::optional<int> exit_code;
   std::string plan;
+  int64_t start = 0;  ///< CheckedJob::start
 
   std::string pack() const {
     WireWriter out;
-    out.put(exit_code.has_value()), out.put(exit_code.value_or(0)), out.put(plan);
+    out.put(exit_code.has_value()), out.put(exit_code.value_or(0)), out.put(plan), out.put(start);
     return out.take();
   }
   static Told unpack(const std::string& bytes) {
@@ -83,6 +85,7 @@ struct Told {
     const int code = in.get<int>();
     if (ends) told.exit_code = code;
     in.get(told.plan);
+    told.start = in.get<int64_t>();
     return told;
   }
 };
@@ -106,7 +109,7 @@ Told lead_start(const MpiEnv& env, const RunOptions& options, LeadFiles& files) 
   files.directory = opened.directory;
   files.store = std::move(opened.store);
   files.source = open_input(checked.job, checked.config.vocab_size, checked.input);
-  return {.plan = pack(checked)};
+  return {.plan = pack(checked), .start = checked.start};
 }
 
 }  // namespace
@@ -114,6 +117,7 @@ Told lead_start(const MpiEnv& env, const RunOptions& options, LeadFiles& files) 
 CheckedJob check_job(Job job, const Machine& machine) {
   Faults faults;
   CheckedJob out;
+  holds(faults, [&] { out.start = job_start_time(); });
   const bool paths = holds(faults, [&] { check_paths(job); });
   const bool config = holds(faults, [&] { out.config = read_model_config(job.model.path); });
   std::vector<std::string> notes;  // of the model's folder
@@ -141,7 +145,7 @@ CheckedJob check_job(Job job, const Machine& machine) {
   }
   // Rows are checked against the vocabulary and the model's folder.
   if (config && paths) {
-    holds(faults, [&] { out.input = check_input(job, out.config.vocab_size); });
+    holds(faults, [&] { out.input = check_input(job, out.config.vocab_size, out.start); });
     // A job that is finished needs no more room; one that goes on needs none for what it has sealed.
     if (out.input.num_rows > 0 && !std::filesystem::exists(job.output.path))
       holds(faults, [&] {
@@ -168,7 +172,7 @@ Start start_up(const MpiEnv& env, const RunOptions& options, LeadFiles& files) {
   }
   told = Told::unpack(env.broadcast(told.pack()));
   if (told.exit_code) return {.exit_code = told.exit_code};
-  return {unpack_run_plan(told.plan)};
+  return {unpack_run_plan(told.plan), told.start};
 }
 
 std::string last_words(const Error& error) {

@@ -1,5 +1,6 @@
 #pragma once
 #include <cstdint>
+#include <ctime>
 #include <memory>
 #include <optional>
 #include <string>
@@ -23,6 +24,7 @@ struct RunOptions {
 /// The plan of a job after every check that needs no rank.
 struct CheckedJob : RunPlan {
   InputSummary input;
+  std::time_t start = 0;            ///< the job's, for chat templates that ask for the date
   std::string tokenizer_checksum;   ///< empty: the folder has no tokenizer
   std::string checkpoint_checksum;  ///< of the files' headers and sizes; empty: dummy weights
 };
@@ -33,6 +35,7 @@ CheckedJob check_job(Job job, const Machine& machine);
 
 /// What every rank knows when the job starts.
 struct Start : RunPlan {
+  std::time_t start = 0;         ///< CheckedJob::start
   std::optional<int> exit_code;  ///< set: there is nothing to run, and the user was told why
 };
 

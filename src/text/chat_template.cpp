@@ -1,180 +1,27 @@
 #include "text/chat_template.h"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
+#include <algorithm>
+#include <charconv>
+#include <cstdlib>
+#include <filesystem>
 #include <fstream>
 #include <iterator>
+#include <nlohmann/json.hpp>
 #include <optional>
 
 #include "moerun/error.h"
 #include "text/checksum.h"
-#include "text/python_json.h"
+#include "text/jinja/json.h"
 
 namespace moerun {
 namespace {
 
 using nlohmann::ordered_json;
 
-/// SHA-256 of the template texts that qwen3_prompt() renders. The two differ in what they do with a content
-/// or a reasoning_content that is no string; those are refused here.
-constexpr std::string_view kQwen3Templates[] = {
-    "87a2728cb8dc9fe424d624542f6060ec05a1d285ebbec578bb078900e33396b5",  // Qwen3, April 2025
-    "a55ee1b1660128b7098723e0abcd92caa0788061051c62d51cbe87d9cf1974d8",  // with `message.content is string`
-};
-
 constexpr std::string_view kInstead = "give `prompt` or `prompt_token_ids` instead of `messages`";
-
-std::string_view strip_left(std::string_view text) {
-  return text.substr(std::min(text.find_first_not_of('\n'), text.size()));
-}
-
-std::string_view strip_right(std::string_view text) {
-  return text.substr(0, text.find_last_not_of('\n') + 1);
-}
-
-/// Jinja's text.split(separator)[0] and [-1].
-std::string_view before_first(std::string_view text, std::string_view separator) {
-  return text.substr(0, text.find(separator));
-}
-std::string_view after_last(std::string_view text, std::string_view separator) {
-  const size_t pos = text.rfind(separator);
-  return pos == std::string_view::npos ? text : text.substr(pos + separator.size());
-}
-
-const ordered_json& member(const ordered_json& object, const char* key) {
-  static const ordered_json null;
-  const auto it = object.find(key);
-  return it == object.end() ? null : *it;
-}
-
-/// A call of a function by the assistant.
-struct ToolCall {
-  std::string name;
-  std::string arguments;  // JSON
-};
-
-/// A message whose fields have the types that the template takes for granted.
-struct Message {
-  std::string role, content;
-  std::optional<std::string> reasoning_content;
-  std::vector<ToolCall> tool_calls;
-};
-
-ToolCall read_tool_call(const ordered_json& call, size_t message) {
-  const auto fail = [&](std::string_view what) {
-    throw BadInput(fmt::format("messages[{}].tool_calls: {}", message, what));
-  };
-  if (!call.is_object()) fail("an entry is not an object");
-  const ordered_json& nested = member(call, "function");
-  const ordered_json& function = nested.is_object() && !nested.empty() ? nested : call;
-  if (!member(function, "name").is_string()) fail("a call has no name");
-  if (function.find("arguments") == function.end()) fail("a call has no arguments");
-  const ordered_json& arguments = function["arguments"];
-  return {function["name"], arguments.is_string() ? arguments.get<std::string>() : python_json(arguments)};
-}
-
-Message read_message(const ordered_json& json, size_t index) {
-  const auto fail = [&](std::string_view what) {
-    throw BadInput(fmt::format("messages[{}] {}", index, what));
-  };
-  if (!json.is_object()) fail("is not an object");
-  if (!member(json, "role").is_string()) fail("has no role");
-  Message message;
-  message.role = json["role"];
-  const std::string& role = message.role;
-  if (role != "system" && role != "user" && role != "assistant" && role != "tool")
-    fail(fmt::format("has the role '{}'; the chat template knows system, user, assistant and tool", role));
-
-  if (role == "assistant") {
-    const ordered_json& calls = member(json, "tool_calls");
-    if (!calls.is_null() && !calls.is_array()) fail("has tool_calls that are no list");
-    for (const ordered_json& call : calls) message.tool_calls.push_back(read_tool_call(call, index));
-    const ordered_json& reasoning = member(json, "reasoning_content");
-    if (!reasoning.is_null() && !reasoning.is_string()) fail("has a reasoning_content that is no string");
-    if (reasoning.is_string()) message.reasoning_content = reasoning;
-  }
-  const ordered_json& content = member(json, "content");
-  if (content.is_string())
-    message.content = content;
-  else if (!content.is_null() || message.tool_calls.empty())  // calls stand alone in OpenAI's format
-    fail("has a content that is no string");
-  return message;
-}
-
-bool is_tool_response(const Message& message) {
-  return message.content.starts_with("<tool_response>") && message.content.ends_with("</tool_response>");
-}
-
-/// The last real question: reasoning before it is left out.
-size_t last_query_index(const std::vector<Message>& messages) {
-  for (size_t i = messages.size(); i-- > 0;)
-    if (messages[i].role == "user" && !is_tool_response(messages[i])) return i;
-  return messages.size() - 1;
-}
-
-void append_tools(const ordered_json& tools, const Message& first, std::string& out) {
-  out += "<|im_start|>system\n";
-  if (first.role == "system") out += first.content + "\n\n";
-  out +=
-      "# Tools\n\nYou may call one or more functions to assist with the user query.\n\n"
-      "You are provided with function signatures within <tools></tools> XML tags:\n<tools>";
-  for (const ordered_json& tool : tools) out += "\n" + python_json(tool);
-  out +=
-      "\n</tools>\n\nFor each function call, return a json object with function name and arguments within "
-      "<tool_call></tool_call> XML tags:\n<tool_call>\n"
-      "{\"name\": <function-name>, \"arguments\": <args-json-object>}\n</tool_call><|im_end|>\n";
-}
-
-void append_assistant(const Message& message, bool after_last_query, bool is_last, std::string& out) {
-  std::string_view content = message.content, reasoning;
-  if (message.reasoning_content) {
-    reasoning = *message.reasoning_content;
-  } else if (content.find("</think>") != std::string_view::npos) {
-    reasoning = strip_left(after_last(strip_right(before_first(content, "</think>")), "<think>"));
-    content = strip_left(after_last(content, "</think>"));
-  }
-  out += "<|im_start|>assistant\n";
-  if (after_last_query && (is_last || !reasoning.empty()))
-    out +=
-        fmt::format("<think>\n{}\n</think>\n\n{}", strip_left(strip_right(reasoning)), strip_left(content));
-  else
-    out += content;
-  bool first = true;
-  for (const ToolCall& call : message.tool_calls) {
-    if (!first || !content.empty()) out += '\n';
-    out += fmt::format("<tool_call>\n{{\"name\": \"{}\", \"arguments\": {}}}\n</tool_call>", call.name,
-                       call.arguments);
-    first = false;
-  }
-  out += "<|im_end|>\n";
-}
-
-std::string qwen3_prompt(const std::vector<Message>& messages, const ordered_json& tools, bool no_thinking) {
-  std::string out;
-  if (!tools.empty())
-    append_tools(tools, messages[0], out);
-  else if (messages[0].role == "system")
-    out += fmt::format("<|im_start|>system\n{}<|im_end|>\n", messages[0].content);
-
-  const size_t last_query = last_query_index(messages);
-  const auto is_tool = [&](size_t i) { return i < messages.size() && messages[i].role == "tool"; };
-  for (size_t i = 0; i < messages.size(); ++i) {
-    const Message& message = messages[i];
-    if (message.role == "user" || (message.role == "system" && i > 0)) {
-      out += fmt::format("<|im_start|>{}\n{}<|im_end|>\n", message.role, message.content);
-    } else if (message.role == "assistant") {
-      append_assistant(message, i > last_query, i + 1 == messages.size(), out);
-    } else if (message.role == "tool") {
-      // Neighbouring tool messages are one turn of the user.
-      if (i == 0 || !is_tool(i - 1)) out += "<|im_start|>user";
-      out += fmt::format("\n<tool_response>\n{}\n</tool_response>", message.content);
-      if (!is_tool(i + 1)) out += "<|im_end|>\n";
-    }
-  }
-  out += "<|im_start|>assistant\n";
-  if (no_thinking) out += "<think>\n\n</think>\n\n";
-  return out;
-}
 
 std::optional<std::string> read_file(const std::string& path) {
   std::ifstream file(path, std::ios::binary);
@@ -182,59 +29,229 @@ std::optional<std::string> read_file(const std::string& path) {
   return std::string(std::istreambuf_iterator<char>(file), {});
 }
 
+/// The file as a JSON object; an empty one where it is absent. Throws BadInput where it is no such.
+ordered_json read_object(const std::string& path) {
+  const auto text = read_file(path);
+  if (!text) return ordered_json::object();
+  ordered_json json = ordered_json::parse(*text, nullptr, false);
+  if (!json.is_object()) throw BadInput(fmt::format("{} is no JSON object", path));
+  return json;
+}
+
+/// `bos_token` and the like: texts, or objects with a `content`.
+void take_special_tokens(const ordered_json& from, std::map<std::string, std::string>& tokens) {
+  for (const auto& [name, value] : from.items()) {
+    if (!name.ends_with("_token")) continue;
+    if (value.is_string())
+      tokens[name] = value;
+    else if (value.is_object() && value.contains("content") && value["content"].is_string())
+      tokens[name] = value["content"];
+  }
+}
+
+using Variables = jinja::Variables;
+using jinja::Value;
+
+/// The variables of a request, each checked.
+class Request {
+ public:
+  Request(jinja::Runtime& runtime, std::string_view text) {
+    try {
+      request_ = jinja::from_json(runtime, text);
+    } catch (const BadInput& error) {
+      throw BadInput(fmt::format("the messages are {}", error.what()));
+    }
+    if (!request_.dict()) throw BadInput("a conversation is a JSON object with \"messages\"");
+    take("messages", Value());
+    take("tools", Value());
+    take("documents", Value());
+    take("add_generation_prompt", Value(true));
+    if (const Value* thinking = request_.dict()->find("enable_thinking"); thinking && !thinking->is_none()) {
+      if (!thinking->boolean()) throw BadInput("enable_thinking must be true or false");
+      variables["enable_thinking"] = *thinking;
+    }
+    take_more();
+    check();
+  }
+
+  Variables variables;
+  bool has_tools() const { return !variables.find("tools")->second.is_none(); }
+
+ private:
+  void take(const char* name, Value otherwise) {
+    const Value* given = request_.dict()->find(name);
+    variables[name] = given && !given->is_none() ? *given : std::move(otherwise);
+  }
+
+  /// chat_template_kwargs: what transformers takes beside the conversation.
+  void take_more() {
+    const Value* more = request_.dict()->find("chat_template_kwargs");
+    if (!more || more->is_none()) return;
+    if (!more->dict()) throw BadInput("chat_template_kwargs must be an object");
+    for (const auto& [key, value] : more->dict()->entries()) {
+      const std::string& name = key.string()->text;
+      const Value* beside = request_.dict()->find(name);
+      if (name == "messages" || (beside && !beside->is_none()))
+        throw BadInput(fmt::format("chat_template_kwargs has {}, which stands beside messages", name));
+      if (name == "chat_template" || name == "continue_final_message")
+        throw BadInput(fmt::format("chat_template_kwargs.{} is not supported", name));
+      variables[name] = value;
+    }
+  }
+
+  static bool is_list(const Value& value) {
+    return value.sequence() && value.sequence()->kind == jinja::Sequence::Kind::list;
+  }
+
+  void check() const {
+    const Value& messages = variables.find("messages")->second;
+    if (!is_list(messages)) throw BadInput("messages must be a list");
+    const auto& items = messages.sequence()->items;
+    for (size_t i = 0; i < items.size(); ++i)
+      if (!items[i].dict()) throw BadInput(fmt::format("messages[{}] is not an object", i));
+    for (const char* name : {"tools", "documents"}) {
+      const Value& value = variables.find(name)->second;
+      if (!value.is_none() && !is_list(value)) throw BadInput(fmt::format("{} must be a list", name));
+    }
+    if (!variables.find("add_generation_prompt")->second.boolean())
+      throw BadInput("add_generation_prompt must be true or false");
+  }
+
+  Value request_;
+};
+
 }  // namespace
 
-ChatTemplate ChatTemplate::load(const std::string& model_dir) {
-  const std::string jinja_path = model_dir + "/chat_template.jinja";
-  if (const auto jinja = read_file(jinja_path)) return from_text(*jinja, jinja_path);
-  const std::string path = model_dir + "/tokenizer_config.json";
-  const auto text = read_file(path);
-  if (!text)
-    return ChatTemplate(fmt::format("{} cannot be opened, so there is no chat template: {}", path, kInstead));
-  ordered_json config;
+void ChatTemplate::add(const std::string& name, std::string place, std::string text) {
+  Named& added = templates_[name];
+  added = {std::move(place), std::move(text), nullptr, ""};
   try {
-    config = ordered_json::parse(*text);
-  } catch (const ordered_json::exception& e) {
-    return ChatTemplate(
-        fmt::format("{} is not valid JSON ({}), so there is no chat template: {}", path, e.what(), kInstead));
+    added.parsed = std::make_shared<const jinja::Template>(added.text);
+  } catch (const jinja::TemplateError& error) {
+    added.fault = fmt::format("the chat template of {}, line {}: {}; {}", added.place, error.line(),
+                              error.what(), kInstead);
   }
-  const ordered_json& chat_template = config.is_object() ? member(config, "chat_template") : config;
-  if (chat_template.is_string()) return from_text(chat_template.get_ref<const std::string&>(), path);
-  return ChatTemplate(fmt::format("{} has {}: {}", path,
-                                  chat_template.is_array()
-                                      ? "several chat templates, which this program does not know"
-                                      : "no chat template",
-                                  kInstead));
 }
 
-ChatTemplate ChatTemplate::from_text(std::string_view jinja, const std::string& name) {
-  const std::string checksum = sha256_hex(jinja);
-  for (std::string_view known : kQwen3Templates)
-    if (checksum == known) return ChatTemplate("");
-  return ChatTemplate(
-      fmt::format("the chat template of {} (SHA-256 {}…) is not one that this program knows: {}", name,
-                  checksum.substr(0, 12), kInstead));
+void ChatTemplate::add_from_config(const std::string& text, const std::string& path) {
+  const ordered_json config = ordered_json::parse(text, nullptr, false);
+  const auto found = config.is_object() ? config.find("chat_template") : config.end();
+  if (!config.is_object()) {
+    fault_ = fmt::format("{} is not valid JSON, so there is no chat template: {}", path, kInstead);
+  } else if (found == config.end() || found->is_null()) {
+    fault_ = fmt::format("{} has no chat template: {}", path, kInstead);
+  } else if (found->is_string()) {
+    add("default", path, *found);
+  } else {
+    for (const ordered_json& one : *found) {
+      if (!one.is_object() || !one.contains("name") || !one["name"].is_string() ||
+          !one.contains("template") || !one["template"].is_string()) {
+        fault_ = fmt::format("chat_template of {} is neither a text nor a list of names and templates: {}",
+                             path, kInstead);
+        return;
+      }
+      add(one["name"], fmt::format("{} ('{}')", path, one["name"].get<std::string>()), one["template"]);
+    }
+  }
 }
 
-std::string ChatTemplate::render(std::string_view request) const {
+ChatTemplate ChatTemplate::load(const std::string& model_dir, std::time_t now) {
+  namespace fs = std::filesystem;
+  ChatTemplate out;
+  out.now_ = now;
+  const std::string jinja_path = model_dir + "/chat_template.jinja",
+                    path = model_dir + "/tokenizer_config.json";
+  if (auto jinja = read_file(jinja_path)) out.add("default", jinja_path, std::move(*jinja));
+  std::error_code none;
+  for (const fs::directory_entry& entry :
+       fs::directory_iterator(model_dir + "/additional_chat_templates", none))
+    if (entry.path().extension() == ".jinja")
+      if (auto jinja = read_file(entry.path())) out.add(entry.path().stem(), entry.path(), std::move(*jinja));
+  const auto config = read_file(path);
+  if (out.templates_.empty()) {
+    if (config)
+      out.add_from_config(*config, path);
+    else
+      out.fault_ = fmt::format("{} cannot be opened, so there is no chat template: {}", path, kInstead);
+  }
+  if (!out.fault_.empty()) return out;
+  try {
+    const ordered_json object = read_object(path);
+    take_special_tokens(object, out.special_tokens_);
+    if (object.contains("extra_special_tokens") && object["extra_special_tokens"].is_object())
+      take_special_tokens(object["extra_special_tokens"], out.special_tokens_);
+    // transformers takes what the map says where the configuration knows no ids of added tokens.
+    if (!object.contains("added_tokens_decoder"))
+      take_special_tokens(read_object(model_dir + "/special_tokens_map.json"), out.special_tokens_);
+  } catch (const BadInput& error) {
+    out.fault_ = fmt::format("{}, so the special tokens of the chat template are not known: {}", error.what(),
+                             kInstead);
+  }
+  return out;
+}
+
+ChatTemplate ChatTemplate::from_text(std::string_view jinja, const std::string& name, std::time_t now) {
+  ChatTemplate out;
+  out.now_ = now;
+  out.add("default", name, std::string(jinja));
+  return out;
+}
+
+std::string ChatTemplate::checksum() const {
+  std::string all;
+  const auto append = [&](const std::string& text) { all += fmt::format("{} {}\n", text.size(), text); };
+  for (const auto& [name, one] : templates_) {
+    append(name);
+    append(one.text);
+  }
+  for (const auto& [name, token] : special_tokens_) {
+    append(name);
+    append(token);
+  }
+  return sha256_hex(all);
+}
+
+const ChatTemplate::Named& ChatTemplate::choose(bool tools) const {
+  auto found = templates_.end();
+  if (tools) found = templates_.find("tool_use");
+  if (found == templates_.end()) found = templates_.find("default");
+  if (found != templates_.end()) return found->second;
+  std::vector<std::string> names;
+  for (const auto& [name, one] : templates_) names.push_back(name);
+  throw BadInput(fmt::format("the model has several chat templates ({}) and none called 'default': {}",
+                             fmt::join(names, ", "), kInstead));
+}
+
+std::string ChatTemplate::render(std::string_view request, TemplateDates* dates) const {
   if (!fault_.empty()) throw BadInput(fault_);
-  ordered_json json;
+  jinja::Runtime runtime(now_);
+  const Named* chosen = nullptr;
   try {
-    json = ordered_json::parse(request);
-  } catch (const ordered_json::exception& e) {
-    throw BadInput(fmt::format("the messages are not valid JSON: {}", e.what()));
+    Request read(runtime, request);
+    chosen = &choose(read.has_tools());
+    if (!chosen->parsed) throw BadInput(chosen->fault);
+    for (const auto& [name, token] : special_tokens_) read.variables.emplace(name, runtime.string(token));
+    std::string text = chosen->parsed->render(runtime, read.variables);
+    if (dates) dates->merge(runtime.dates);
+    return text;
+  } catch (const jinja::TemplateError& error) {
+    if (error.kind() == jinja::TemplateError::Kind::raised) throw BadInput(error.what());
+    if (!chosen) throw BadInput(fmt::format("the messages: {}", error.what()));
+    throw BadInput(
+        fmt::format("the chat template of {}, line {}: {}", chosen->place, error.line(), error.what()));
   }
-  if (!json.is_object() || !member(json, "messages").is_array() || member(json, "messages").empty())
-    throw BadInput("messages must be a list with at least one message");
-  const ordered_json& tools = member(json, "tools");
-  if (!tools.is_null() && !tools.is_array()) throw BadInput("tools must be a list");
-  const ordered_json& thinking = member(json, "enable_thinking");
-  if (!thinking.is_null() && !thinking.is_boolean()) throw BadInput("enable_thinking must be true or false");
+}
 
-  std::vector<Message> messages;
-  for (const ordered_json& message : json["messages"])
-    messages.push_back(read_message(message, messages.size()));
-  return qwen3_prompt(messages, tools, thinking.is_boolean() && !thinking.get<bool>());
+std::time_t job_start_time() {
+  const char* const given = std::getenv("SOURCE_DATE_EPOCH");
+  if (!given || !*given) return std::time(nullptr);
+  const std::string_view text(given);
+  constexpr int64_t kMost = 253402300799;  // the end of the year 9999
+  int64_t seconds = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), seconds);
+  if (error != std::errc() || end != text.data() + text.size() || seconds < 0 || seconds > kMost)
+    throw BadInput(fmt::format("SOURCE_DATE_EPOCH must be seconds since 1970, not \"{}\"", text));
+  return seconds;
 }
 
 }  // namespace moerun

@@ -2,7 +2,8 @@
 
 #include <fmt/format.h>
 
-#include <array>
+#include <algorithm>
+#include <functional>
 #include <istream>
 #include <nlohmann/json.hpp>
 #include <ostream>
@@ -16,29 +17,60 @@ namespace {
 
 using nlohmann::json;
 
+constexpr std::string_view kConversation[] = {
+    "messages", "tools", "documents", "enable_thinking", "chat_template_kwargs", "add_generation_prompt"};
+
 constexpr int kMaxNesting = 128;
 
-/// Some of what is done with a document recurses, so its depth is bounded while it is read.
-json parse_line(std::string_view raw) {
-  return json::parse(raw, [](int depth, json::parse_event_t, json&) {
+/// The line as an object whose keys are all read; throws for others. Some of what is done with a document
+/// recurses, so its depth is bounded while it is read.
+json parsed(const std::string& raw) {
+  json line = json::parse(raw, [](int depth, json::parse_event_t, json&) {
     if (depth > kMaxNesting) throw BadInput(fmt::format("nested more than {} deep", kMaxNesting));
     return true;
   });
-}
-
-/// The ids of a line, refusing keys that would go unread.
-std::vector<int32_t> ids_of(std::string_view raw, Tokenizer& tokenizer, const ChatTemplate& chat_template) {
-  const json line = parse_line(raw);
   if (!line.is_object()) throw BadInput("not a JSON object");
   const bool has_messages = line.contains("messages");
-  if (line.contains("text") == has_messages) throw BadInput("give either \"text\" or \"messages\"");
-  for (const auto& [key, value] : line.items())
-    if (key != "text" && !(has_messages && (key == "messages" || key == "tools" || key == "enable_thinking")))
+  for (const auto& [key, value] : line.items()) {
+    const bool known =
+        std::find(std::begin(kConversation), std::end(kConversation), key) != std::end(kConversation);
+    if (key != "text" && !(has_messages && known))
       throw BadInput(
           fmt::format("the key \"{}\" is not known{}", key, has_messages ? "" : " beside \"text\""));
+  }
+  return line;
+}
+
+std::vector<int32_t> ids_of(const std::string& raw, Tokenizer& tokenizer, const ChatTemplate& chat_template) {
+  const json line = parsed(raw);
+  const bool has_messages = line.contains("messages");
+  if (line.contains("text") == has_messages) throw BadInput("give either \"text\" or \"messages\"");
   if (has_messages) return tokenizer.encode(chat_template.render(raw));
   if (!line["text"].is_string()) throw BadInput("\"text\" is not a string");
   return tokenizer.encode_prompt(line["text"].get_ref<const std::string&>());
+}
+
+std::string quoted(const std::string& text) {
+  // A message may quote the line's own bytes, which need not be UTF-8.
+  return json(text).dump(-1, ' ', false, json::error_handler_t::replace);
+}
+
+/// Answers each line with a line: `answer`'s, or its fault as `fault_of` words it.
+int each_line(std::istream& in, std::ostream& out,
+              const std::function<std::string(const std::string&)>& answer,
+              const std::function<std::string(int64_t, const std::string&)>& fault_of) {
+  ExitCode exit_code = ExitCode::ok;
+  std::string raw;
+  for (int64_t number = 1; std::getline(in, raw); ++number) {
+    try {
+      out << answer(raw) << '\n';
+    } catch (const std::exception& error) {
+      out << fmt::format("{{\"error\": {}}}\n", quoted(fault_of(number, error.what())));
+      exit_code = ExitCode::row_errors;
+    }
+  }
+  if (!out.flush()) throw Error("the output of tokenize cannot be written");
+  return static_cast<int>(exit_code);
 }
 
 }  // namespace
@@ -46,22 +78,25 @@ std::vector<int32_t> ids_of(std::string_view raw, Tokenizer& tokenizer, const Ch
 int tokenize_main(const std::string& model_dir, std::istream& in, std::ostream& out) {
   Tokenizer tokenizer = Tokenizer::load(model_dir);
   for (const std::string& note : tokenizer.notes()) fmt::print(stderr, "moerun: {}\n", note);
-  const ChatTemplate chat_template = ChatTemplate::load(model_dir);
-  ExitCode exit_code = ExitCode::ok;
-  std::string raw;
-  for (int64_t number = 1; std::getline(in, raw); ++number) {
-    try {
-      const std::vector<int32_t> ids = ids_of(raw, tokenizer, chat_template);
-      out << fmt::format("{{\"ids\": [{}]}}\n", fmt::join(ids, ", "));
-    } catch (const std::exception& e) {
-      // The message may quote the line's own bytes, which need not be UTF-8.
-      const json error(fmt::format("line {}: {}", number, e.what()));
-      out << fmt::format("{{\"error\": {}}}\n", error.dump(-1, ' ', false, json::error_handler_t::replace));
-      exit_code = ExitCode::row_errors;
-    }
-  }
-  if (!out.flush()) throw Error("the output of tokenize cannot be written");
-  return static_cast<int>(exit_code);
+  const ChatTemplate chat_template = ChatTemplate::load(model_dir, job_start_time());
+  return each_line(
+      in, out,
+      [&](const std::string& raw) {
+        return fmt::format("{{\"ids\": [{}]}}", fmt::join(ids_of(raw, tokenizer, chat_template), ", "));
+      },
+      [](int64_t number, const std::string& fault) { return fmt::format("line {}: {}", number, fault); });
+}
+
+int render_main(const std::string& model_dir, std::istream& in, std::ostream& out) {
+  const ChatTemplate chat_template = ChatTemplate::load(model_dir, job_start_time());
+  if (!chat_template.fault().empty()) throw BadInput(chat_template.fault());
+  return each_line(
+      in, out,
+      [&](const std::string& raw) {
+        if (!parsed(raw).contains("messages")) throw BadInput("give \"messages\"");
+        return fmt::format("{{\"text\": {}}}", quoted(chat_template.render(raw)));
+      },
+      [](int64_t, const std::string& fault) { return fault; });
 }
 
 }  // namespace moerun

@@ -34,7 +34,7 @@ struct InputFixture {
     REQUIRE(all.size() == 1);
     return all[0];
   }
-  InputSummary check() const { return check_input(job, kVocabulary); }
+  InputSummary check() const { return check_input(job, kVocabulary, 0); }
   /// What the check refuses the input with, its directory left out.
   std::string faults() const {
     try {
