@@ -1,6 +1,8 @@
 #include "io/json_row.h"
 
 #include <algorithm>
+#include <cmath>
+#include <optional>
 
 #include "io/row_reader.h"
 #include "job/nearest.h"
@@ -31,6 +33,16 @@ std::string flatten_content(Json& content) {
   return "";
 }
 
+/// A number that may have been a whole one beyond 64 bits: the parser gives those as the nearest double, and
+/// a template would write other digits.
+std::optional<double> too_large_number(const Json& value) {
+  if (value.is_number_float() && std::abs(value.get<double>()) >= 0x1p63) return value.get<double>();
+  if (value.is_structured())
+    for (const Json& member : value)
+      if (const auto found = too_large_number(member)) return found;
+  return std::nullopt;
+}
+
 }  // namespace
 
 void read_prompt(const Json& value, PromptRecord& record) {
@@ -48,7 +60,8 @@ void read_prompt_token_ids(const Json& value, int64_t vocab_size, PromptRecord& 
   set_prompt_tokens(record, ids, vocab_size);
 }
 
-void read_messages(Json messages, const Json& tools, const Json& enable_thinking, PromptRecord& record) {
+void read_conversation(const Json& from, PromptRecord& record) {
+  Json messages = from["messages"];
   const auto is_message = [](const Json& one) {
     return one.is_object() && one.contains("role") && one["role"].is_string();
   };
@@ -58,14 +71,31 @@ void read_messages(Json messages, const Json& tools, const Json& enable_thinking
     if (messages[i].contains("content"))
       if (const std::string wrong = flatten_content(messages[i]["content"]); !wrong.empty())
         add_fault(record, fmt::format("messages[{}].{}", i, wrong));
-  if (!tools.is_null() && !tools.is_array()) add_fault(record, "tools " + must_be("a list", tools));
-  if (!enable_thinking.is_null() && !enable_thinking.is_boolean())
-    add_fault(record, "enable_thinking " + must_be("true or false", enable_thinking));
   Json request = Json::object();
   request["messages"] = std::move(messages);
-  if (!tools.is_null()) request["tools"] = tools;
-  if (!enable_thinking.is_null()) request["enable_thinking"] = enable_thinking;
+  const auto take = [&](const char* name, bool (Json::*is_kind)() const noexcept, const char* kind) {
+    const Json value = from.value(name, Json());
+    if (value.is_null()) return;
+    if (!(value.*is_kind)()) add_fault(record, fmt::format("{} {}", name, must_be(kind, value)));
+    request[name] = value;
+  };
+  take("tools", &Json::is_array, "a list");
+  take("documents", &Json::is_array, "a list");
+  take("add_generation_prompt", &Json::is_boolean, "true or false");
+  take("enable_thinking", &Json::is_boolean, "true or false");
+  take("chat_template_kwargs", &Json::is_object, "an object");
+  if (const auto number = too_large_number(request))
+    add_fault(
+        record,
+        fmt::format("the conversation holds the number {}, whose digits are lost here: write it as a text",
+                    *number));
   record.messages = request.dump();
+}
+
+const std::vector<std::string>& conversation_fields() {
+  static const std::vector<std::string> names{
+      "messages", "tools", "documents", "add_generation_prompt", "enable_thinking", "chat_template_kwargs"};
+  return names;
 }
 
 bool read_sampling_field(const std::string& name, const Json& value, PromptRecord& record) {
@@ -118,8 +148,11 @@ void check_row_sampling(const Json& given, int64_t vocab_size, PromptRecord& rec
 }
 
 void read_plain_row(Json line, int64_t vocab_size, PromptRecord& record) {
-  static const std::vector<std::string> kOwn{"prompt", "prompt_token_ids", "messages",
-                                             "tools",  "enable_thinking",  "id"};
+  static const std::vector<std::string> kOwn = [] {
+    std::vector<std::string> names{"prompt", "prompt_token_ids", "id"};
+    names.insert(names.end(), conversation_fields().begin(), conversation_fields().end());
+    return names;
+  }();
   drop_nulls(line);
   for (const auto& [name, value] : line.items()) {
     if (std::find(kOwn.begin(), kOwn.end(), name) != kOwn.end() || read_sampling_field(name, value, record))
@@ -134,10 +167,10 @@ void read_plain_row(Json line, int64_t vocab_size, PromptRecord& record) {
   if (line.contains("prompt")) read_prompt(line["prompt"], record);
   if (line.contains("prompt_token_ids")) read_prompt_token_ids(line["prompt_token_ids"], vocab_size, record);
   if (line.contains("messages"))
-    read_messages(std::move(line["messages"]), line.value("tools", Json()),
-                  line.value("enable_thinking", Json()), record);
-  else if (line.contains("tools") || line.contains("enable_thinking"))
-    add_fault(record, "tools and enable_thinking belong beside messages");
+    read_conversation(line, record);
+  else
+    for (const std::string& name : conversation_fields())
+      if (line.contains(name)) add_fault(record, name + " belongs beside messages");
   check_row_sampling(line, vocab_size, record);
 }
 

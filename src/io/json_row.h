@@ -9,8 +9,8 @@
 
 namespace moerun {
 
-/// A line of this program's own form: `prompt` or `prompt_token_ids` or `messages` (with `tools` and
-/// `enable_thinking`), `id`, sampling options. A field that is null is not given. Faults go into
+/// A line of this program's own form: `prompt` or `prompt_token_ids` or `messages` (with what
+/// may stand beside them), `id`, sampling options. A field that is null is not given. Faults go into
 /// `record.error`.
 void read_plain_row(Json line, int64_t vocab_size, PromptRecord& record);
 
@@ -30,9 +30,11 @@ std::vector<std::string> model_names_of(const std::string& model_path);
 // Parts of both forms.
 void read_prompt(const Json& value, PromptRecord& record);
 void read_prompt_token_ids(const Json& value, int64_t vocab_size, PromptRecord& record);
-/// `messages`, and `tools` and `enable_thinking` where they are not null. A content that is a list of text
-/// parts becomes a text.
-void read_messages(Json messages, const Json& tools, const Json& enable_thinking, PromptRecord& record);
+/// `messages` and what may stand beside them (ChatTemplate::render()), of a plain row or a body. A content
+/// that is a list of text parts becomes a text.
+void read_conversation(const Json& from, PromptRecord& record);
+/// The names of these fields, `messages` first.
+const std::vector<std::string>& conversation_fields();
 /// Reads a sampling option; false when `name` is none.
 bool read_sampling_field(const std::string& name, const Json& value, PromptRecord& record);
 /// A text or an integer of the whole range of int64 and uint64, in decimal. JSON numbers beyond, or written

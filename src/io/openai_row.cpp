@@ -8,8 +8,10 @@
 namespace moerun {
 namespace {
 
-const std::vector<std::string> kChatFields{"model",    "messages",     "max_tokens", "max_completion_tokens",
-                                           "logprobs", "top_logprobs", "tools",      "chat_template_kwargs"};
+// Beside OpenAI's those of vLLM's and SGLang's servers for the chat template.
+const std::vector<std::string> kChatFields{
+    "model",        "messages", "max_tokens", "max_completion_tokens", "logprobs",
+    "top_logprobs", "tools",    "documents",  "add_generation_prompt", "chat_template_kwargs"};
 const std::vector<std::string> kCompletionFields{"model", "prompt", "max_tokens", "logprobs"};
 
 bool contains(const std::vector<std::string>& names, const std::string& name) {
@@ -50,16 +52,7 @@ void read_chat_logprobs(const Json& body, PromptRecord& record) {
 
 void read_chat(const Json& body, PromptRecord& record) {
   if (!body.contains("messages")) return add_fault(record, "body.messages is missing");
-  Json enable_thinking;
-  if (body.contains("chat_template_kwargs")) {  // as in vLLM's and SGLang's servers
-    const Json& options = body["chat_template_kwargs"];
-    if (options.is_object() && options.size() == options.count("enable_thinking"))
-      enable_thinking = options.value("enable_thinking", Json());
-    else
-      add_fault(record,
-                "body.chat_template_kwargs " + must_be("{\"enable_thinking\": true or false}", options));
-  }
-  read_messages(body["messages"], body.value("tools", Json()), enable_thinking, record);
+  read_conversation(body, record);
   read_chat_logprobs(body, record);
   if (!body.contains("max_completion_tokens")) return;
   if (body.contains("max_tokens"))

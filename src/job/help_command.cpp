@@ -15,7 +15,7 @@ struct Line {
   const char *term, *meaning;
 };
 
-constexpr std::array<Line, 7> kCommands{{
+constexpr std::array<Line, 8> kCommands{{
     {"moerun JOB.yaml [KEY=VALUE ...] [--fresh]", "run, or resume, a job on one rank"},
     {"mpirun -n RANKS moerun JOB.yaml [KEY=VALUE ...]",
      "the same on several, one a GPU; srun --mpi=pmix in Slurm"},

@@ -13,7 +13,7 @@ void read_chat_template(std::string_view bytes) {
 
 /// A request by the tiny model's template.
 void read_chat_request(std::string_view bytes) {
-  static const ChatTemplate chat_template = ChatTemplate::load("data/tiny-moe");
+  static const ChatTemplate chat_template = ChatTemplate::load("data/tiny-moe", 0);
   chat_template.render(bytes);
 }
 

@@ -14,9 +14,9 @@ void read_input(const std::string& path) {
   job.model.path = "data/tiny-moe";
   job.input.path = path;
   job.input.on_error = Job::Input::OnError::fail;
-  refuses([&] { check_input(job, kVocabulary); });
+  refuses([&] { check_input(job, kVocabulary, 0); });
   job.input.on_error = Job::Input::OnError::row;
-  const InputSummary summary = check_input(job, kVocabulary);
+  const InputSummary summary = check_input(job, kVocabulary, 0);
   const auto source = open_input(job, kVocabulary, summary);
   uint64_t rows = 0;
   for (PromptRecord record; source->next(record); ++rows) check(record.row == rows, "rows come in order");

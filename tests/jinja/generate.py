@@ -101,7 +101,7 @@ class Generator:
         if self.deep() or r < 0.4:
             return self.pick("n", "m", "f", "0", "1", "2", "-3", "7", "2.5", "1e3", "0x1f", *(["loop.index", "loop.index0", "loop.revindex", "loop.length", "loop.depth"] if self.loops else []))
         return self.nested(lambda: self.pick(
-            lambda: f"({self.number()} {self.pick('+', '-', '*', '/', '//', '%')} {self.number()})", lambda: f"{self.number()} ** {self.pick('0', '2', '-1', '3', '0.5')}",
+            lambda: f"({self.number()} {self.pick('+', '-', '*', '/', '//', '%')} {self.number()})", lambda: f"{self.number()} ** {self.pick('0', '2', '-1', '3')}",
             lambda: f"-{self.number()}", lambda: f"{self.list()} | {self.pick('length', 'count', 'first', 'last', 'max', 'min', 'sum')}", lambda: f"nums | {self.pick('sum', 'max', 'min', 'first')}",
             lambda: f"{self.text()} | {self.pick('length', 'int', 'float', 'int(5)', 'float(0.5)', 'int(base=16)')}", lambda: f"""{self.number()} | {self.pick('abs', 'int', 'float', 'round', 'round(1)', 'round(2, "floor")', 'round(1, "ceil")')}""",
             lambda: f"{self.text()}.{self.pick('find', 'count', 'rfind', 'index')}({self.literal(self.pick('a', 'l', 'x', ' '))})", lambda: f"{self.text()} | wordcount")())

@@ -41,6 +41,24 @@ TEST_CASE("JSONL rows carry a prompt, token ids or messages, an id and sampling 
   CHECK(rows[2].sampling.draw.temperature == 0.5f);
 }
 
+TEST_CASE("What stands beside the messages goes to the chat template", "[input]") {
+  const std::string hi = R"({"messages": [{"role": "user", "content": "Hi"}], )";
+  const auto row_of = [&](const std::string& more) {
+    return InputFixture("a.jsonl", hi + more + "}\n").row();
+  };
+  const PromptRecord row = row_of(
+      R"("chat_template_kwargs": {"effort": "low", "n": 18446744073709551615, "f": 2.0}, "documents": [], )"
+      R"("add_generation_prompt": false, "tools": null)");
+  CHECK(row.error.empty());
+  CHECK(row.messages ==
+        R"({"messages":[{"role":"user","content":"Hi"}],"documents":[],"add_generation_prompt":false,)"
+        R"("chat_template_kwargs":{"effort":"low","n":18446744073709551615,"f":2.0}})");
+  CHECK(row_of(R"("chat_template_kwargs": 3)").error == "chat_template_kwargs must be an object, not 3");
+  CHECK(row_of(R"("documents": {})").error == "documents must be a list, not {}");
+  CHECK_THAT(row_of(R"("chat_template_kwargs": {"a": [18446744073709551616]})").error,
+             ContainsSubstring("whose digits are lost here"));
+}
+
 TEST_CASE("what is wrong with a JSONL row", "[input]") {
   CHECK(fault_of(R"({"prompt": "a")") ==
         "not JSON at column 15: syntax error while parsing object - unexpected end of input; expected '}'");
@@ -67,7 +85,7 @@ TEST_CASE("what is wrong with a JSONL row", "[input]") {
   CHECK(fault_of(R"({"prompt_token_ids": [1.5]})") ==
         "prompt_token_ids must be a list of token ids, not [1.5]");
   CHECK(fault_of(R"({"messages": []})") == "messages must be a list of objects with a role, not []");
-  CHECK(fault_of(R"({"prompt": "a", "tools": []})") == "tools and enable_thinking belong beside messages");
+  CHECK(fault_of(R"({"prompt": "a", "tools": []})") == "tools belongs beside messages");
   CHECK_THAT(fault_of(R"({"prompt": "a", "id": "x\u0000y"})"), ContainsSubstring("it has a NUL in it"));
   CHECK(fault_of(R"({"prompt": "a", "top_p": 0, "temperature": "hot"})") ==
         "top_p must be a number above 0 and at most 1, not 0; temperature must be a number from 0 to 100, "

@@ -33,8 +33,9 @@ TEST_CASE("OpenAI batch lines become rows", "[input]") {
   CHECK(chat.error.empty());
   CHECK(chat.id == "r-1");
   CHECK(chat.endpoint == Endpoint::chat_completions);
-  CHECK(chat.messages ==
-        R"({"messages":[{"role":"user","content":"Hi"}],"tools":[{"a":1}],"enable_thinking":false})");
+  CHECK(
+      chat.messages ==
+      R"({"messages":[{"role":"user","content":"Hi"}],"tools":[{"a":1}],"chat_template_kwargs":{"enable_thinking":false}})");
   const SamplingParams expected{
       .draw =
           {.seed = 3, .temperature = 0.25f, .top_p = 0.5f, .top_k = 9, .presence_penalty = 1, .logprobs = 4},
@@ -89,7 +90,7 @@ TEST_CASE("what is wrong with an OpenAI batch line", "[input]") {
   CHECK(fault_of_chat(R"("logprobs": 2)") == "body.logprobs must be true or false, not 2");
   CHECK(fault_of_chat(R"("temperature": 200)") == "temperature must be a number from 0 to 100, not 200");
   CHECK(fault_of_chat(R"("prompt": "a")").starts_with("there is no field \"body.prompt\""));
-  CHECK_THAT(fault_of_chat(R"("chat_template_kwargs": {"x": 1})"),
+  CHECK_THAT(fault_of_chat(R"("chat_template_kwargs": [1])"),
              ContainsSubstring("chat_template_kwargs must be"));
 
   const auto fault = [](const std::string& line) { return InputFixture("a.jsonl", line).row().error; };
