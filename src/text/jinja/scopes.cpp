@@ -207,7 +207,7 @@ Hidden visit_scope(Body& body, Symbols& symbols, const Symbols& root) {
 void visit_macro(MacroDefinition& macro, const Symbols& symbols, const Symbols& root) {
   Symbols own(&symbols);
   for (const Parameter& parameter : macro.parameters) own.parameter(parameter.name);
-  for (const Parameter& parameter : macro.parameters) Reads(own)(parameter.otherwise);
+  for (const Parameter& parameter : macro.parameters) Reads{own}(parameter.otherwise);
   if (macro.uses_caller) own.parameter("caller");
   if (macro.uses_varargs) own.parameter("varargs");
   if (macro.uses_kwargs) own.parameter("kwargs");
@@ -232,7 +232,7 @@ class Scopes {
   void operator()(SetBlock& node) { node.hidden = inner(node.body, symbols_); }
   void operator()(FilterBlock& node) {
     Symbols own(&symbols_);
-    Reads(own)(node.filter);
+    Reads{own}(node.filter);
     node.hidden = visit_scope(node.body, own, root_);
   }
   void operator()(With& node) {
