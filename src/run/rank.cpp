@@ -22,7 +22,7 @@ uint64_t peak_host_bytes() {
 
 }  // namespace
 
-Rank::Rank(const MpiEnv& env, const RunPlan& run, const Communicators& comms, Watchdog& watchdog)
+Rank::Rank(const MpiEnv& env, const Start& run, const Communicators& comms, Watchdog& watchdog)
     : env_(env),
       run_(run),
       comms_(comms),
@@ -53,7 +53,7 @@ LeaderParts Rank::leader_parts(int64_t num_blocks) {
   const Job& job = run_.job;
   if (std::filesystem::exists(job.model.path + "/tokenizer.json"))
     tokenizer_ = Tokenizer::load(job.model.path);
-  chat_template_ = ChatTemplate::load(job.model.path, start_.start);
+  chat_template_ = ChatTemplate::load(job.model.path, run_.start);
   const AnswerLimits limits{.max_model_len = job.model.max_model_len,
                             .eos_token_ids = run_.config.eos_token_ids};
   LeaderParts leader;

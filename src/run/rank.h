@@ -8,6 +8,7 @@
 #include "plan/run_plan.h"
 #include "report/report.h"
 #include "run/rank_model.h"
+#include "run/start_up.h"
 
 namespace moerun {
 
@@ -16,7 +17,7 @@ namespace moerun {
 class Rank {
  public:
   /// Chooses the device and loads the weights. Collective over world. Throws Error.
-  Rank(const MpiEnv& env, const RunPlan& run, const Communicators& comms, Watchdog& watchdog);
+  Rank(const MpiEnv& env, const Start& run, const Communicators& comms, Watchdog& watchdog);
 
   /// Works until the engine has nothing left.
   void run();
@@ -28,7 +29,7 @@ class Rank {
   LeaderParts leader_parts(int64_t num_blocks);
 
   const MpiEnv& env_;
-  const RunPlan& run_;
+  const Start& run_;
   const Communicators& comms_;
   Watchdog& watchdog_;
   const RankPlan plan_;
