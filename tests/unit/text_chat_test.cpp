@@ -4,6 +4,7 @@
 #include <sstream>
 
 #include "moerun/error.h"
+#include "tests/unit/temporary_directory.h"
 #include "tests/unit/text_fixture.h"
 #include "text/chat_template.h"
 #include "text/jinja/json.h"
