@@ -18,10 +18,13 @@
 namespace moerun::hdf5 {
 namespace {
 
-/// HDF5 prints its error stack to stderr unless told not to; the messages here carry what it says. At exit it
-/// would close what is open, and crash where that cannot be written: owners close, or leave it.
+/// At exit HDF5 would close what is open, and crash where that cannot be written: owners close, or leave it.
+/// It listens only before any other call to it, whoever makes that one.
+const bool kNothingAtExit = H5dont_atexit() >= 0;
+
+/// HDF5 prints its error stack to stderr unless told not to; the messages here carry what it says.
 void silence() {
-  H5dont_atexit();
+  if (!kNothingAtExit) throw Error("HDF5 was started before it could be told to do nothing at exit");
   H5Eset_auto2(H5E_DEFAULT, nullptr, nullptr);
 }
 

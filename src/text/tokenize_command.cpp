@@ -31,6 +31,7 @@ json parsed(const std::string& raw) {
   });
   if (!line.is_object()) throw BadInput("not a JSON object");
   const bool has_messages = line.contains("messages");
+  if (line.contains("text") == has_messages) throw BadInput("give either \"text\" or \"messages\"");
   for (const auto& [key, value] : line.items()) {
     const bool known =
         std::find(std::begin(kConversation), std::end(kConversation), key) != std::end(kConversation);
@@ -43,9 +44,7 @@ json parsed(const std::string& raw) {
 
 std::vector<int32_t> ids_of(const std::string& raw, Tokenizer& tokenizer, const ChatTemplate& chat_template) {
   const json line = parsed(raw);
-  const bool has_messages = line.contains("messages");
-  if (line.contains("text") == has_messages) throw BadInput("give either \"text\" or \"messages\"");
-  if (has_messages) return tokenizer.encode(chat_template.render(raw));
+  if (line.contains("messages")) return tokenizer.encode(chat_template.render(raw));
   if (!line["text"].is_string()) throw BadInput("\"text\" is not a string");
   return tokenizer.encode_prompt(line["text"].get_ref<const std::string&>());
 }
