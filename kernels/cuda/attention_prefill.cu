@@ -1,7 +1,9 @@
 // A tile is 128 query rows of one key head: all its query heads for as many positions as fit, so that short
 // chunks fill tiles too and a tile spans few positions. One producer warp has the tensor copy engine bring
 // queries, keys and values; two consumer warpgroups hold 64 rows each. While the softmax of one key tile
-// runs, the product of the weights before it with their values does too.
+// runs, the product of the weights before it with their values does too, and the warpgroups take turns to
+// enqueue products, so that one's softmax lies beside the other's products. Where chunks are long two blocks
+// of a cluster take adjacent tiles, and each brings half of the keys and values for both.
 #include "kernels/cuda/attention_prefill.h"
 
 #include <algorithm>
@@ -25,6 +27,9 @@ constexpr int kKeys = 128;  // a tile of keys
 constexpr int kStages = 2;
 constexpr int kProducerRegisters = 40, kConsumerRegisters = 232;
 constexpr int kMinBlockSize = limits::kBlockTokens;
+constexpr int kPair = 2;         // blocks that share keys and values
+constexpr int kPairedTiles = 6;  // of a mean chunk from which on they do
+constexpr int kTurnBarrier = 3;  // and the next: named barriers by which the consumers take turns
 
 struct Params {
   CUtensorMap queries, keys, values;
@@ -48,19 +53,31 @@ struct Shared {
 
 // ---------------------------------------------------------------- kernels
 
-template <int kDim>
+/// The part of a cluster's tile that is block `rank`'s. It may have no tokens: the block takes its part in
+/// the copies all the same.
+__device__ __forceinline__ Tile part_of(Tile tile, int32_t rank, int32_t tokens) {
+  tile.first_token += rank * tokens;
+  tile.first_position += rank * tokens;
+  tile.num_tokens = min(tokens, max(0, tile.num_tokens - rank * tokens));
+  return tile;
+}
+
+template <int kDim, int kBlocks>
 __device__ void produce(const Params& params, Shared<kDim>& shared) {
   constexpr int kColumnBlocks = kDim / 64;
   const KvLayer& kv = params.args.kv;
   const int lane = threadIdx.x % kWarpSize;
   const int32_t group = params.args.num_heads / kv.num_kv_heads;
   const int32_t piece = params.piece, pieces = kKeys / piece;  // of a key tile
+  const int32_t rank = kBlocks > 1 ? cluster_rank() : 0, own_pieces = pieces / kBlocks;
+  const int32_t cluster = blockIdx.x / kBlocks, num_clusters = gridDim.x / kBlocks;
+  const int32_t tokens = params.chunks.tokens_a_tile / kBlocks;
   Tiles tiles(params.chunks, lane);
   Ring<kStages> ring, query_ring;
   for (int32_t round = 0;; ++round) {
-    // There and back, so that no thread block has the longest tile of every round.
-    const int32_t place = round % 2 == 1 ? gridDim.x - 1 - blockIdx.x : blockIdx.x;
-    const Tile tile = tiles.at(round * gridDim.x + place);
+    // There and back, so that none has the longest tile of every round.
+    const int32_t place = round % 2 == 1 ? num_clusters - 1 - cluster : cluster;
+    const Tile tile = part_of(tiles.at(round * num_clusters + place), rank, tokens);
     mbarrier_wait(&shared.queries_empty[query_ring.stage], query_ring.parity ^ 1);
     uint64_t* const full = &shared.queries_full[query_ring.stage];
     if (lane == 0) {
@@ -68,7 +85,7 @@ __device__ void produce(const Params& params, Shared<kDim>& shared) {
       if (tile.num_keys == 0) {
         mbarrier_arrive(full);
       } else {
-        mbarrier_arrive_expect(full, kColumnBlocks * params.chunks.tokens_a_tile * group * kRowBytes);
+        mbarrier_arrive_expect(full, kColumnBlocks * tokens * group * kRowBytes);
         for (int c = 0; c < kColumnBlocks; ++c)
           tensor_copy(smem_address(shared.queries[query_ring.stage]) + c * kRows * kRowBytes, params.queries,
                       c * 64, tile.kv_head * group, tile.first_token, full);
@@ -90,10 +107,14 @@ __device__ void produce(const Params& params, Shared<kDim>& shared) {
       const int32_t from = __shfl_sync(kFullMask, row, (first + lane) % kWarpSize);
       const auto copy = [&](uint8_t* to, const CUtensorMap& map, uint64_t* barrier) {
         if (lane == 0) mbarrier_arrive_expect(barrier, count * piece * kDim * 2);
-        if (lane < count)
-          for (int c = 0; c < kColumnBlocks; ++c)
-            tensor_copy(smem_address(to) + (c * kKeys + lane * piece) * kRowBytes, map, c * 64, from,
-                        barrier);
+        if (lane < count && lane / own_pieces == rank)
+          for (int c = 0; c < kColumnBlocks; ++c) {
+            const uint32_t there = smem_address(to) + (c * kKeys + lane * piece) * kRowBytes;
+            if constexpr (kBlocks > 1)
+              tensor_copy_multicast(there, map, c * 64, from, barrier, (1 << kBlocks) - 1);
+            else
+              tensor_copy(there, map, c * 64, from, barrier);
+          }
       };
       mbarrier_wait(&shared.keys_empty[ring.stage], ring.parity ^ 1);
       copy(shared.keys[ring.stage], params.keys, &shared.keys_full[ring.stage]);
@@ -210,12 +231,11 @@ __device__ __forceinline__ void transpose_quad(uint32_t (&w)[4]) {
     }
 }
 
-template <class T, int kDim>
+template <class T, int kDim, int kBlocks>
 __device__ void consume(const Params& params, Shared<kDim>& shared, int consumer) {
   const AttentionArgs& args = params.args;
   const int32_t group = args.num_heads / args.kv.num_kv_heads;
   const int thread = threadIdx.x % kGroupThreads, warp = thread / kWarpSize, lane = thread % kWarpSize;
-  const bool elected = lane == 0;
   const float scale = args.scale * kLog2E;
   const int32_t row = consumer * 64 + warp * 16 + lane / 4;
   const int32_t tokens[2] = {row / group, (row + 8) / group};  // within the tile
@@ -225,8 +245,13 @@ __device__ void consume(const Params& params, Shared<kDim>& shared, int consumer
   constexpr uint64_t kStageStep = kKeys * kDim * 2 >> 4, kQueryStep = kRows * kDim * 2 >> 4;
   Ring<kStages> key_ring, value_ring, query_ring;
   const auto release = [&](uint64_t* barrier) {
-    if (elected) mbarrier_arrive(barrier);
+    if constexpr (kBlocks > 1) {
+      if (lane < kBlocks) mbarrier_arrive_in_cluster(barrier, lane);
+    } else {
+      if (lane == 0) mbarrier_arrive(barrier);
+    }
   };
+  if (consumer == 1) named_barrier_arrive(kTurnBarrier, kConsumers * kGroupThreads);  // the other begins
   while (true) {
     mbarrier_wait(&shared.queries_full[query_ring.stage], query_ring.parity);
     const Tile tile = shared.tiles[query_ring.stage];
@@ -254,8 +279,10 @@ __device__ void consume(const Params& params, Shared<kDim>& shared, int consumer
     for (int32_t j = 1; j <= last; ++j) {
       mbarrier_wait(&shared.keys_full[key_ring.stage], key_ring.parity);
       mbarrier_wait(&shared.values_full[value_ring.stage], value_ring.parity);
+      named_barrier_sync(kTurnBarrier + consumer, kConsumers * kGroupThreads);
       score<T, kDim>(s, queries, keys0 + key_ring.stage * kStageStep);
       add_values<T, kDim>(o, weights, values0 + value_ring.stage * kStageStep);
+      named_barrier_arrive(kTurnBarrier + 1 - consumer, kConsumers * kGroupThreads);
       wgmma_wait<1>();
       wgmma_settled(s);
       release(&shared.keys_empty[key_ring.stage]);
@@ -304,8 +331,8 @@ __device__ void consume(const Params& params, Shared<kDim>& shared, int consumer
   }
 }
 
-template <class T, int kDim>
-__global__ void __launch_bounds__(kThreads, 1)
+template <class T, int kDim, int kBlocks>
+__global__ void __launch_bounds__(kThreads, 1) __cluster_dims__(kBlocks)
     attention_prefill_kernel(const __grid_constant__ Params params) {
   extern __shared__ __align__(1024) uint8_t shared_bytes[];
   Shared<kDim>& shared = *reinterpret_cast<Shared<kDim>*>(shared_bytes);
@@ -318,26 +345,66 @@ __global__ void __launch_bounds__(kThreads, 1)
         mbarrier_init(full, 1);
       mbarrier_init(&shared.queries_empty[i], kConsumers * kGroupThreads);
       for (uint64_t* const empty : {&shared.keys_empty[i], &shared.values_empty[i]})
-        mbarrier_init(empty, kConsumerWarps);
+        mbarrier_init(empty, kConsumerWarps * kBlocks);
     }
     mbarrier_init_fence();
   }
-  __syncthreads();
+  const auto meet = [] {
+    if constexpr (kBlocks > 1) {
+      cluster_arrive();
+      cluster_wait();
+    } else {
+      __syncthreads();
+    }
+  };
+  meet();
   dependency_wait();
   dependents_launch();
   const int group = threadIdx.x / kGroupThreads;
   if (group == 0) {
     registers_release<kProducerRegisters>();
-    if (threadIdx.x < kWarpSize) produce<kDim>(params, shared);
+    if (threadIdx.x < kWarpSize) produce<kDim, kBlocks>(params, shared);
   } else {
     registers_acquire<kConsumerRegisters>();
-    consume<T, kDim>(params, shared, group - 1);
+    consume<T, kDim, kBlocks>(params, shared, group - 1);
   }
+  if constexpr (kBlocks > 1) meet();  // the other block sends and arrives here until it ends
 }
 
 }  // namespace
 
 // ---------------------------------------------------------------- launchers
+
+namespace {
+
+template <class T, int kDim, int kBlocks>
+void launch_tiles(const DevicePlan& plan, const AttentionArgs& args, int32_t num_sms, cudaStream_t stream) {
+  const KvLayer& kv = args.kv;
+  const int32_t group = args.num_heads / kv.num_kv_heads;
+  const int32_t tokens = kRows / group, tokens_a_tile = tokens * kBlocks;
+  const int32_t piece = std::gcd(kKeys / kBlocks, kv.block_size);
+  const Params params{
+      .queries = tensor_map<3>(args.q.data, {kDim, args.num_heads, args.q.rows}, {64, group, tokens}),
+      .keys = tensor_map<2>(kv.k.data, {kDim, kv.k.rows}, {64, piece}),
+      .values = tensor_map<2>(kv.v.data, {kDim, kv.v.rows}, {64, piece}),
+      .args = args,
+      .chunks = {.cu_seqlens_q = plan.cu_seqlens_q.data,
+                 .context_lens = plan.context_lens.data,
+                 .num_seqs = plan.num_prefill_seqs,
+                 .num_kv_heads = kv.num_kv_heads,
+                 .tokens_a_tile = tokens_a_tile,
+                 .max_levels = ceil_div(plan.max_query_len, tokens_a_tile)},
+      .block_table = plan.block_table.data,
+      .max_blocks = plan.max_blocks,
+      .piece = piece};
+  const int32_t num_tiles = params.chunks.max_levels * plan.num_prefill_seqs * kv.num_kv_heads;
+  constexpr auto* kernel = attention_prefill_kernel<T, kDim, kBlocks>;
+  CUDA_CHECK(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, sizeof(Shared<kDim>)));
+  launch_dependent(kernel, static_cast<unsigned>(kBlocks * std::min(num_tiles, num_sms / kBlocks)), kThreads,
+                   sizeof(Shared<kDim>), stream, params);
+}
+
+}  // namespace
 
 void launch_attention_prefill(DType dtype, const DevicePlan& plan, const AttentionArgs& args, int32_t num_sms,
                               cudaStream_t stream) {
@@ -350,28 +417,14 @@ void launch_attention_prefill(DType dtype, const DevicePlan& plan, const Attenti
   if (group < 1 || group > kRows || args.num_heads % kv.num_kv_heads != 0)
     throw Error("prefill attention on the GPU takes 1 to 128 query heads for each key head, not " +
                 std::to_string(args.num_heads) + " for " + std::to_string(kv.num_kv_heads));
+  const int32_t prefill_tokens = plan.num_tokens - (plan.num_seqs - plan.num_prefill_seqs);
+  const bool paired =
+      num_sms >= kPair && prefill_tokens / plan.num_prefill_seqs >= kPairedTiles * (kRows / group);
   with_head(dtype, kv.head_dim, [&]<class T, int kDim>() {
-    const int32_t tokens_a_tile = kRows / group, piece = std::gcd(kKeys, kv.block_size);
-    const Params params{.queries = tensor_map<3>(args.q.data, {kDim, args.num_heads, args.q.rows},
-                                                 {64, group, tokens_a_tile}),
-                        .keys = tensor_map<2>(kv.k.data, {kDim, kv.k.rows}, {64, piece}),
-                        .values = tensor_map<2>(kv.v.data, {kDim, kv.v.rows}, {64, piece}),
-                        .args = args,
-                        .chunks = {.cu_seqlens_q = plan.cu_seqlens_q.data,
-                                   .context_lens = plan.context_lens.data,
-                                   .num_seqs = plan.num_prefill_seqs,
-                                   .num_kv_heads = kv.num_kv_heads,
-                                   .tokens_a_tile = tokens_a_tile,
-                                   .max_levels = ceil_div(plan.max_query_len, tokens_a_tile)},
-                        .block_table = plan.block_table.data,
-                        .max_blocks = plan.max_blocks,
-                        .piece = piece};
-    const int32_t num_tiles = params.chunks.max_levels * plan.num_prefill_seqs * kv.num_kv_heads;
-    constexpr auto* kernel = attention_prefill_kernel<T, kDim>;
-    CUDA_CHECK(
-        cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, sizeof(Shared<kDim>)));
-    launch_dependent(kernel, static_cast<unsigned>(std::min(num_tiles, num_sms)), kThreads,
-                     sizeof(Shared<kDim>), stream, params);
+    if (paired)
+      launch_tiles<T, kDim, kPair>(plan, args, num_sms, stream);
+    else
+      launch_tiles<T, kDim, 1>(plan, args, num_sms, stream);
   });
 }
 

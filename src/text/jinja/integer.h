@@ -39,7 +39,7 @@ class Integer {
   static Integer modulo(const Integer& a, const Integer& b);
   static Integer power(const Integer& base, const Integer& exponent);  ///< exponent ≥ 0
   friend std::strong_ordering operator<=>(const Integer& a, const Integer& b);
-  friend bool operator==(const Integer& a, const Integer& b) { return (a <=> b) == 0; }
+  friend bool operator==(const Integer& a, const Integer& b) { return std::is_eq(a <=> b); }
   /// Exactly, as Python compares int and float; unordered with NaN.
   static std::partial_ordering compare(const Integer& a, double b);
 
