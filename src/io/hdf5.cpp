@@ -318,7 +318,10 @@ bool Group::has(std::string_view path) const {
   for (size_t end = 0; end != std::string_view::npos;) {
     end = path.find('/', end + 1);
     const std::string part(path.substr(0, end));
-    if (part != "/" && H5Lexists(id_.get(), part.c_str(), H5P_DEFAULT) <= 0) return false;
+    if (part == "/") continue;
+    const htri_t link = H5Lexists(id_.get(), part.c_str(), H5P_DEFAULT);
+    if (link < 0) fail(fmt::format("{}:{} cannot be looked up", name_, part));
+    if (link == 0) return false;
   }
   return true;
 }

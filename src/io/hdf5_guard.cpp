@@ -260,7 +260,9 @@ bool CheckedFile::has(const std::string& path) const {
     const std::string name = fmt::format("{}:/{}", file_.name(), part);
     const htri_t link = H5Lexists(file_.hid(), part.c_str(), access_->get());
     access_->refuse_link(name);
-    if (link <= 0) return false;
+    if (link < 0)  // damage is no absence
+      throw BadInput(fmt::format("{} cannot be looked up: HDF5 finds damage there", name));
+    if (link == 0) return false;
     const htri_t object = H5Oexists_by_name(file_.hid(), part.c_str(), access_->get());
     access_->refuse_link(name);
     if (object <= 0) throw BadInput(fmt::format("{} is a link that leads nowhere", name));
