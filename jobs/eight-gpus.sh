@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Measures a node of 8, 4 or 2 GPUs in less than ten minutes, on a node that builds nothing: the same bits in every
 # layout, the processes that hold the GPUs, the exchange of tokens, the whole model's throughput, and a killed rank.
-# Writes OUT.json and OUT.txt (default: eight-gpus). What each part does: README.md, Eight GPUs.
+# Writes OUT.json and OUT.txt (default: eight-gpus). What each part does: docs/eight-gpus.md.
 # Usage: jobs/eight-gpus.sh [--out OUT] [--parts same_bits,gpu_processes,exchange,throughput,killed_rank] [--budget SECONDS]
 #                           [--ceilings GB/s,TFLOP/s] [--device cpu]
 # --device cpu tries the measuring itself on two CPU ranks, with the tiny model. MOERUN= and MPIRUN= replace program and launcher.

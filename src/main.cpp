@@ -76,7 +76,8 @@ std::optional<int> parse(int argc, char** argv, Command& command) {
     app.add_option("model", command.model_dir, "model folder")->required()->type_name("MODEL_DIR");
   } else if (word == "help") {
     command.kind = Kind::help;
-    app.add_option("topic", command.topic, "keys, keys-markdown (README's table), or man (the manual page)")
+    app.add_option("topic", command.topic,
+                   "keys, keys-markdown (as docs/job-keys.md has it), or man (the manual page)")
         ->type_name("TOPIC");
   } else {
     app.add_flag("--fresh", command.run.fresh, "discard what an earlier run left, and start over");

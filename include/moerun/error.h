@@ -4,7 +4,7 @@
 
 namespace moerun {
 
-/// Exit codes of the program (README, "Exit codes").
+/// Exit codes of the program (docs/commands.md).
 enum class ExitCode : int {
   ok = 0,          ///< every row answered
   fault = 1,       ///< something broke while running; the same command resumes

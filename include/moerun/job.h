@@ -19,7 +19,7 @@ struct RandomInput {
 };
 
 /// A job file with its overrides, checked for spelling, types and ranges (src/job). Keys are documented in
-/// README.md. `auto` is an empty optional.
+/// docs/job-keys.md. `auto` is an empty optional.
 struct Job {
   struct Model {
     std::string path;

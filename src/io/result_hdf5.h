@@ -39,7 +39,7 @@ struct WrittenResults {
   OutputAttributes attributes;
 };
 
-/// Writes results as flat columns with offsets (README, "Output") to a new HDF5 file. Memory is a chunk a
+/// Writes results as flat columns with offsets (docs/formats.md) to a new HDF5 file. Memory is a chunk a
 /// column, whatever the number of rows. Thread contract: the coordinator thread.
 class Hdf5Results {
  public:

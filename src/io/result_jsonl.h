@@ -10,7 +10,7 @@
 
 namespace moerun {
 
-/// One line of results without its newline (README, "Output"): floats have the fewest digits that give the
+/// One line of results without its newline (docs/formats.md): floats have the fewest digits that give the
 /// same float32 back; what is no finite number is null. Appends to `out`.
 void append_result_line(const RowResult& result, std::string& out);
 

@@ -9,8 +9,8 @@ std::string usage_text();
 /// What is under the options in `moerun --help`: where every key is described, and exit codes.
 std::string help_footer();
 
-/// `moerun help TOPIC`: "keys" (plain text), "keys-markdown" (README's table), "man" (the manual page, roff).
-/// Throws BadInput for another topic.
+/// `moerun help TOPIC`: "keys" (plain text), "keys-markdown" (the table of docs/job-keys.md), "man" (the
+/// manual page, roff). Throws BadInput for another topic.
 std::string help_text(const std::string& topic, const std::string& version);
 
 }  // namespace moerun

@@ -4,8 +4,8 @@
 
 namespace moerun {
 
-/// What users are told of a key of a job: in `moerun help keys`, in the manual page and in README.md, all
-/// from here. Markdown, of which `code` alone is used.
+/// What users are told of a key of a job: in `moerun help keys`, in the manual page and in docs/job-keys.md,
+/// all from here. Markdown, of which `code` alone is used.
 struct KeyDoc {
   std::string key, type, default_value, meaning;
 };

@@ -8,8 +8,8 @@
 
 namespace moerun {
 
-/// What a config.json may ask for, checked before anything is multiplied or allocated by it; README.md states
-/// them. Far above any published model, and small enough that products of them are exact in int64.
+/// What a config.json may ask for, checked before anything is multiplied or allocated by it; docs/limits.md
+/// states them. Far above any published model, and small enough that products of them are exact in int64.
 namespace config_limits {
 constexpr int64_t kLayers = 1024;
 constexpr int64_t kExperts = 4096;

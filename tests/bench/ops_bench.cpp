@@ -2,8 +2,8 @@
 // bound: bytes over read bandwidth or operations over the matrix rate, whichever is longer. Operations are
 // recorded as a graph of several, on different weights, so that neither launches nor the cache flatter them.
 //
-// Usage: ops_bench [GB/s TFLOP/s [OPERATIONS]]   (the machine's ceilings; default those of one H100 80GB,
-// PEERS in kernels/README.md; OPERATIONS: experts, dense, attention, logits or small alone)
+// Usage: ops_bench [GB/s TFLOP/s [OPERATIONS]]   (the machine's ceilings; default those of one H100 80GB that
+// kernels/README.md has; OPERATIONS: experts, dense, attention, logits or small alone)
 #include <fmt/format.h>
 
 #include <algorithm>

@@ -2,8 +2,8 @@
 
 Usage, from the repository's root: python tests/tools/make_unicode_tables.py
 Needs PyPI unicodedata2 16.0.0 and tokenizers 0.21.2 or later. General categories are unicodedata2's; what it has not (scripts, and
-which characters the NFC of `tokenizers`, which knows Unicode 9, leaves alone) is asked of `tokenizers`. tests/tools/check_unicode.py
-holds all of it to `tokenizers`.
+which characters the NFC of `tokenizers`, which knows Unicode 9, leaves alone) is asked of `tokenizers`. What `tokenizers`
+answers with them is held fast by tests/golden/text (its README says how a longer comparison is made).
 """
 import unicodedata2 as ucd
 from tokenizers import Regex

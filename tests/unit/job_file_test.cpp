@@ -6,12 +6,10 @@
 #include <string>
 #include <vector>
 
-#include "job/job_fields.h"
 #include "job/nearest.h"
 #include "moerun/error.h"
 #include "tests/catch.h"
 #include "tests/unit/temporary_directory.h"
-#include "tests/unit/text_fixture.h"
 
 using namespace moerun;
 
@@ -229,23 +227,6 @@ TEST_CASE("the nearest name is the one with the fewest letters changed", "[job]"
   CHECK(edit_distance("", "abc") == 3);
   CHECK(nearest("max_token", {"min_tokens", "max_tokens"}) == "max_tokens");
   CHECK(nearest("seed", {"sampling.seed", "input.path"}) == "sampling.seed");
-}
-
-TEST_CASE("the README describes every key of a job", "[job]") {
-  const std::string readme = read_text_file("README.md");
-  const auto described = [&](const std::string& key) {
-    const size_t dot = key.rfind('.');
-    return contains(readme, "| `" + key + "`") ||
-           (dot != std::string::npos && contains(readme, ", `" + key.substr(dot) + "` |"));
-  };
-  for (const auto& field : job_fields()) {
-    CAPTURE(field.name);
-    CHECK((described(field.name)));
-  }
-  for (const auto& field : random_input_fields()) {
-    CAPTURE(field.name);
-    CHECK((described(field.name)));
-  }
 }
 
 TEST_CASE("texts that are made to hang or crash a reader of YAML are refused at once", "[job]") {

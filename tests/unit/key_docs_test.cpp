@@ -22,17 +22,17 @@ TEST_CASE("every key of a job is described, once", "[job]") {
   }
 }
 
-TEST_CASE("README's table of keys is what moerun help keys-markdown prints", "[job]") {
-  std::ifstream file("README.md");
-  const std::string readme{std::istreambuf_iterator<char>(file), {}};
-  REQUIRE_FALSE(readme.empty());
+TEST_CASE("The table of docs/job-keys.md is what moerun help keys-markdown prints", "[job]") {
+  std::ifstream file("docs/job-keys.md");
+  const std::string page{std::istreambuf_iterator<char>(file), {}};
+  REQUIRE_FALSE(page.empty());
   for (const std::string& text = keys_as_markdown(); const KeyDoc& doc : key_docs()) {
     const size_t at = text.find("| `" + doc.key + "` |");
     const std::string line = text.substr(at, text.find('\n', at) - at + 1);
     INFO(line);
-    CHECK(readme.find(line) != std::string::npos);
+    CHECK(page.find(line) != std::string::npos);
   }
-  CHECK(readme.find(keys_as_markdown()) != std::string::npos);
+  CHECK(page.find(keys_as_markdown()) != std::string::npos);
 }
 
 TEST_CASE("the keys as text and as a manual page name each with its default", "[job]") {

@@ -70,7 +70,7 @@ def write(out, path):
 
 
 def main():
-    parser = argparse.ArgumentParser(prog="eight-gpus.sh", description="Measures a node of 8, 4 or 2 GPUs; see README, Eight GPUs")
+    parser = argparse.ArgumentParser(prog="eight-gpus.sh", description="Measures a node of 8, 4 or 2 GPUs; see docs/eight-gpus.md")
     parser.add_argument("--program", type=pathlib.Path, required=True, help="moerun")
     parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("eight-gpus"), help="OUT.json and OUT.txt are written")
     parser.add_argument("--parts", default=",".join(PARTS), help="some of " + ",".join(PARTS))

@@ -1,4 +1,4 @@
-"""moerun's HDF5 output as Arrow record batches (the format: moerun's README, *Output*)."""
+"""moerun's HDF5 output as Arrow record batches (the format: moerun's docs/formats.md, *Output*)."""
 import os
 
 import h5py
