@@ -1,6 +1,6 @@
 """Makes small checkpoints of random weights whose shapes differ from the tiny model's, for tests/golden.
 Usage: make_shapes.py OUT_DIR [NAME ...]   (needs torch, safetensors, transformers ≥ 5, tokenizers; NAME: those alone)
-Then golden.py (Hugging Face transformers in float32) makes OUT_DIR/NAME/golden.h5 from OUT_DIR/prompts.jsonl."""
+OUT_DIR/NAME/golden.h5 then has to hold what Hugging Face transformers answers to OUT_DIR/prompts.jsonl in float32 (tests/golden/README.md)."""
 import json
 import pathlib
 import sys
