@@ -19,6 +19,11 @@ JOBS     = $(if $(findstring -j,$(MAKEFLAGS)),,-j$(shell nproc))
 MPIRUN  ?= mpirun --oversubscribe $(if $(filter 0,$(shell id -u)),--allow-run-as-root)
 export MPIRUN
 
+# The oldest libraries that moerun is built and tested with, by pkg-config's names and numbers; those it does not know are not looked at.
+LEAST := ompi=4.1 hdf5-serial=1.10.8 hdf5=1.10.8 yaml-cpp=0.7.0 fmt=9.1.0 CLI11=2.1.2 nlohmann_json=3.11.2 libpcre2-8=10.42 libutf8proc=2.6.0 libcrypto=3.0 zlib=1.2.13
+older_than_least = for one in $(LEAST); do name=$${one%=*} least=$${one\#*=}; pkg-config --exists $$name 2>/dev/null || continue; \
+  pkg-config --atleast-version=$$least $$name || echo "$$name is $$(pkg-config --modversion $$name), and moerun is built and tested with $$least or later (make LEAST= goes without this check)"; done
+
 GIT         := $(shell git describe --always --dirty 2>/dev/null || echo unknown)
 HDF5_CFLAGS := $(shell pkg-config --cflags hdf5-serial 2>/dev/null || pkg-config --cflags hdf5 2>/dev/null)
 HDF5_LIBS   := $(or $(shell pkg-config --libs hdf5-serial 2>/dev/null || pkg-config --libs hdf5 2>/dev/null),-lhdf5)
@@ -63,7 +68,7 @@ all: $(BUILD)/moerun          ## build build/moerun (the default)
 CONFIG := CUDA=$(CUDA) VERSION=$(VERSION) GIT=$(GIT) CXXFLAGS=$(CXXFLAGS)
 $(BUILD)/config: FORCE
 	@mkdir -p $(@D)
-	@echo '$(CONFIG)' | cmp -s - $@ || { echo '$(CONFIG)' >$@; \
+	@echo '$(CONFIG)' | cmp -s - $@ || { older=$$($(older_than_least)); [ -z "$$older" ] || { echo "$$older" >&2; exit 1; }; echo '$(CONFIG)' >$@; \
 	  echo "moerun $(VERSION) ($(GIT)): $$($(CXX) --version | head -1); $$(mpirun --version | head -1); HDF5 $$(pkg-config --modversion hdf5-serial 2>/dev/null || pkg-config --modversion hdf5);" \
 	    $(if $(filter 1,$(CUDA)),"CUDA $$($(NVCC) --version | sed -n 's/.*release \([0-9.]*\).*/\1/p') ($(NVCC))","no CUDA (CUDA=$(CUDA)): the CPU device alone"); }
 
@@ -73,7 +78,7 @@ CONFIGURED := $(addprefix $(BUILD)/obj/src/,version.cpp.o device/factory.cpp.o c
 $(CONFIGURED): $(BUILD)/config
 $(CONFIGURED): CPPFLAGS += -DMOERUN_CUDA=$(CUDA) -DMOERUN_VERSION='"$(VERSION)"' -DMOERUN_GIT='"$(GIT)"'
 
-$(BUILD)/obj/%.cpp.o: %.cpp
+$(BUILD)/obj/%.cpp.o: %.cpp | $(BUILD)/config
 	@mkdir -p $(@D)
 	@echo "  CXX   $<"
 	@$(CXX) $(CPPFLAGS) $(CXXFLAGS) -c $< -o $@
