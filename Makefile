@@ -29,7 +29,7 @@ HDF5_CFLAGS := $(shell pkg-config --cflags hdf5-serial 2>/dev/null || pkg-config
 HDF5_LIBS   := $(or $(shell pkg-config --libs hdf5-serial 2>/dev/null || pkg-config --libs hdf5 2>/dev/null),-lhdf5)
 LIBS        := $(HDF5_LIBS) -lyaml-cpp -lfmt -lpcre2-8 -lutf8proc -lcrypto -lz -lpthread -ldl
 CPPFLAGS    := -DOMPI_SKIP_MPICXX -Iinclude -Isrc -I. $(HDF5_CFLAGS) -MD -MP
-CXXFLAGS    ?= -O2 -g
+CXXFLAGS    ?= -O2 -g1
 # Of fmt 9 and std::string, g++ 12 and 13 see bounds broken and copies overlap where none do (GCC bug 105651): warnings, no errors.
 CXXFLAGS    += -std=c++20 -Wall -Wextra -Wno-missing-field-initializers -Werror -Wno-error=array-bounds -Wno-error=restrict -ffp-contract=off -fno-math-errno -fopenmp
 LDFLAGS     += -fopenmp
@@ -78,10 +78,28 @@ CONFIGURED := $(addprefix $(BUILD)/obj/src/,version.cpp.o device/factory.cpp.o c
 $(CONFIGURED): $(BUILD)/config
 $(CONFIGURED): CPPFLAGS += -DMOERUN_CUDA=$(CUDA) -DMOERUN_VERSION='"$(VERSION)"' -DMOERUN_GIT='"$(GIT)"'
 
+# The headers that most sources include are parsed once. Tests are compiled as fast as can be; what they test is not.
+PRECOMPILED ?= 1
+UNOPTIMIZED := $(patsubst -O2,-O0,$(CXXFLAGS))
+TESTS_ALONE := $(filter-out tests/bench,$(patsubst %/,%,$(wildcard tests/*/)))
+$(TESTS_ALONE:%=$(BUILD)/obj/%/%.cpp.o): CXXFLAGS := $(UNOPTIMIZED)
+ifeq ($(PRECOMPILED),1)
+$(BUILD)/precompiled/tests.h.gch: CXXFLAGS := $(UNOPTIMIZED)
+$(BUILD)/precompiled/%.h.gch: %/precompiled.h Makefile | $(BUILD)/config
+	@mkdir -p $(@D)
+	@echo "  CXX   $<"
+	@cp $< $(@:.gch=)
+	@$(CXX) $(CPPFLAGS) $(CXXFLAGS) -c -x c++-header $< -o $@
+$(BUILD)/obj/src/%.cpp.o: PRECOMPILED_HEADER := $(BUILD)/precompiled/src.h
+$(BUILD)/obj/tests/unit/%.cpp.o: PRECOMPILED_HEADER := $(BUILD)/precompiled/tests.h
+$(HOST_OBJ) $(MAIN_OBJ) $(CUDA_OBJ): | $(BUILD)/precompiled/src.h.gch
+$(UNIT_OBJ): | $(BUILD)/precompiled/tests.h.gch
+endif
+
 $(BUILD)/obj/%.cpp.o: %.cpp | $(BUILD)/config
 	@mkdir -p $(@D)
 	@echo "  CXX   $<"
-	@$(CXX) $(CPPFLAGS) $(CXXFLAGS) -c $< -o $@
+	@$(CXX) $(CPPFLAGS) $(CXXFLAGS) $(PRECOMPILED_HEADER:%=-Winvalid-pch -include %) -c $< -o $@
 
 $(BUILD)/obj/%.cu.o: %.cu
 	@mkdir -p $(@D)
@@ -126,23 +144,19 @@ test-seams: all $(BUILD)/tests/unit ## the seams, from dependency files and obje
 	@tests/run-suite seams tests/seams/check $(BUILD)
 
 LINTED := $(shell git ls-files 'src/*.cpp' 'src/*.h' 'include/*.h' 'kernels/*.cpp' 'kernels/*.h' 'kernels/*.cu' 'kernels/*.cuh' 'tests/*.cpp' 'tests/*.h' 'tests/*.cu')
-TIDY   := $(patsubst %,$(BUILD)/tidy/%.ok,$(HOST_SRC) $(MAIN_SRC))
+TIDIED := $(HOST_SRC) $(MAIN_SRC)
 
 lint:                         ## clang-format, clang-tidy and the seam checks
 	@.ci/setup packages packages-lint
 	@clang-format --dry-run -Werror $(LINTED)
-	@$(MAKE) $(JOBS) --no-print-directory tidy
+	@$(MAKE) --no-print-directory tidy
 	@$(MAKE) $(JOBS) --no-print-directory test-seams
 
 format:                       ## let clang-format rewrite the sources
 	@clang-format -i $(LINTED)
 
-tidy: $(TIDY)
-$(BUILD)/tidy/%.ok: % .clang-tidy $(BUILD)/obj/%.o
-	@mkdir -p $(@D)
-	@echo "  TIDY  $<"
-	@clang-tidy --quiet $< -- -std=c++20 $(filter-out -MD -MP,$(CPPFLAGS)) $(shell mpicxx --showme:compile 2>/dev/null) -DMOERUN_CUDA=$(CUDA) -DMOERUN_VERSION='""' -DMOERUN_GIT='""' 2>/dev/null
-	@touch $@
+tidy:                         ## clang-tidy (TIDIED="src/a.cpp src/b.cpp": these alone; DEEP=1: the analyzer to every function's end, an hour)
+	@tests/lint/tidy --jobs $(shell nproc) $(if $(DEEP),--deep) $(TIDIED) -- -std=c++20 $(filter-out -MD -MP,$(CPPFLAGS)) $(shell mpicxx --showme:compile 2>/dev/null) -DMOERUN_CUDA=$(CUDA) -DMOERUN_VERSION='""' -DMOERUN_GIT='""'
 
 ## Packaging
 # Made from the key list, as `moerun help keys` is.

@@ -52,7 +52,8 @@ void Reception::accept_callers(const FileDescriptor& listener, Clock::time_point
       continue;
     }
     if (callers_.size() >= kMostCallers) callers_.pop_front();
-    Caller& caller = callers_.emplace_back(Channel(std::move(met->socket), sizeof(Hello)), draw_nonce(), now);
+    Caller& caller =
+        callers_.emplace_back(Caller{Channel(std::move(met->socket), sizeof(Hello)), draw_nonce(), now});
     caller.channel.send(MessageKind::challenge, as_body(Challenge{caller.nonce}));
   }
 }
