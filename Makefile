@@ -20,14 +20,14 @@ MPIRUN  ?= mpirun --oversubscribe $(if $(filter 0,$(shell id -u)),--allow-run-as
 export MPIRUN
 
 # The oldest libraries that moerun is built and tested with, by pkg-config's names and numbers; those it does not know are not looked at.
-LEAST := ompi=4.1 hdf5-serial=1.10.8 hdf5=1.10.8 yaml-cpp=0.7.0 fmt=9.1.0 CLI11=2.1.2 nlohmann_json=3.11.2 libpcre2-8=10.42 libutf8proc=2.6.0 libcrypto=3.0 zlib=1.2.13
+LEAST := ompi=4.1 hdf5-serial=1.10.8 hdf5=1.10.8 yaml-cpp=0.7.0 fmt=9.1.0 CLI11=2.1.2 nlohmann_json=3.11.2 libpcre2-8=10.42 libutf8proc=2.6.0 libcrypto=3.0 libxxhash=0.8.1 zlib=1.2.13
 older_than_least = for one in $(LEAST); do name=$${one%=*} least=$${one\#*=}; pkg-config --exists $$name 2>/dev/null || continue; \
   pkg-config --atleast-version=$$least $$name || echo "$$name is $$(pkg-config --modversion $$name), and moerun is built and tested with $$least or later (make LEAST= goes without this check)"; done
 
 GIT         := $(shell git describe --always --dirty 2>/dev/null || echo unknown)
 HDF5_CFLAGS := $(shell pkg-config --cflags hdf5-serial 2>/dev/null || pkg-config --cflags hdf5 2>/dev/null)
 HDF5_LIBS   := $(or $(shell pkg-config --libs hdf5-serial 2>/dev/null || pkg-config --libs hdf5 2>/dev/null),-lhdf5)
-LIBS        := $(HDF5_LIBS) -lyaml-cpp -lfmt -lpcre2-8 -lutf8proc -lcrypto -lz -lpthread -ldl
+LIBS        := $(HDF5_LIBS) -lyaml-cpp -lfmt -lpcre2-8 -lutf8proc -lcrypto -lxxhash -lz -lpthread -ldl
 CPPFLAGS    := -DOMPI_SKIP_MPICXX -Iinclude -Isrc -I. $(HDF5_CFLAGS) -MD -MP
 CXXFLAGS    ?= -O2 -g1
 # Of fmt 9 and std::string, g++ 12 and 13 see bounds broken and copies overlap where none do (GCC bug 105651): warnings, no errors.

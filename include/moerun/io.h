@@ -26,7 +26,9 @@ class RecordSource {
 
 /// What a run's files say about how it came to be; ends up in the output's root attributes.
 struct Provenance {
-  std::string job_yaml, program_version, git_revision, model_checksum, tokenizer_checksum, layout, device;
+  std::string job_yaml, program_version, git_revision, model_checksum, tokenizer_checksum;
+  std::string weights_checksum;  ///< of every byte, "sampled:…" of some, "dummy", or empty
+  std::string layout, device;
   uint64_t seed = 0;
 };
 

@@ -25,6 +25,8 @@ struct Job {
     std::string path;
     std::optional<DType> dtype;  ///< auto: the checkpoint's on CUDA, float32 on the CPU
     enum class LoadFormat { automatic, dummy } load_format = LoadFormat::automatic;
+    /// What of the weights is in the fingerprint that a resumed job compares.
+    enum class VerifyWeights { full, sampled } verify_weights = VerifyWeights::full;
     int64_t max_model_len = 0;  ///< 0: max_position_embeddings
     bool operator==(const Model&) const = default;
   } model;

@@ -162,6 +162,7 @@ void visit_attributes(const OutputAttributes& attributes, const auto& visit) {
   visit("job", provenance.job_yaml);
   visit("model_checksum", provenance.model_checksum);
   visit("tokenizer_checksum", provenance.tokenizer_checksum);
+  visit("weights_checksum", provenance.weights_checksum);
   visit("layout", provenance.layout);
   visit("device", provenance.device);
   visit("seed", provenance.seed);

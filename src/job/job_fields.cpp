@@ -71,6 +71,10 @@ std::vector<Field<Job>> make_fields() {
           "model.load_format", [](auto& j) -> auto& { return j.model.load_format; },
           std::vector<std::pair<std::string, Model::LoadFormat>>{{"auto", Model::LoadFormat::automatic},
                                                                  {"dummy", Model::LoadFormat::dummy}}),
+      choice<Job>(
+          "model.verify_weights", [](auto& j) -> auto& { return j.model.verify_weights; },
+          std::vector<std::pair<std::string, Model::VerifyWeights>>{
+              {"full", Model::VerifyWeights::full}, {"sampled", Model::VerifyWeights::sampled}}),
       integer_or<Job>(
           "model.max_model_len", [](auto& j) -> auto& { return j.model.max_model_len; }, {1, kInt32Max},
           kAuto, 0),

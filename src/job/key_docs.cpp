@@ -25,6 +25,11 @@ constexpr Text kTexts[] = {
     {"model.load_format", "`auto` `dummy`",
      "`dummy` fills the weights from the configuration alone, the same on every rank and layout: to measure "
      "without a download"},
+    {"model.verify_weights", "`full` `sampled`",
+     "what a job that goes on compares of the weights. `full`: every byte, read once at the start by the "
+     "ranks of each node together (XXH3-128), which leaves the files in the page cache for loading. "
+     "`sampled`: names, shapes and some values of each tensor, as a line at the start says; the output's "
+     "`weights_checksum` then begins with `sampled:`"},
     {"model.max_model_len", "`auto` or tokens",
      "prompt and answer together; `auto` is the model's `max_position_embeddings`. A longer prompt is an "
      "error row"},

@@ -47,9 +47,13 @@ void read_ahead(std::string_view bytes) {
   static_cast<void>(madvise(const_cast<char*>(bytes.data() - before), bytes.size() + before, MADV_WILLNEED));
 }
 
+std::string weights_of(const CheckedJob& checked) {
+  return checked.job.model.load_format == Job::Model::LoadFormat::dummy ? "dummy" : checked.weights_checksum;
+}
+
 }  // namespace
 
-std::string checksum_of(const Checkpoint& checkpoint) {
+std::string sampled_checksum(const Checkpoint& checkpoint) {
   // One after the other, the samples of a large checkpoint on a file server would take many round trips.
   for (const auto& [name, tensor] : checkpoint.tensors()) read_ahead(sample_of(tensor));
   std::string text = fmt::format("{}\n", checkpoint.bytes());
@@ -63,14 +67,13 @@ std::string checksum_of(const Checkpoint& checkpoint) {
 
 Fingerprint fingerprint_of(const CheckedJob& checked) {
   const Job& job = checked.job;
-  const bool dummy = job.model.load_format == Job::Model::LoadFormat::dummy;
   Fingerprint out{{"moerun", version()},
                   {"input", checked.input.checksum},
                   {"input rows", std::to_string(checked.input.num_rows)},
                   {"input.on_error", job.input.on_error == Job::Input::OnError::row ? "row" : "fail"},
                   {"model config", checked.config.checksum},
                   {"end-of-sequence ids", fmt::format("{}", fmt::join(checked.config.eos_token_ids, ","))},
-                  {"model weights", dummy ? "dummy" : checked.checkpoint_checksum},
+                  {"model weights", weights_of(checked)},
                   {"tokenizer", checked.tokenizer_checksum},
                   {"model.max_model_len", std::to_string(job.model.max_model_len)},
                   {"device", name_of(job.device)},
@@ -91,6 +94,7 @@ Provenance provenance_of(const CheckedJob& checked) {
           .git_revision = git_revision(),
           .model_checksum = checked.config.checksum,
           .tokenizer_checksum = checked.tokenizer_checksum,
+          .weights_checksum = weights_of(checked),
           .layout = layout_text(checked.layout),
           .device = name_of(checked.job.device),
           .seed = checked.job.sampling.draw.seed};

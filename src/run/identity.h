@@ -15,9 +15,9 @@ Fingerprint fingerprint_of(const CheckedJob& checked);
 Provenance provenance_of(const CheckedJob& checked);
 
 /// SHA-256 (hex) of every tensor's name, type, shape and file, of the files' size, and of some values from
-/// each tensor's middle: other weights of the same shapes have another one. To read them all, 61 GB, would
-/// take minutes.
-std::string checksum_of(const Checkpoint& checkpoint);
+/// each tensor's middle: for `model.verify_weights: sampled`. Weights that differ elsewhere have the same
+/// one.
+std::string sampled_checksum(const Checkpoint& checkpoint);
 
 /// "cpu", "cuda", "null".
 std::string name_of(Job::DeviceKind kind);

@@ -21,6 +21,7 @@
 #include "moerun/wire.h"
 #include "plan/run_plan_wire.h"
 #include "run/identity.h"
+#include "run/read_weights.h"
 #include "run/reports.h"
 #include "text/chat_template.h"
 #include "text/tokenizer.h"
@@ -67,15 +68,15 @@ Job::DeviceKind decide_and_say(Job::DeviceKind asked) {
   return kind;
 }
 
-/// What rank 0 tells the others: the plan, or an exit code where there is nothing to run.
+/// What rank 0 tells the others: an exit code where there is nothing to run, or what they need next.
 struct Told {
   std::optional<int> exit_code;
-  std::string plan;
+  std::string text;   ///< the folder whose weights are to be read, or the packed plan
   int64_t start = 0;  ///< CheckedJob::start
 
   std::string pack() const {
     WireWriter out;
-    out.put(exit_code.has_value()), out.put(exit_code.value_or(0)), out.put(plan), out.put(start);
+    out.put(exit_code.has_value()), out.put(exit_code.value_or(0)), out.put(text), out.put(start);
     return out.take();
   }
   static Told unpack(const std::string& bytes) {
@@ -84,19 +85,42 @@ struct Told {
     const bool ends = in.get<bool>();
     const int code = in.get<int>();
     if (ends) told.exit_code = code;
-    in.get(told.plan);
+    in.get(told.text);
     told.start = in.get<int64_t>();
     return told;
   }
 };
 
-/// Rank 0's part of start_up.
-Told lead_start(const MpiEnv& env, const RunOptions& options, LeadFiles& files) {
+/// Whether a job's weights are read whole for their fingerprint.
+bool reads_all_weights(const Job& job) {
+  return job.model.load_format != Job::Model::LoadFormat::dummy && job.device != Job::DeviceKind::null &&
+         job.model.verify_weights == Job::Model::VerifyWeights::full;
+}
+
+CheckedJob lead_check(const MpiEnv& env, const RunOptions& options) {
   Job job = read_job(options.job_path, options.overrides);
   job.device = decide_and_say(job.device);
-  const CheckedJob checked =
+  CheckedJob checked =
       check_job(std::move(job), {.num_ranks = env.size(), .hosts = env.hosts(), .command = options.command});
   print_lines(checked.input.warnings);
+  return checked;
+}
+
+/// What was read becomes part of what the job is.
+void take_weights(const WeightsRead& read, CheckedJob& checked) {
+  if (!read.fault.empty()) throw BadInput(read.fault);
+  checked.weights_checksum = read.fingerprint;
+  constexpr double kWorthALine = 1;  // seconds
+  if (read.seconds > kWorthALine)
+    fmt::print(stderr,
+               "moerun: weights: {:.2f} GB read in {:.1f} s for their fingerprint ({:.2f} GB/s, {} threads a "
+               "node)\n",
+               static_cast<double>(read.bytes) / 1e9, read.seconds,
+               static_cast<double>(read.bytes) / 1e9 / read.seconds, read.readers);
+}
+
+/// Opens what an earlier run left, or starts anew; the plan for the other ranks.
+Told lead_start(const CheckedJob& checked, const RunOptions& options, LeadFiles& files) {
   for (const std::string& directory : missing_output_directories(checked.job)) make_directories(directory);
   OpenedStore opened = open_result_store(checked.job, fingerprint_of(checked), provenance_of(checked),
                                          checked.input.num_rows, checked.input.openai, options.fresh);
@@ -109,7 +133,23 @@ Told lead_start(const MpiEnv& env, const RunOptions& options, LeadFiles& files) 
   files.directory = opened.directory;
   files.store = std::move(opened.store);
   files.source = open_input(checked.job, checked.config.vocab_size, checked.input);
-  return {.plan = pack(checked), .start = checked.start};
+  return {.text = pack(checked), .start = checked.start};
+}
+
+/// Rank 0 does `lead` and tells the others what it returns; what it throws is printed and becomes an exit
+/// code. Collective over world.
+template <typename Lead>
+Told lead_and_tell(const MpiEnv& env, Lead lead) {
+  Told told;
+  if (env.rank() == 0) {
+    try {
+      told = lead();
+    } catch (const Error& error) {
+      fmt::print(stderr, "moerun: {}\n", last_words(error));
+      told = {.exit_code = static_cast<int>(error.code())};
+    }
+  }
+  return Told::unpack(env.broadcast(told.pack()));
 }
 
 }  // namespace
@@ -129,7 +169,12 @@ CheckedJob check_job(Job job, const Machine& machine) {
       holds(faults, [&] {
         const Checkpoint checkpoint = Checkpoint::open(job.model.path);
         for (std::string& note : check_tensors(out.config, checkpoint)) notes.push_back(std::move(note));
-        out.checkpoint_checksum = checksum_of(checkpoint);
+        if (!reads_all_weights(job)) {
+          out.weights_checksum = "sampled:" + sampled_checksum(checkpoint);
+          notes.emplace_back(
+              "model.verify_weights: sampled: of the weights, names, shapes and some values of each tensor "
+              "are compared when the job goes on, not every byte");
+        }
         notes.insert(notes.end(), checkpoint.notes().begin(), checkpoint.notes().end());
       });
     if (std::filesystem::exists(job.model.path + "/tokenizer.json"))
@@ -161,18 +206,20 @@ CheckedJob check_job(Job job, const Machine& machine) {
 }
 
 Start start_up(const MpiEnv& env, const RunOptions& options, LeadFiles& files) {
-  Told told;
-  if (env.rank() == 0) {
-    try {
-      told = lead_start(env, options, files);
-    } catch (const Error& error) {
-      fmt::print(stderr, "moerun: {}\n", last_words(error));
-      told.exit_code = static_cast<int>(error.code());
-    }
-  }
-  told = Told::unpack(env.broadcast(told.pack()));
+  std::optional<CheckedJob> checked;  // rank 0's
+  Told told = lead_and_tell(env, [&]() -> Told {
+    checked = lead_check(env, options);
+    return {.text = reads_all_weights(checked->job) ? checked->job.model.path : ""};
+  });
   if (told.exit_code) return {.exit_code = told.exit_code};
-  return {unpack_run_plan(told.plan), told.start};
+  std::optional<WeightsRead> weights;
+  if (!told.text.empty()) weights = read_weights(env, told.text);
+  told = lead_and_tell(env, [&] {
+    if (weights) take_weights(*weights, *checked);
+    return lead_start(*checked, options, files);
+  });
+  if (told.exit_code) return {.exit_code = told.exit_code};
+  return {unpack_run_plan(told.text), told.start};
 }
 
 std::string last_words(const Error& error) {

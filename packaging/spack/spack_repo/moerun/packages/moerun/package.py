@@ -31,6 +31,7 @@ class Moerun(MakefilePackage):
     depends_on("pcre2@10.42: +jit")
     depends_on("utf8proc@2.6.0:2.9")
     depends_on("openssl@3.0:3")
+    depends_on("xxhash@0.8.1:0.8")
     depends_on("zlib-api")
     depends_on("cuda@13.0:13", when="+cuda")
     depends_on("nccl cuda_arch=90", when="+cuda")
