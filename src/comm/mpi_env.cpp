@@ -53,9 +53,6 @@ Communicator& Communicator::operator=(Communicator&& other) noexcept {
 }
 
 MpiEnv::Session::Session(int* argc, char*** argv) : exceptions(std::uncaught_exceptions()) {
-  // Without a launcher, Open MPI 4 would start a daemon for processes that are spawned later. None are, it
-  // takes as long as all else of the start, and what is killed would leave it and its folder behind.
-  setenv("OMPI_MCA_ess_singleton_isolated", "1", 0);
   int provided = MPI_THREAD_SINGLE;
   MPI_CHECK(MPI_Init_thread(argc, argv, MPI_THREAD_MULTIPLE, &provided));
   if (provided < MPI_THREAD_MULTIPLE) {
