@@ -74,7 +74,7 @@ $(BUILD)/config: FORCE
 
 $(call obj,$(CUDA_SRC)): CPPFLAGS += $(CUDA_INC)
 $(BUILD)/obj/kernels/cpu/%.cpp.o: CXXFLAGS += -O3
-CONFIGURED := $(addprefix $(BUILD)/obj/src/,version.cpp.o device/factory.cpp.o comm/backends.cpp.o)
+CONFIGURED := $(addprefix $(BUILD)/obj/src/,base/version.cpp.o device/factory.cpp.o comm/backends.cpp.o)
 $(CONFIGURED): $(BUILD)/config
 $(CONFIGURED): CPPFLAGS += -DMOERUN_CUDA=$(CUDA) -DMOERUN_VERSION='"$(VERSION)"' -DMOERUN_GIT='"$(GIT)"'
 

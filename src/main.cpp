@@ -6,6 +6,7 @@
 #include <memory>
 #include <optional>
 
+#include "base/version.h"
 #include "comm/launched_tasks.h"
 #include "comm/mpi_env.h"
 #include "fault/signals.h"
@@ -16,7 +17,6 @@
 #include "run/check_command.h"
 #include "run/run_job.h"
 #include "text/tokenize_command.h"
-#include "version.h"
 
 namespace {
 

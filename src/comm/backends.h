@@ -4,8 +4,8 @@
 #include <memory>
 #include <string>
 
-#include "comm/topology.h"
 #include "fault/progress.h"
+#include "layout/topology.h"
 #include "moerun/comm.h"
 #include "moerun/job.h"
 

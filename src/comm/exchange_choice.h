@@ -1,7 +1,7 @@
 #pragma once
 #include <string>
 
-#include "comm/topology.h"
+#include "layout/topology.h"
 #include "moerun/job.h"
 
 namespace moerun {

@@ -5,8 +5,8 @@
 #include <string>
 #include <vector>
 
-#include "comm/topology.h"
 #include "fault/progress.h"
+#include "layout/topology.h"
 
 namespace moerun {
 

@@ -7,8 +7,8 @@
 #include <vector>
 
 #include "comm/host_side.h"
-#include "comm/topology.h"
 #include "fault/progress.h"
+#include "layout/topology.h"
 #include "moerun/comm.h"
 #include "moerun/expert_tree.h"
 

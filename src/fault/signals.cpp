@@ -15,7 +15,7 @@
 #include <optional>
 #include <vector>
 
-#include "fault/file_descriptor.h"
+#include "base/file_descriptor.h"
 #include "moerun/error.h"
 
 namespace moerun {

@@ -6,7 +6,7 @@
 #include <filesystem>
 #include <nlohmann/json.hpp>
 
-#include "io/json_file.h"
+#include "base/json_file.h"
 #include "moerun/error.h"
 
 namespace moerun {

@@ -6,7 +6,7 @@
 #include <string>
 #include <string_view>
 
-#include "fault/file_descriptor.h"
+#include "base/file_descriptor.h"
 #include "moerun/error.h"
 
 namespace moerun {

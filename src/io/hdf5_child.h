@@ -5,7 +5,7 @@
 #include <optional>
 #include <string>
 
-#include "fault/file_descriptor.h"
+#include "base/file_descriptor.h"
 #include "io/hdf5_input.h"
 
 namespace moerun {

@@ -5,7 +5,7 @@
 #include <string_view>
 #include <vector>
 
-#include "fault/file_descriptor.h"
+#include "base/file_descriptor.h"
 #include "io/content_sums.h"
 
 namespace moerun {

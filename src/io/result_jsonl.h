@@ -3,7 +3,7 @@
 #include <filesystem>
 #include <string>
 
-#include "fault/file_descriptor.h"
+#include "base/file_descriptor.h"
 #include "io/content_sums.h"
 #include "io/durable_file.h"
 #include "moerun/record.h"

@@ -6,7 +6,7 @@
 #include <string>
 #include <vector>
 
-#include "fault/file_descriptor.h"
+#include "base/file_descriptor.h"
 #include "io/directory.h"
 #include "io/durable_file.h"
 #include "io/segment.h"

@@ -8,7 +8,7 @@
 #include <cerrno>
 #include <cstring>
 
-#include "fault/file_descriptor.h"
+#include "base/file_descriptor.h"
 #include "io/checkpoint_files.h"
 #include "io/safetensors_header.h"
 #include "job/faults.h"

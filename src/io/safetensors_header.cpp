@@ -7,7 +7,7 @@
 #include <cstring>
 #include <nlohmann/json.hpp>
 
-#include "io/json_file.h"
+#include "base/json_file.h"
 #include "moerun/error.h"
 
 namespace moerun {

@@ -18,7 +18,7 @@
 #include <string_view>
 #include <thread>
 
-#include "fault/file_descriptor.h"
+#include "base/file_descriptor.h"
 #include "moerun/error.h"
 #include "text/checksum.h"
 

@@ -5,7 +5,7 @@
 
 #include <filesystem>
 
-#include "io/json_file.h"
+#include "base/json_file.h"
 #include "model/config_parts.h"
 #include "model/families.h"
 #include "model/generation_config.h"

@@ -6,7 +6,7 @@
 #include <array>
 #include <filesystem>
 
-#include "io/json_file.h"
+#include "base/json_file.h"
 #include "job/sampling_fields.h"
 #include "model/config_parts.h"
 #include "moerun/error.h"

@@ -5,14 +5,14 @@
 #include <algorithm>
 
 #include "comm/exchange_options.h"
-#include "comm/expert_copies.h"
-#include "job/checks.h"
 #include "job/faults.h"
 #include "job/job_file.h"
 #include "kernels/cuda/limits.h"
+#include "layout/expert_copies.h"
 #include "model/sequence_state.h"
 #include "moerun/error.h"
 #include "moerun/step_runner.h"
+#include "plan/checks.h"
 #include "plan/device_limits.h"
 
 namespace moerun {

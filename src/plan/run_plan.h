@@ -4,7 +4,7 @@
 #include <string>
 #include <vector>
 
-#include "comm/topology.h"
+#include "layout/topology.h"
 #include "model/memory_estimate.h"
 #include "model/shard.h"
 #include "moerun/device.h"

@@ -5,11 +5,11 @@
 #include <algorithm>
 #include <nlohmann/json.hpp>
 
+#include "base/version.h"
 #include "moerun/wire.h"
 #include "report/expert_load.h"
 #include "report/progress_line.h"
 #include "report/times.h"
-#include "version.h"
 
 namespace moerun {
 

@@ -7,11 +7,11 @@
 #include <utility>
 #include <vector>
 
+#include "base/version.h"
 #include "report/expert_load.h"
 #include "report/html_text.h"
 #include "report/progress_line.h"
 #include "report/times.h"
-#include "version.h"
 
 namespace moerun {
 

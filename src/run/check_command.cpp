@@ -11,11 +11,11 @@
 #include "comm/cost_model.h"
 #include "comm/measured_exchange.h"
 #include "device/factory.h"
-#include "job/checks.h"
 #include "job/job_file.h"
 #include "model/memory_estimate.h"
 #include "model/sequence_state.h"
 #include "moerun/error.h"
+#include "plan/checks.h"
 #include "report/progress_line.h"
 #include "run/identity.h"
 

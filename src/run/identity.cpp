@@ -8,9 +8,9 @@
 #include <algorithm>
 #include <string_view>
 
+#include "base/version.h"
 #include "job/sampling_fields.h"
 #include "text/checksum.h"
-#include "version.h"
 
 namespace moerun {
 

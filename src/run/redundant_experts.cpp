@@ -6,8 +6,8 @@
 #include <numeric>
 #include <utility>
 
-#include "comm/expert_copies.h"
 #include "comm/mpi_env.h"
+#include "layout/expert_copies.h"
 
 namespace moerun {
 

@@ -6,8 +6,8 @@
 #include <span>
 #include <vector>
 
-#include "comm/topology.h"
 #include "fault/progress.h"
+#include "layout/topology.h"
 #include "model/model.h"
 #include "moerun/step_runner.h"
 #include "report/report.h"

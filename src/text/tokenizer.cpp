@@ -5,7 +5,7 @@
 #include <algorithm>
 #include <filesystem>
 
-#include "io/json_file.h"
+#include "base/json_file.h"
 #include "moerun/error.h"
 #include "text/byte_level.h"
 #include "text/checksum.h"

@@ -8,7 +8,7 @@
 #include <nlohmann/json.hpp>
 #include <unordered_map>
 
-#include "io/json_file.h"
+#include "base/json_file.h"
 #include "moerun/error.h"
 
 namespace moerun {

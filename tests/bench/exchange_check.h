@@ -3,7 +3,7 @@
 #include <string>
 #include <vector>
 
-#include "comm/topology.h"
+#include "layout/topology.h"
 #include "moerun/comm.h"
 
 namespace moerun {

@@ -8,7 +8,7 @@
 #include "comm/mpi_exchange.h"
 #include "comm/nccl_exchange.h"
 #include "comm/p2p_exchange.h"
-#include "comm/topology.h"
+#include "layout/topology.h"
 #include "tests/gpu/side.h"
 #include "tests/gpu_mpi/suite.h"
 

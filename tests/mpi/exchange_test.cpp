@@ -1,8 +1,8 @@
 #include <algorithm>
 #include <numeric>
 
-#include "comm/expert_copies.h"
 #include "comm/mpi_exchange.h"
+#include "layout/expert_copies.h"
 #include "tests/mpi/harness.h"
 
 namespace moerun::mpi_test {

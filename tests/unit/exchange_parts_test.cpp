@@ -5,7 +5,7 @@
 
 #include "comm/exchange_options.h"
 #include "comm/token_lists.h"
-#include "comm/topology.h"
+#include "layout/topology.h"
 #include "tests/catch.h"
 
 using namespace moerun;

@@ -5,7 +5,7 @@
 #include <random>
 #include <set>
 
-#include "comm/expert_copies.h"
+#include "layout/expert_copies.h"
 #include "tests/catch.h"
 
 using namespace moerun;

@@ -1,6 +1,6 @@
 #include <set>
 
-#include "comm/topology.h"
+#include "layout/topology.h"
 #include "moerun/error.h"
 #include "tests/catch.h"
 

@@ -1,4 +1,4 @@
-#include "comm/topology.h"
+#include "layout/topology.h"
 
 #include <fmt/format.h>
 

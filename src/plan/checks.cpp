@@ -1,4 +1,4 @@
-#include "job/checks.h"
+#include "plan/checks.h"
 
 #include <fmt/format.h>
 #include <sys/stat.h>
@@ -13,9 +13,9 @@
 #include <map>
 #include <utility>
 
-#include "comm/topology.h"
 #include "job/faults.h"
 #include "job/sampling_fields.h"
+#include "layout/topology.h"
 #include "model/rope.h"
 #include "moerun/error.h"
 

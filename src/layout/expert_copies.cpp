@@ -1,4 +1,4 @@
-#include "comm/expert_copies.h"
+#include "layout/expert_copies.h"
 
 #include <algorithm>
 #include <numeric>

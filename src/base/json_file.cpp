@@ -1,4 +1,4 @@
-#include "io/json_file.h"
+#include "base/json_file.h"
 
 #include <fcntl.h>
 #include <fmt/format.h>
@@ -9,7 +9,7 @@
 #include <cstring>
 #include <nlohmann/json.hpp>
 
-#include "fault/file_descriptor.h"
+#include "base/file_descriptor.h"
 #include "moerun/error.h"
 
 namespace moerun {

@@ -3,7 +3,7 @@
 #include <span>
 #include <vector>
 
-#include "comm/topology.h"
+#include "layout/topology.h"
 #include "moerun/expert_turn.h"
 
 namespace moerun {
