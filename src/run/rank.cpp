@@ -70,7 +70,8 @@ LeaderParts Rank::leader_parts(int64_t num_blocks) {
                        .num_blocks = num_blocks,
                        .num_host_blocks = plan_.memory.num_host_blocks,
                        .limits = limits,
-                       .share_prefixes = job.scheduler.prefix_sharing});
+                       // Random prompts begin alike by chance alone, and looking for it is work a row.
+                       .share_prefixes = job.scheduler.prefix_sharing && !job.input.random});
   return leader;
 }
 
