@@ -10,6 +10,7 @@
 #include "moerun/dtype.h"
 #include "moerun/dummy.h"
 #include "moerun/plan.h"
+#include "moerun/router_rule.h"
 
 namespace moerun {
 
@@ -100,13 +101,28 @@ struct KvLayer {
 };
 
 struct RopeArgs {
-  Tensor qkv;             ///< [n, (heads + 2·kv_heads)·head_dim] in
-  Tensor q_norm, k_norm;  ///< [1, head_dim] RMSNorm weights; both without data: no norm
-  Tensor cos, sin;        ///< [max_model_len, head_dim / 2] float32, attention factor folded in
-  Tensor q;               ///< [n, heads·head_dim] out: normed, rotated
-  KvLayer kv;             ///< out: normed, rotated keys and plain values at slot_mapping
+  Tensor qkv;  ///< [n, (heads + 2·kv_heads)·head_dim] in
+  /// [1, head_dim] RMSNorm weights for each head, or with `scales` [1, heads·head_dim] and
+  /// [1, kv_heads·head_dim], an element each; both without data: no norm.
+  Tensor q_norm, k_norm;
+  Tensor scales;             ///< [n, 2] float32 of qk_scales: the norm is over all heads together
+  Tensor cos, sin;           ///< [max_model_len, rotated elements / 2] float32, attention factor folded in
+  bool interleaved = false;  ///< which elements rotate into each other: RopeConfig::interleaved
+  Tensor q;                  ///< [n, heads·head_dim] out: normed, rotated
+  KvLayer kv;                ///< out: normed, rotated keys and plain values at slot_mapping
   int32_t num_heads = 0;
   float eps = 0;
+};
+
+/// RMSNorm over all heads together, also where ranks hold some heads each.
+struct QkScalesArgs {
+  /// [tensor·n, heads + kv_heads of a rank] float32: every rank's sums of head_squares, in rank order.
+  Tensor squares;
+  int32_t tensor = 1;                       ///< ranks
+  int32_t num_heads = 0, num_kv_heads = 0;  ///< of the model; key heads may be on several ranks each
+  int32_t head_dim = 0;
+  float eps = 0;
+  Tensor out;  ///< [n, 2] float32: 1/√(mean square + eps) of queries and of keys, heads ascending
 };
 
 struct AttentionArgs {
@@ -119,10 +135,11 @@ struct AttentionArgs {
 
 struct RouterArgs {
   Tensor x;     ///< [n, hidden]
-  Tensor gate;  ///< [num_experts, hidden]
+  Tensor gate;  ///< [num_experts, hidden], of x's dtype or float32
+  Tensor bias;  ///< [1, num_experts] float32, added to scores where experts are chosen; without data: none
   int32_t num_experts_per_tok = 0;
-  bool norm_topk_prob = false;
-  Ints topk_ids;        ///< [n, k] out, most probable first, ties by index
+  RouterRule rule;
+  Ints topk_ids;        ///< [n, k] out, best first, ties by index
   Tensor topk_weights;  ///< [n, k] float32 out
 };
 
@@ -133,6 +150,14 @@ struct AddRmsNormArgs {
   Tensor weight;    ///< [1, cols]
   float eps = 0;
   Tensor out;  ///< [n, cols]
+};
+
+/// The expert that every token takes, added to those it was routed to.
+struct AddSharedArgs {
+  Tensor y;     ///< [n, hidden] its output
+  Tensor x;     ///< [n, hidden] what it was computed from
+  Tensor gate;  ///< [1, hidden]: y counts σ(x·gate) times; without data: once
+  Tensor sums;  ///< [n, hidden] in and out
 };
 
 struct ExpertFfnArgs {
@@ -181,6 +206,7 @@ struct StepLimits {
   int64_t num_heads = 0, num_kv_heads = 0, head_dim = 0;  ///< of this rank
   int64_t hidden_size = 0, vocab_size = 0;
   int64_t num_experts = 0, num_experts_per_tok = 0, num_local_experts = 0, moe_intermediate_size = 0;
+  int32_t num_expert_groups = 1;  ///< RouterRule::num_groups
 };
 
 /// One GPU, or the CPU: memory, and about 20 coarse operations that run in order on one stream. The forward
@@ -282,8 +308,11 @@ class Device {
     linear_tree(x, w, chunks, then.delta);
     add_rms_norm(then);
   }
-  /// Every row of x += bias [1, cols], rounded to dtype.
+  /// Every row of x += bias [1, cols], both of x's dtype, to which it is rounded.
   virtual void add_bias(Tensor x, const Tensor& bias) = 0;
+  /// The sum of squares of each of the first out.cols heads of qkv's rows: out [n, heads] float32.
+  virtual void head_squares(Tensor qkv, int32_t head_dim, Tensor out) = 0;
+  virtual void qk_scales(const QkScalesArgs& args) = 0;
   virtual void rope_and_cache(const DevicePlan& plan, const RopeArgs& args) = 0;
   virtual void attention(const DevicePlan& plan, const AttentionArgs& args) = 0;
   /// out = silu(gate)·up of gate_up [n, 2·I], laid out as a `Kind::gate_up` matrix leaves it.
@@ -299,6 +328,8 @@ class Device {
     expert_ffn(args);
     add_rms_norm(then);
   }
+  /// sums += y·σ(x·gate) in float32, rounded once to dtype.
+  virtual void add_shared(const AddSharedArgs& args) = 0;
   virtual void gather_rows(Tensor x, std::span<const int32_t> rows, Tensor out) = 0;
   /// out[i] = binary tree sum over s of shards[s·out.rows + i], each node rounded to the tensors' dtype.
   virtual void tree_sum(Tensor shards, int32_t num_shards, Tensor out) = 0;

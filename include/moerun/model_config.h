@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "moerun/dtype.h"
+#include "moerun/router_rule.h"
 
 namespace moerun {
 
@@ -12,6 +13,8 @@ namespace moerun {
 struct RopeConfig {
   enum class Type { standard, linear, yarn } type = Type::standard;
   double theta = 10000;
+  double partial = 1;        ///< of a head's elements, the first ones, are rotated; the others stay
+  bool interleaved = false;  ///< elements 2i and 2i + 1 rotate into each other, not i and i + half of them
   double factor = 1;
   double attention_factor = 0;  ///< 0: derived from factor
   double beta_fast = 32, beta_slow = 1;
@@ -26,6 +29,13 @@ struct Family;
 enum class QkNorm {
   none,
   per_head,  ///< one weight [head_dim] for all heads
+  whole,     ///< over all heads together: one weight for each element of each head
+};
+
+/// Tensors of a checkpoint that no answer needs.
+struct PassedOver {
+  std::string prefix;  ///< of their names
+  std::string what;    ///< they are, for the user
 };
 
 /// What of a checkpoint's config.json changes the arithmetic, whatever the family calls it.
@@ -35,17 +45,28 @@ struct ModelConfig {
   int64_t num_attention_heads = 0, num_key_value_heads = 0, head_dim = 0;
   int64_t intermediate_size = 0;  ///< of dense layers
   int64_t moe_intermediate_size = 0, num_experts = 0, num_experts_per_tok = 0;
-  std::vector<bool> sparse;  ///< [num_hidden_layers] layers with experts; the others are dense
+  RouterRule router;
+  bool router_bias = false;              ///< added to scores where experts are chosen, and to no weight
+  bool router_float32 = false;           ///< its matrix is kept in float32, whatever the model's dtype
+  int64_t shared_intermediate_size = 0;  ///< of the expert that every token takes; 0: none
+  bool shared_expert_gate = false;       ///< its output is multiplied by a sigmoid of its own
+  std::vector<bool> sparse;              ///< [num_hidden_layers] layers with experts; the others are dense
   int64_t max_position_embeddings = 0;
   double rms_norm_eps = 1e-6;
   RopeConfig rope;
   QkNorm qk_norm = QkNorm::none;
-  bool norm_topk_prob = false, attention_bias = false, tie_word_embeddings = false;
+  bool qkv_bias = false, output_bias = false;  ///< of attention's projections
+  bool mlp_bias = false;                       ///< of dense layers' and the shared expert's
+  bool head_bias = false;
+  bool tie_word_embeddings = false;
   DType dtype = DType::bfloat16;       ///< of the checkpoint (`torch_dtype`/`dtype`)
   std::vector<int32_t> eos_token_ids;  ///< generation_config.json's, else config.json's
   std::string checksum;                ///< SHA-256 (hex) of config.json's bytes
-  std::vector<std::string> notes;      ///< sentences for the user
+  std::vector<PassedOver> passed_over;
+  std::vector<std::string> notes;  ///< sentences for the user
 
+  /// Elements of a head that are rotated.
+  int64_t rotary_dim() const { return static_cast<int64_t>(static_cast<double>(head_dim) * rope.partial); }
   bool is_sparse(int64_t layer) const { return sparse[static_cast<size_t>(layer)]; }
 };
 

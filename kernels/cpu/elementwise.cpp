@@ -16,24 +16,13 @@ MOERUN_CLONES void norm_row(const float* x, const float* weight, float eps, int6
   for (int64_t i = 0; i < hidden; ++i) out[i] = x[i] * scale * weight[i];
 }
 
+MOERUN_CLONES float sigmoid_of_dot(const float* x, const float* gate, int64_t hidden) {
+  return 1.0F / (1.0F + exp_f32(-dot16(x, gate, hidden)));
+}
+
 MOERUN_CLONES void silu_row(const float* gate, const float* up, int64_t width, float* out) {
 #pragma omp simd
   for (int64_t i = 0; i < width; ++i) out[i] = silu(gate[i]) * up[i];
-}
-
-/// Norm (where there is a weight) and rotation of one head's vector, in place of `out`.
-void norm_and_rotate(const float* x, const float* weight, const float* cos, const float* sin, float eps,
-                     int64_t head_dim, float* out) {
-  if (weight)
-    norm_row(x, weight, eps, head_dim, out);
-  else
-    std::copy_n(x, head_dim, out);
-  const int64_t half = head_dim / 2;
-  for (int64_t i = 0; i < half; ++i) {
-    const float a = out[i], b = out[i + half];
-    out[i] = a * cos[i] - b * sin[i];
-    out[i + half] = b * cos[i] + a * sin[i];
-  }
 }
 
 }  // namespace
@@ -45,6 +34,16 @@ void rms_norm(const float* x, const float* weight, float eps, int64_t n, int64_t
 void add(float* residual, const float* delta, int64_t count) {
 #pragma omp simd
   for (int64_t i = 0; i < count; ++i) residual[i] += delta[i];
+}
+
+void add_shared(const AddSharedArgs& args) {
+  for (int64_t row = 0; row < args.n; ++row) {
+    const float* const x = args.x + row * args.hidden;
+    const float* const y = args.y + row * args.hidden;
+    float* const sum = args.sums + row * args.hidden;
+    const float factor = args.gate ? sigmoid_of_dot(x, args.gate, args.hidden) : 1.0F;
+    for (int64_t i = 0; i < args.hidden; ++i) sum[i] += factor * y[i];
+  }
 }
 
 void silu_mul(const float* gate_up, int64_t n, int64_t width, float* out) {
@@ -60,26 +59,6 @@ void tree_sum(const float* shards, int64_t num_shards, int64_t count, float* out
         level[static_cast<size_t>(s * count + i)] = level[static_cast<size_t>(2 * s * count + i)] +
                                                     level[static_cast<size_t>((2 * s + 1) * count + i)];
   std::copy_n(level.begin(), count, out);
-}
-
-void rope_cache(const RopeCacheArgs& args) {
-  const int64_t d = args.head_dim, half = d / 2, width = (args.heads + 2 * args.kv_heads) * d;
-  for (int64_t token = 0; token < args.n; ++token) {
-    const float* const row = args.qkv + token * width;
-    const float* const cos = args.cos + args.positions[token] * half;
-    const float* const sin = args.sin + args.positions[token] * half;
-    for (int64_t head = 0; head < args.heads; ++head)
-      norm_and_rotate(row + head * d, args.q_norm, cos, sin, args.eps, d,
-                      args.q + (token * args.heads + head) * d);
-    const int64_t block = args.slot_mapping[token] / args.block_size,
-                  offset = args.slot_mapping[token] % args.block_size;
-    for (int64_t head = 0; head < args.kv_heads; ++head) {
-      const int64_t place = ((block * args.kv_heads + head) * args.block_size + offset) * d;
-      norm_and_rotate(row + (args.heads + head) * d, args.k_norm, cos, sin, args.eps, d,
-                      args.k_cache + place);
-      std::copy_n(row + (args.heads + args.kv_heads + head) * d, d, args.v_cache + place);
-    }
-  }
 }
 
 }  // namespace moerun::cpu

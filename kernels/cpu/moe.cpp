@@ -5,24 +5,11 @@
 
 #include "kernels/cpu/elementwise.h"
 #include "kernels/cpu/gemm.h"
-#include "kernels/cpu/simd.h"
 #include "moerun/expert_tree.h"
 
 namespace moerun::cpu {
 
 namespace {
-
-MOERUN_CLONES void router_row(const RouterArgs& args, int64_t token, float* scores) {
-  for (int64_t e = 0; e < args.experts; ++e)
-    scores[e] = dot16(args.x + token * args.hidden, args.gate + e * args.hidden, args.hidden);
-  const float largest = *std::max_element(scores, scores + args.experts);
-  float sum = 0;
-  for (int64_t e = 0; e < args.experts; ++e) {
-    scores[e] = exp_f32(scores[e] - largest);
-    sum += scores[e];
-  }
-  for (int64_t e = 0; e < args.experts; ++e) scores[e] /= sum;
-}
 
 /// Sums a token's local outputs along the tree over expert ids.
 class TreeSum {
@@ -103,27 +90,6 @@ void run_expert(const ExpertFfnArgs& args, ExpertFfnScratch& scratch, int64_t ex
 }
 
 }  // namespace
-
-void router(const RouterArgs& args) {
-  std::vector<float> scores(static_cast<size_t>(args.experts));
-  std::vector<int32_t> order(static_cast<size_t>(args.experts));
-  for (int64_t token = 0; token < args.n; ++token) {
-    router_row(args, token, scores.data());
-    std::iota(order.begin(), order.end(), 0);
-    std::partial_sort(order.begin(), order.begin() + args.k, order.end(), [&](int32_t a, int32_t b) {
-      const float p = scores[static_cast<size_t>(a)], q = scores[static_cast<size_t>(b)];
-      return p != q ? p > q : a < b;
-    });
-    float sum = 0;
-    for (int64_t i = 0; i < args.k; ++i) sum += scores[static_cast<size_t>(order[static_cast<size_t>(i)])];
-    for (int64_t i = 0; i < args.k; ++i) {
-      const int32_t id = order[static_cast<size_t>(i)];
-      args.ids[token * args.k + i] = id;
-      args.weights[token * args.k + i] =
-          args.norm_topk_prob ? scores[static_cast<size_t>(id)] / sum : scores[static_cast<size_t>(id)];
-    }
-  }
-}
 
 void expert_ffn(const ExpertFfnArgs& args, ExpertFfnScratch& scratch) {
   sort_by_expert(args, scratch);

@@ -4,19 +4,6 @@
 
 namespace moerun::cpu {
 
-struct RouterArgs {
-  const float* x = nullptr;     ///< [n, hidden]
-  const float* gate = nullptr;  ///< [experts, hidden]
-  int64_t n = 0, hidden = 0, experts = 0, k = 0;
-  bool norm_topk_prob = false;
-  int32_t* ids = nullptr;    ///< [n, k] most probable first, ties to the lower id
-  float* weights = nullptr;  ///< [n, k]
-};
-
-/// softmax over experts, the k largest, optionally rescaled to sum to one (Hugging Face
-/// Qwen3MoeSparseMoeBlock).
-void router(const RouterArgs& args);
-
 struct ExpertFfnArgs {
   const float* x = nullptr;             ///< [n, hidden]
   const int32_t* ids = nullptr;         ///< [n, k] as in Routed

@@ -45,6 +45,16 @@ __global__ void __launch_bounds__(kThreads) add_bias_kernel(const __grid_constan
   *x = add_rounded<T>(*x, static_cast<const uint4*>(args.bias)[i % vectors]);
 }
 
+/// Of logits, whose rows are as long as the vocabulary and need not be whole vectors.
+__global__ void __launch_bounds__(kThreads)
+    add_bias_float32_kernel(const __grid_constant__ AddBiasArgs args) {
+  dependency_wait();
+  dependents_launch();
+  const int64_t i = static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x;
+  if (i < args.rows * args.cols)
+    static_cast<float*>(args.x)[i] += static_cast<const float*>(args.bias)[i % args.cols];
+}
+
 /// Like a binary counter: `open[l]` is the finished sum of 2^l shards that waits for its right half.
 template <class T, int kLevels>
 __global__ void __launch_bounds__(kThreads) tree_sum_kernel(const __grid_constant__ TreeSumArgs args) {
@@ -85,6 +95,11 @@ void launch_silu_mul(const SiluMulArgs& args, cudaStream_t stream) {
 }
 
 void launch_add_bias(const AddBiasArgs& args, cudaStream_t stream) {
+  if (args.dtype == DType::float32) {
+    if (args.rows > 0)
+      launch_dependent(add_bias_float32_kernel, blocks(args.rows * args.cols), kThreads, 0, stream, args);
+    return;
+  }
   if (args.cols % kVector != 0)
     throw Error("add_bias takes widths that are multiples of 8, not " + std::to_string(args.cols));
   if (args.rows == 0) return;

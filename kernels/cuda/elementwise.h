@@ -19,10 +19,10 @@ void launch_silu_mul(const SiluMulArgs& args, cudaStream_t stream);
 
 /// Every row of x += bias, rounded once.
 struct AddBiasArgs {
-  DType dtype = DType::bfloat16;
-  void* x = nullptr;           ///< [rows, cols]
-  const void* bias = nullptr;  ///< [cols]
-  int64_t rows = 0, cols = 0;  ///< cols: a multiple of 8
+  DType dtype = DType::bfloat16;  ///< of both; float32 too
+  void* x = nullptr;              ///< [rows, cols]
+  const void* bias = nullptr;     ///< [cols]
+  int64_t rows = 0, cols = 0;     ///< cols: a multiple of 8, but for float32
 };
 
 void launch_add_bias(const AddBiasArgs& args, cudaStream_t stream);

@@ -13,7 +13,8 @@ inline constexpr int32_t kMaxGroup =
     16;  ///< query heads a key head: of the kernels of prompts (128) and answers (16) the less
 inline constexpr int32_t kMaxNormCols = 16384;
 inline constexpr int32_t kMaxExperts = 512;
-inline constexpr int32_t kMaxRouterK = 32;   ///< experts a token, to choose
+inline constexpr int32_t kMaxRouterK = 32;  ///< experts a token, to choose
+inline constexpr int32_t kMaxRouterGroups = 32;
 inline constexpr int32_t kMaxCombineK = 16;  ///< and to add up
 inline constexpr int32_t kMaxVocab = 1 << 22;
 inline constexpr int64_t kMaxGridRows = 65535;   ///< blocks of a grid along y

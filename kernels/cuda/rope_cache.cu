@@ -125,6 +125,8 @@ __global__ void __launch_bounds__(kThreads) rope_cache_kernel(const __grid_const
 
 void launch_rope_cache(DType dtype, const DevicePlan& plan, const RopeArgs& args, cudaStream_t stream) {
   if (plan.num_tokens == 0) return;
+  if (args.scales.data || args.interleaved || 2 * args.cos.cols != args.kv.head_dim)
+    return launch_rope_heads(dtype, plan, args, stream);
   const RopeParams params{args, plan.positions.data, plan.slot_mapping.data};
   with_head(dtype, args.kv.head_dim, [&]<class T, int kDim>() {
     const int all_heads = args.num_heads + 2 * args.kv.num_kv_heads;

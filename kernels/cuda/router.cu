@@ -1,6 +1,7 @@
 #include "kernels/cuda/hopper.cuh"
 #include "kernels/cuda/limits.h"
 #include "kernels/cuda/router.h"
+#include "kernels/cuda/router_choice.cuh"
 
 namespace moerun {
 namespace {
@@ -8,7 +9,6 @@ namespace {
 using namespace cuda;
 
 constexpr int kWarps = 8, kThreads = kWarps * kWarpSize;
-constexpr int kMaxExperts = limits::kMaxExperts, kMaxK = limits::kMaxRouterK;
 constexpr int kPad =
     4;  // floats after each row of partial logits: rows of a fragment fall on different banks
 
@@ -96,57 +96,8 @@ __device__ void partial_logits(const MoeRouterArgs& args, int32_t token0, int32_
   }
 }
 
-/// Softmax and top-k of one token by one warp, up to 32·kEach experts, whose logits are in shared memory.
-template <int kEach>
-__device__ void choose(const MoeRouterArgs& args, int32_t token, const float* logits) {
-  const int lane = threadIdx.x % kWarpSize;
-  float own[kEach];  // of experts lane, lane + 32, …
-  float highest = -INFINITY;
-#pragma unroll
-  for (int i = 0; i < kEach; ++i) {
-    const int e = lane + i * kWarpSize;
-    if (e < args.num_experts) highest = fmaxf(highest, own[i] = logits[e]);
-  }
-  for (int d = kWarpSize / 2; d > 0; d /= 2) highest = fmaxf(highest, __shfl_xor_sync(kFullMask, highest, d));
-  float sum = 0;
-  uint32_t keys[kEach];  // ordered as the logits are
-#pragma unroll
-  for (int i = 0; i < kEach; ++i) {
-    if (lane + i * kWarpSize < args.num_experts) {
-      sum += expf(own[i] - highest);
-      const uint32_t bits = __float_as_uint(own[i] + 0.0f);  // −0 counts as 0
-      keys[i] = bits & 0x80000000u ? ~bits : bits | 0x80000000u;
-    }
-  }
-  for (int d = kWarpSize / 2; d > 0; d /= 2) sum += __shfl_xor_sync(kFullMask, sum, d);
-
-  float weight = 0, chosen_sum = 0;  // lane i keeps the i-th choice
-  int id = 0;
-  uint32_t taken = 0;  // of this lane's experts
-  for (int i = 0; i < args.k; ++i) {
-    uint32_t key = 0;
-    int expert = kMaxExperts;
-#pragma unroll
-    for (int j = 0; j < kEach; ++j) {
-      const int e = lane + j * kWarpSize;
-      if (e < args.num_experts && !(taken >> j & 1) && (expert == kMaxExperts || keys[j] > key))
-        key = keys[j], expert = e;
-    }
-    const uint32_t best = __reduce_max_sync(kFullMask, key);
-    const int best_id = __reduce_min_sync(kFullMask, key == best ? expert : kMaxExperts);
-    if (expert == best_id) taken |= 1u << best_id / kWarpSize;
-    const float logit = __uint_as_float(best & 0x80000000u ? best & 0x7fffffffu : ~best);
-    const float probability = expf(logit - highest) / sum;
-    chosen_sum += probability;
-    if (lane == i) weight = probability, id = best_id;
-  }
-  if (lane < args.k) {
-    args.topk_ids[token * args.k + lane] = id;
-    args.topk_weights[token * args.k + lane] = args.norm_topk_prob ? weight / chosen_sum : weight;
-  }
-}
-
-template <class T, class Cut>
+/// kPlain: RouterRule's own values but for `normalise`.
+template <class T, class Cut, bool kPlain>
 __global__ void __launch_bounds__(kThreads, Cut::kBlocksAnSm) __cluster_dims__(Cut::kBlocks)
     router_kernel(const __grid_constant__ MoeRouterArgs args) {
   constexpr int kTokens = Cut::kTokenTiles * 16, kExpertsAPass = Cut::kExpertTiles * 8,
@@ -190,31 +141,44 @@ __global__ void __launch_bounds__(kThreads, Cut::kBlocksAnSm) __cluster_dims__(C
   for (int t = threadIdx.x / kWarpSize; t < kOwnTokens; t += kWarps) {
     if (first + t >= args.num_tokens) break;
     if (args.num_experts <= 4 * kWarpSize) {
-      choose<4>(args, first + t, logits + t * args.num_experts);
+      choose<4, kPlain>(args, first + t, logits + t * args.num_experts);
     } else {
-      choose<kMaxExperts / kWarpSize>(args, first + t, logits + t * args.num_experts);
+      choose<kMaxExperts / kWarpSize, kPlain>(args, first + t, logits + t * args.num_experts);
     }
   }
 }
 
 // ---------------------------------------------------------------- launchers
 
-template <class T, class Cut>
+template <class T, class Cut, bool kPlain>
 void launch_cut(const MoeRouterArgs& args, cudaStream_t stream) {
   constexpr int kTokens = Cut::kTokenTiles * 16;
   const size_t shared_bytes =
       sizeof(float) * (kWarps * kTokens * (Cut::kExpertTiles * 8 + kPad) +
                        static_cast<size_t>(kTokens / Cut::kBlocks) * static_cast<size_t>(args.num_experts));
-  constexpr auto* kernel = router_kernel<T, Cut>;
+  constexpr auto* kernel = router_kernel<T, Cut, kPlain>;
   CUDA_CHECK(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
                                   static_cast<int>(shared_bytes)));
   launch_dependent(kernel, static_cast<unsigned>(ceil_div(args.num_tokens, kTokens) * Cut::kBlocks), kThreads,
                    shared_bytes, stream, args);
 }
 
+template <class T, bool kPlain>
+void launch_rule(const MoeRouterArgs& args, cudaStream_t stream) {
+  if (args.num_tokens <= kFewTokens) {
+    launch_cut<T, Few, kPlain>(args, stream);
+  } else if (args.num_tokens <= kSomeTokens) {
+    launch_cut<T, Some, kPlain>(args, stream);
+  } else if (args.num_tokens <= kManyTokens) {
+    launch_cut<T, Many, kPlain>(args, stream);
+  } else {
+    launch_cut<T, VeryMany, kPlain>(args, stream);
+  }
+}
+
 }  // namespace
 
-void launch_moe_router(const MoeRouterArgs& args, cudaStream_t stream) {
+void check_router(const MoeRouterArgs& args) {
   if (args.hidden % 8 != 0 || args.num_experts < 1 || args.num_experts > kMaxExperts || args.k < 1 ||
       args.k > kMaxK || args.k > args.num_experts) {
     throw Error(
@@ -223,16 +187,23 @@ void launch_moe_router(const MoeRouterArgs& args, cudaStream_t stream) {
         std::to_string(args.hidden) + ", " + std::to_string(args.num_experts) + ", " +
         std::to_string(args.k));
   }
+  const RouterRule& rule = args.rule;
+  if (rule.num_groups < 1 || rule.num_groups > limits::kMaxRouterGroups ||
+      args.num_experts % rule.num_groups != 0 || rule.groups_taken < 1 ||
+      rule.groups_taken > rule.num_groups || args.k > args.num_experts / rule.num_groups * rule.groups_taken)
+    throw Error("router: takes at most 32 groups of equal size that hold what is chosen, not " +
+                std::to_string(rule.groups_taken) + " of " + std::to_string(rule.num_groups));
+}
+
+void launch_moe_router(const MoeRouterArgs& args, cudaStream_t stream) {
+  check_router(args);
   if (args.num_tokens == 0) return;
+  if (args.float32_gate) return launch_moe_router_float32(args, stream);
   with_element(args.dtype, [&]<class T>(T) {
-    if (args.num_tokens <= kFewTokens) {
-      launch_cut<T, Few>(args, stream);
-    } else if (args.num_tokens <= kSomeTokens) {
-      launch_cut<T, Some>(args, stream);
-    } else if (args.num_tokens <= kManyTokens) {
-      launch_cut<T, Many>(args, stream);
+    if (is_plain(args)) {
+      launch_rule<T, true>(args, stream);
     } else {
-      launch_cut<T, VeryMany>(args, stream);
+      launch_rule<T, false>(args, stream);
     }
   });
 }

@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+
 #include "comm/exchange_choice.h"
 #include "comm/mpi_collective.h"
 #include "comm/mpi_env.h"
@@ -26,8 +28,9 @@ int size_of_comm(MPI_Comm comm) {
 }
 
 size_t group_bytes(const BackendRequest& request) {
-  return static_cast<size_t>(request.group_tokens * request.hidden_size) *
-         moerun::size_of(request.device->dtype());
+  const size_t hidden = static_cast<size_t>(request.hidden_size) * moerun::size_of(request.device->dtype());
+  const size_t sums = static_cast<size_t>(request.head_sums) * sizeof(float);
+  return static_cast<size_t>(request.group_tokens) * std::max(hidden, sums);
 }
 
 std::unique_ptr<Collective> mpi_collective(const BackendRequest& request) {

@@ -28,6 +28,7 @@ struct BackendRequest {
   int64_t part_tokens = 0;   ///< that a rank may bring to the experts in one step
   int64_t group_tokens = 0;  ///< of a data-parallel group in one step, padded to tp
   int64_t hidden_size = 0, num_experts_per_tok = 0;
+  int64_t head_sums = 0;  ///< float32 values a token that a group's ranks gather (AttentionBlock); 0: none
 };
 
 /// Chooses by `all_to_all`, the number of ranks and what the device offers. Collective over ep. Throws

@@ -14,6 +14,8 @@
 #include "kernels/cpu/elementwise.h"
 #include "kernels/cpu/gemm.h"
 #include "kernels/cpu/moe.h"
+#include "kernels/cpu/rope.h"
+#include "kernels/cpu/router.h"
 #include "kernels/cpu/sample.h"
 #include "moerun/error.h"
 #include "moerun/half.h"
@@ -178,6 +180,7 @@ class CpuDevice : public Device {
     cpu::rope_cache({.qkv = floats(args.qkv),
                      .q_norm = floats(args.q_norm),
                      .k_norm = floats(args.k_norm),
+                     .scales = floats(args.scales),
                      .cos = floats(args.cos),
                      .sin = floats(args.sin),
                      .positions = plan.positions.data,
@@ -190,7 +193,24 @@ class CpuDevice : public Device {
                      .kv_heads = args.kv.num_kv_heads,
                      .head_dim = args.kv.head_dim,
                      .block_size = args.kv.block_size,
+                     .rotated = 2 * args.cos.cols,
+                     .interleaved = args.interleaved,
                      .eps = args.eps});
+  }
+
+  void head_squares(Tensor qkv, int32_t head_dim, Tensor out) override {
+    cpu::head_squares(floats(qkv), out.rows, qkv.cols, out.cols, head_dim, floats(out));
+  }
+
+  void qk_scales(const QkScalesArgs& args) override {
+    cpu::qk_scales({.squares = floats(args.squares),
+                    .n = args.out.rows,
+                    .tensor = args.tensor,
+                    .heads = args.num_heads,
+                    .kv_heads = args.num_kv_heads,
+                    .head_dim = args.head_dim,
+                    .eps = args.eps,
+                    .out = floats(args.out)});
   }
 
   void attention(const DevicePlan& plan, const AttentionArgs& args) override {
@@ -217,11 +237,12 @@ class CpuDevice : public Device {
   void router(const RouterArgs& args) override {
     cpu::router({.x = floats(args.x),
                  .gate = floats(args.gate),
+                 .bias = floats(args.bias),
                  .n = args.x.rows,
                  .hidden = args.x.cols,
                  .experts = args.gate.rows,
                  .k = args.num_experts_per_tok,
-                 .norm_topk_prob = args.norm_topk_prob,
+                 .rule = args.rule,
                  .ids = args.topk_ids.data,
                  .weights = floats(args.topk_weights)});
   }
@@ -243,6 +264,15 @@ class CpuDevice : public Device {
                      .pairs = args.pairs,
                      .expert_tokens = args.expert_tokens},
                     expert_scratch_);
+  }
+
+  void add_shared(const AddSharedArgs& args) override {
+    cpu::add_shared({.y = floats(args.y),
+                     .x = floats(args.x),
+                     .gate = floats(args.gate),
+                     .sums = floats(args.sums),
+                     .n = args.sums.rows,
+                     .hidden = args.sums.cols});
   }
 
   void gather_rows(Tensor x, std::span<const int32_t> rows, Tensor out) override {

@@ -23,9 +23,9 @@ ModelConfig parse_model_config(const std::string& text, const GenerationConfig& 
   config.checksum = sha256_hex(text);
 
   config.family = find_family(fields);
+  if (config.family) config.family->read(fields, config);
   refuse_unsupported(fields);
   if (config.family) {
-    config.family->read(fields, config);
     const nlohmann::json* const code = fields.find("auto_map");
     if (code && !code->empty())
       config.notes.push_back(

@@ -47,6 +47,9 @@ class Fields {
   /// For a field whose one value is all that runs (`what` says of the others why: "… is not supported").
   void expect(const std::string& key, const Json& only, std::string_view what);
 
+  /// Whether one of those above took the field, or looked for it.
+  bool asked_for(const std::string& key) const { return known_.contains(key); }
+
   void fault(const std::string& text);
   /// An inner object, whose faults name `key` as well.
   Fields inner(const std::string& key, const Json& json) const;

@@ -5,6 +5,8 @@
 #include <algorithm>
 #include <cmath>
 
+#include "model/rope.h"
+
 namespace moerun {
 
 using Json = nlohmann::json;
@@ -51,7 +53,12 @@ void read_yarn(Fields& fields, RopeConfig& rope) {
 
 }  // namespace
 
-void read_rope(Fields& fields, RopeConfig& rope) {
+void read_rope(Fields& fields, const DecoderDefaults& defaults, RopeConfig& rope) {
+  rope.theta = defaults.rope_theta;
+  if (defaults.partial_rotary) {
+    rope.partial = *defaults.partial_rotary;
+    fields.read("partial_rotary_factor", rope.partial);
+  }
   above_zero(fields, "rope_theta", rope.theta);
   const Json* parameters = fields.find("rope_parameters");
   const Json* const scaling = fields.find("rope_scaling");
@@ -87,13 +94,14 @@ void read_rope(Fields& fields, RopeConfig& rope) {
     rope.original_max_position_embeddings = original;
     read_yarn(inner, rope);
   }
-  double partial = 1;
-  inner.read("partial_rotary_factor", partial);
-  if (partial != 1) inner.fault("partial_rotary_factor other than 1 is not supported");
+  if (defaults.partial_rotary)
+    inner.read("partial_rotary_factor", rope.partial);
+  else
+    inner.expect("partial_rotary_factor", 1.0, "heads of this family are rotated whole");
   inner.refuse_unknown({});
 }
 
-void read_decoder(Fields& fields, double default_theta, ModelConfig& config) {
+void read_decoder(Fields& fields, const DecoderDefaults& defaults, ModelConfig& config) {
   namespace most = config_limits;
   fields.require("vocab_size", config.vocab_size, 1, most::kVocabulary);
   fields.require("hidden_size", config.hidden_size, 1, most::kHidden);
@@ -104,21 +112,63 @@ void read_decoder(Fields& fields, double default_theta, ModelConfig& config) {
   if (!fields.read("head_dim", config.head_dim, 1, most::kHeadDim) && config.num_attention_heads > 0)
     config.head_dim = config.hidden_size / config.num_attention_heads;
   fields.require("max_position_embeddings", config.max_position_embeddings, 1, most::kPositions);
+  config.rms_norm_eps = defaults.rms_norm_eps;
   at_least(fields, "rms_norm_eps", config.rms_norm_eps, 0);
+  config.tie_word_embeddings = defaults.tie_word_embeddings;
   fields.read("tie_word_embeddings", config.tie_word_embeddings);
   config.dtype = read_dtype(fields);
-  config.rope.theta = default_theta;
-  read_rope(fields, config.rope);
+  read_rope(fields, defaults, config.rope);
+}
+
+void require_fields(Fields& fields, std::initializer_list<const char*> keys) {
+  for (const char* const key : keys)
+    if (!fields.find(key)) fields.fault(fmt::format("{} is missing", key));
+}
+
+void read_alias(Fields& fields, const char* key, const char* other_key, Within within, int64_t& value) {
+  const Json* const one = fields.find(key);
+  const Json* const other = fields.find(other_key);
+  if (one && other && *one != *other)
+    fields.fault(fmt::format("{} is {} and {} is {}; one of them must go", key, shown(*one), other_key,
+                             shown(*other)));
+  fields.require(other && !one ? other_key : key, value, within.least, within.most);
 }
 
 void read_num_experts(Fields& fields, int64_t least, ModelConfig& config) {
-  const Json* const one = fields.find("num_experts");
-  const Json* const other = fields.find("num_local_experts");
-  if (one && other && *one != *other)
-    fields.fault(fmt::format("num_experts is {} and num_local_experts is {}; one of them must go",
-                             shown(*one), shown(*other)));
-  fields.require(other && !one ? "num_local_experts" : "num_experts", config.num_experts, least,
-                 config_limits::kExperts);
+  read_alias(fields, "num_experts", "num_local_experts", {least, config_limits::kExperts},
+             config.num_experts);
+}
+
+void read_experts_per_token(Fields& fields, ModelConfig& config) {
+  fields.require("num_experts_per_tok", config.num_experts_per_tok, 1, config_limits::kExperts);
+}
+
+void read_sparse_layers(Fields& fields, ModelConfig& config) {
+  int64_t step = 1;
+  std::vector<int64_t> dense;
+  fields.read("decoder_sparse_step", step, 1, config_limits::kLayers);
+  fields.read("mlp_only_layers", dense);
+  for (const int64_t layer : dense)
+    if (layer < 0 || layer >= config.num_hidden_layers)
+      fields.fault(fmt::format("mlp_only_layers names layer {} of {}", layer, config.num_hidden_layers));
+  for (int64_t layer = 0; layer < config.num_hidden_layers; ++layer)
+    config.sparse.push_back(config.num_experts > 0 && (layer + 1) % step == 0 &&
+                            std::find(dense.begin(), dense.end(), layer) == dense.end());
+}
+
+void read_window(Fields& fields, const ModelConfig& config) {
+  int64_t window = 0;
+  if (!fields.read("sliding_window", window, 1, INT64_MAX) || window >= most_positions(config)) return;
+  fields.fault(
+      fmt::format("sliding_window is {}, less than the model's {} positions, and sliding-window attention is "
+                  "not supported",
+                  window, most_positions(config)));
+}
+
+void pass_over_layers(int64_t count, ModelConfig& config) {
+  for (int64_t i = 0; i < count; ++i)
+    config.passed_over.push_back(
+        {fmt::format("model.layers.{}.", config.num_hidden_layers + i), "a layer of multi-token prediction"});
 }
 
 void refuse_unsupported(Fields& fields) {
@@ -136,17 +186,22 @@ void refuse_unsupported(Fields& fields) {
   if (fields.find("compression_config"))
     fields.fault("compression_config: quantised checkpoints are not supported");
   // Fields of other families, of trainers and of transformers' base class, at the values that change nothing.
-  const char* const why = "other values are not supported";
-  fields.expect("partial_rotary_factor", 1.0, why);
-  fields.expect("pretraining_tp", 1, why);
-  fields.expect("mlp_bias", false, why);
-  fields.expect("is_encoder_decoder", false, why);
-  fields.expect("add_cross_attention", false, why);
-  fields.expect("use_bidirectional_attention", false, why);
-  fields.expect("is_causal", true, why);
-  fields.expect("pruned_heads", Json::object(), why);
-  fields.expect("shared_expert_intermediate_size", 0, "shared experts are not supported");
-  fields.expect("n_shared_experts", 0, "shared experts are not supported");
+  const auto expect = [&](const char* key, const Json& only,
+                          const char* why = "other values are not supported") {
+    if (!fields.asked_for(key)) fields.expect(key, only, why);
+  };
+  expect("partial_rotary_factor", 1.0);
+  expect("pretraining_tp", 1);
+  expect("mlp_bias", false);
+  expect("is_encoder_decoder", false);
+  expect("add_cross_attention", false);
+  expect("use_bidirectional_attention", false);
+  expect("is_causal", true);
+  expect("pruned_heads", Json::object());
+  const char* const no_shared = "shared experts are not supported in this family";
+  for (const char* const key : {"shared_expert_intermediate_size", "n_shared_experts",
+                                "moe_num_shared_experts", "shared_intermediate_size"})
+    expect(key, 0, no_shared);
 }
 
 std::vector<int32_t> read_eos_ids(Fields& fields) {
@@ -180,6 +235,12 @@ void check_shape(const ModelConfig& config, Fields& fields) {
     fields.fault(fmt::format("num_attention_heads {} is no multiple of num_key_value_heads {}",
                              config.num_attention_heads, config.num_key_value_heads));
   if (config.head_dim % 2 != 0) fields.fault(fmt::format("head_dim {} is odd", config.head_dim));
+  if (const int64_t rotated = config.rotary_dim();
+      rotated < 2 || rotated % 2 != 0 || rotated > config.head_dim)
+    fields.fault(
+        fmt::format("partial_rotary_factor {} of head_dim {} is {} elements, which must be an even "
+                    "number of a head's",
+                    config.rope.partial, config.head_dim, rotated));
   if (config.num_experts > 0 && config.num_experts_per_tok > config.num_experts)
     fields.fault(fmt::format("num_experts_per_tok {} is more than num_experts {}", config.num_experts_per_tok,
                              config.num_experts));

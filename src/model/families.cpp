@@ -10,7 +10,11 @@ namespace moerun {
 
 namespace {
 
-constexpr std::array kFamilies{&families::qwen3_moe, &families::mixtral};
+constexpr std::array kFamilies{&families::qwen3_moe,   &families::mixtral,  &families::qwen2_moe,
+                               &families::olmoe,       &families::glm4_moe, &families::minimax_m2,
+                               &families::ernie4_5_moe};
+
+constexpr std::string_view kHowToAdd = "CONTRIBUTING.md says how to add a family";
 
 template <typename Matches>
 const Family* first(Matches matches) {
@@ -33,20 +37,20 @@ const Family* find_family(Fields& fields) {
   if (!names) {
     const Family* const found = first([&](const Family* family) { return family->model_type == type; });
     if (!found)
-      fields.fault(type.empty()
-                       ? std::string("architectures is missing")
-                       : fmt::format("model_type {} is not supported; {}", type, known(&Family::model_type)));
+      fields.fault(type.empty() ? std::string("architectures is missing")
+                                : fmt::format("model_type {} is not supported; {}; {}", type,
+                                              known(&Family::model_type), kHowToAdd));
     return found;
   }
   const Family* const found = first([&](const Family* family) {
     return *names == nlohmann::json::array({std::string(family->architecture)});
   });
   if (!found) {
-    fields.fault(
-        fmt::format("architectures {} are not supported; {}", shown(*names), known(&Family::architecture)));
+    fields.fault(fmt::format("architectures {} are not supported; {}; {}", shown(*names),
+                             known(&Family::architecture), kHowToAdd));
     return nullptr;
   }
-  if (!type.empty() && type != found->model_type)
+  if (!type.empty() && type != found->model_type && type != found->other_model_type)
     fields.fault(fmt::format("model_type {} is not that of {}, which is {}", type, found->architecture,
                              found->model_type));
   return found;

@@ -16,8 +16,9 @@ struct ModelParts;
 /// A family of models: one file of src/model/families says all that is its own, and a line of the table in
 /// families.cpp makes it known.
 struct Family {
-  std::string_view architecture;  ///< in `architectures` of config.json
-  std::string_view model_type;    ///< where there is no `architectures`
+  std::string_view architecture;      ///< in `architectures` of config.json
+  std::string_view model_type;        ///< where there is no `architectures`
+  std::string_view other_model_type;  ///< that early checkpoints have; empty: none
   /// Takes every field that changes the arithmetic; what it leaves is refused.
   void (*read)(Fields& fields, ModelConfig& config);
   /// Its tensors in the order in which they are loaded (tensors_of).
@@ -28,7 +29,7 @@ struct Family {
 };
 
 namespace families {
-extern const Family mixtral, qwen3_moe;
+extern const Family ernie4_5_moe, glm4_moe, minimax_m2, mixtral, olmoe, qwen2_moe, qwen3_moe;
 }  // namespace families
 
 /// The family that `architectures`, or where that is absent `model_type`, names; null with a fault that says

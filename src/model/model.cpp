@@ -19,8 +19,8 @@ Model::Model(ModelParts parts)
       normed_(hidden_rows(parts_, parts_.part_rows())),
       hidden_(hidden_rows(parts_, parts_.part_rows() * parts_.shard.tensor)),
       attention_(parts_),
-      experts_(parts_),
       dense_mlp_(parts_),
+      experts_(parts_, dense_mlp_),
       logit_rows_(hidden_rows(parts_, parts_.limits.max_logit_rows)),
       logits_(parts_.device->tensor(parts_.limits.max_logit_rows, parts_.config->vocab_size, DType::float32,
                                     "activations")) {}
@@ -112,6 +112,7 @@ StepResult Model::logits(const Step& step, const StepPlan& plan) {
     const auto count = static_cast<int64_t>(rows.size());
     device.gather_rows(step.normed, tokens, logit_rows_.first(count));
     device.linear(logit_rows_.first(count), weights_.lm_head, nullptr, logits_.first(count));
+    if (weights_.lm_head_bias.data) device.add_bias(logits_.first(count), weights_.lm_head_bias);
     const std::vector<TokenResult> results = device.sample(logits_.first(count), rows, plan);
     out.results.insert(out.results.end(), results.begin(), results.end());
   }

@@ -62,8 +62,8 @@ class Model : public StepRunner {
 
  protected:
   AttentionBlock attention_;
-  ExpertsBlock experts_;
   DenseMlpBlock dense_mlp_;
+  ExpertsBlock experts_;
 
  private:
   Tensor logit_rows_, logits_;  // [max_logit_rows, hidden], [max_logit_rows, vocab] float32

@@ -24,7 +24,7 @@ double attention_factor_of(const RopeConfig& rope) {
 /// and those between are blended along a ramp.
 void blend_yarn(const ModelConfig& config, std::vector<float>& frequencies) {
   const RopeConfig& rope = config.rope;
-  const auto dim = static_cast<double>(config.head_dim);
+  const auto dim = static_cast<double>(config.rotary_dim());
   const auto length =
       static_cast<double>(rope.original_max_position_embeddings > 0 ? rope.original_max_position_embeddings
                                                                     : config.max_position_embeddings);
@@ -49,10 +49,10 @@ void blend_yarn(const ModelConfig& config, std::vector<float>& frequencies) {
 }  // namespace
 
 RopeTables rope_tables(const ModelConfig& config, int64_t positions) {
-  const int64_t half = config.head_dim / 2;
+  const int64_t half = config.rotary_dim() / 2;
   std::vector<float> frequencies(static_cast<size_t>(half));
   for (int64_t i = 0; i < half; ++i) {
-    const double exponent = static_cast<double>(2 * i) / static_cast<double>(config.head_dim);
+    const double exponent = static_cast<double>(2 * i) / static_cast<double>(config.rotary_dim());
     frequencies[static_cast<size_t>(i)] =
         1.0F / static_cast<float>(std::pow(config.rope.theta, static_cast<float>(exponent)));
   }

@@ -6,7 +6,7 @@
 
 namespace moerun {
 
-/// Cosines and sines of the rotary position embedding, each [positions, head_dim / 2], with the attention
+/// Cosines and sines of the rotary position embedding, each [positions, rotary_dim() / 2], with the attention
 /// factor of YaRN folded in.
 struct RopeTables {
   std::vector<float> cos, sin;

@@ -26,18 +26,26 @@ enum class Role {
   output_bias,
   post_attention_norm,
   router,
+  router_bias,
   gate,
   up,
   down,
+  gate_bias,
+  up_bias,
+  down_bias,
+  shared_gate,
   final_norm,
-  lm_head
+  lm_head,
+  lm_head_bias
 };
+
+constexpr int32_t kNoExpert = -1, kSharedExpert = -2;
 
 /// Where a tensor goes.
 struct Place {
   Role role = Role::embedding;
-  int64_t layer = -1;   ///< −1: the model's own
-  int32_t expert = -1;  ///< global id; −1: none's
+  int64_t layer = -1;          ///< −1: the model's own
+  int32_t expert = kNoExpert;  ///< global id, or the one that every token takes
 };
 
 /// Which part of it a rank takes.

@@ -3,7 +3,9 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
+#include <algorithm>
 #include <cstring>
+#include <map>
 #include <set>
 
 #include "moerun/error.h"
@@ -56,6 +58,13 @@ std::string untied(const TensorSpec& spec, const Checkpoint& checkpoint) {
       own->file, spec.stored.front().name, spec.stored.back().name);
 }
 
+/// The part of the checkpoint that no answer needs, and that a tensor is of; null where it is of none.
+const PassedOver* part_passed_over(const ModelConfig& config, const std::string& name) {
+  const auto at = std::find_if(config.passed_over.begin(), config.passed_over.end(),
+                               [&](const PassedOver& part) { return name.starts_with(part.prefix); });
+  return at == config.passed_over.end() ? nullptr : &*at;
+}
+
 }  // namespace
 
 std::vector<std::string> check_tensors(const ModelConfig& config, const Checkpoint& checkpoint) {
@@ -68,9 +77,18 @@ std::vector<std::string> check_tensors(const ModelConfig& config, const Checkpoi
     check_tensor(spec, checkpoint, faults);
     if (const std::string note = untied(spec, checkpoint); !note.empty()) notes.push_back(note);
   }
-  for (const auto& [name, stored] : checkpoint.tensors())
-    if (!known.contains(name) && !name.ends_with(".rotary_emb.inv_freq"))
+  std::map<std::string, size_t> passed_over;  // prefix → tensors
+  for (const auto& [name, stored] : checkpoint.tensors()) {
+    if (known.contains(name) || name.ends_with(".rotary_emb.inv_freq")) continue;
+    if (const PassedOver* const part = part_passed_over(config, name))
+      ++passed_over[part->prefix];
+    else
       faults.push_back(fmt::format("{}: tensor {} is not one that config.json asks for", stored.file, name));
+  }
+  for (const PassedOver& part : config.passed_over)
+    if (const size_t count = passed_over[part.prefix]; count > 0)
+      notes.push_back(fmt::format("{} of the checkpoint's tensors, {}*, are {}, which is not run", count,
+                                  part.prefix, part.what));
   if (faults.empty()) return notes;
   const size_t more = faults.size() > kMost ? faults.size() - kMost : 0;
   faults.resize(faults.size() - more);

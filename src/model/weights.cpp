@@ -20,6 +20,9 @@ class Loader {
 
  private:
   LayerWeights& layer(const TensorSpec& spec) { return out_.layers[static_cast<size_t>(spec.place.layer)]; }
+  MlpWeights& mlp(const TensorSpec& spec) {
+    return spec.place.expert == kSharedExpert ? layer(spec).shared : layer(spec).mlp;
+  }
   /// Where a tensor goes that is one of its own; null for parts of a matrix.
   Tensor* tensor_of(const TensorSpec& spec);
   /// The matrix that a tensor is (a part of), and the row of it where the tensor begins.
@@ -54,6 +57,7 @@ int64_t Loader::row_of(Role role, int64_t rows) const {
     case Role::v_bias:
       return q_rows() + kv_rows();
     case Role::up:
+    case Role::up_bias:
       return rows;
     default:
       return 0;
@@ -66,6 +70,8 @@ Tensor* Loader::tensor_of(const TensorSpec& spec) {
       return &out_.embedding;
     case Role::final_norm:
       return &out_.final_norm;
+    case Role::lm_head_bias:
+      return &out_.lm_head_bias;
     case Role::input_norm:
       return &layer(spec).input_norm;
     case Role::post_attention_norm:
@@ -82,6 +88,15 @@ Tensor* Loader::tensor_of(const TensorSpec& spec) {
       return &layer(spec).output_bias;
     case Role::router:
       return &layer(spec).router;
+    case Role::router_bias:
+      return &layer(spec).router_bias;
+    case Role::gate_bias:
+    case Role::up_bias:
+      return &mlp(spec).gate_up_bias;
+    case Role::down_bias:
+      return &mlp(spec).down_bias;
+    case Role::shared_gate:
+      return &layer(spec).shared_gate;
     default:
       return nullptr;
   }
@@ -96,9 +111,9 @@ Loader::Rows Loader::rows_of(const TensorSpec& spec) {
       return {&layer(spec).output, row0};
     case Role::gate:
     case Role::up:
-      return {&layer(spec).gate_up, row0};
+      return {&mlp(spec).gate_up, row0};
     case Role::down:
-      return {&layer(spec).down, row0};
+      return {&mlp(spec).down, row0};
     default:
       return {&layer(spec).qkv, row0};
   }
@@ -107,7 +122,9 @@ Loader::Rows Loader::rows_of(const TensorSpec& spec) {
 void Loader::make_matrix(const TensorSpec& spec, Matrix& matrix) {
   using Kind = Matrix::Kind;
   const bool experts = spec.place.expert >= 0;
-  const char* const mlp = experts ? "experts" : "dense layers";
+  const char* const mlp = experts                              ? "experts"
+                          : spec.place.expert == kSharedExpert ? "shared experts"
+                                                               : "dense layers";
   const int64_t count = experts ? shard_.num_slots() : 1;
   switch (spec.place.role) {
     case Role::lm_head:
@@ -140,19 +157,23 @@ void Loader::make_room(const TensorSpec& spec) {
   const DType dtype = spec.format.dtype;
   if (spec.place.role == Role::embedding)
     *tensor = device_.host_tensor(spec.rows, spec.cols, dtype, "embedding");
-  else if (spec.place.role == Role::router)
+  else if (spec.place.role == Role::router || spec.place.role == Role::router_bias)
     *tensor = device_.tensor(spec.rows, spec.cols, dtype, "router");
   else if (is_bias_of_qkv(spec.place.role))
     *tensor = device_.tensor(1, shard_.qkv_width(config_), dtype, "attention");
-  else
-    *tensor = device_.tensor(spec.rows, spec.cols, dtype, "norms");
+  else if (spec.place.role == Role::gate_bias || spec.place.role == Role::up_bias)
+    *tensor = device_.tensor(1, 2 * spec.cols, dtype, "biases");
+  else if (spec.place.role == Role::down_bias || spec.place.role == Role::lm_head_bias)
+    *tensor = device_.tensor(1, spec.cols, dtype, "biases");
+  else  // which may be cut over ranks as heads are
+    *tensor = device_.tensor(spec.rows, part_of_rank(spec, config_, shard_).cols(), dtype, "norms");
 }
 
 void Loader::load(const TensorSpec& spec, int64_t slot, const WeightSource& source,
                   const LoadProgress& progress) {
   const HostMatrix part = part_of(source.get(spec), part_of_rank(spec, config_, shard_));
   if (const Tensor* const tensor = tensor_of(spec)) {
-    const int64_t first = row_of(spec.place.role, spec.rows);  // a vector's columns
+    const int64_t first = row_of(spec.place.role, spec.cols);  // a vector's columns
     const Tensor room{static_cast<char*>(tensor->data) + static_cast<size_t>(first) * size_of(tensor->dtype),
                       tensor->dtype, part.rows, part.cols};
     device_.load(room, 0, part);

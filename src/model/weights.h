@@ -10,25 +10,34 @@
 
 namespace moerun {
 
+/// A gated MLP's weights, or those of a layer's experts.
+struct MlpWeights {
+  Matrix gate_up, down;
+  Tensor gate_up_bias, down_bias;  ///< [1, 2·width] and [1, hidden]; of no experts
+};
+
 /// One layer's weights on the device. A bias or a norm without data is absent.
 struct LayerWeights {
   bool sparse = true;
   Tensor input_norm, post_attention_norm;  ///< [1, hidden]
   Matrix qkv;                              ///< [q heads | k heads | v heads of this rank, hidden]
   Tensor qkv_bias;                         ///< [1, the same]
-  Tensor q_norm, k_norm;                   ///< [1, head_dim]
+  Tensor q_norm, k_norm;                   ///< [1, head_dim], or of all of this rank's heads
   Matrix output;                           ///< [hidden, q heads of this rank]
   Tensor output_bias;                      ///< [1, hidden]
-  Tensor router;                           ///< [num_experts, hidden]; sparse layers
-  Matrix gate_up, down;                    ///< [slots] experts', or the dense layer's
+  Tensor router, router_bias;              ///< [num_experts, hidden], [1, num_experts]; sparse layers
+  MlpWeights mlp;                          ///< [slots] experts', or the dense layer's
+  MlpWeights shared;                       ///< of the expert that every token takes
+  Tensor shared_gate;                      ///< [1, hidden]
 };
 
 /// A rank's part of the model on its device.
 struct Weights {
   Tensor embedding;  ///< [vocab, hidden]
   std::vector<LayerWeights> layers;
-  Tensor final_norm;  ///< [1, hidden]
-  Matrix lm_head;     ///< [vocab, hidden]
+  Tensor final_norm;    ///< [1, hidden]
+  Matrix lm_head;       ///< [vocab, hidden]
+  Tensor lm_head_bias;  ///< [1, vocab] float32
 };
 
 /// Called with the bytes of the checkpoint that were just handed to the device.

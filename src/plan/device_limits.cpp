@@ -27,7 +27,7 @@ class Refusals {
 
 }  // namespace
 
-std::vector<std::string> device_refuses(const StepLimits& step, int64_t intermediate_size) {
+std::vector<std::string> device_refuses(const StepLimits& step, DenseWidths widths) {
   using namespace limits;
   Refusals out;
   out.unless(step.block_size % kBlockTokens == 0, "memory.block_size", step.block_size,
@@ -46,11 +46,14 @@ std::vector<std::string> device_refuses(const StepLimits& step, int64_t intermed
              fmt::format("at most {}", kMaxNormCols));
   out.unless(step.vocab_size <= kMaxVocab, "config.json: vocab_size", step.vocab_size,
              fmt::format("at most {}", kMaxVocab));
-  out.whole_vectors("config.json: intermediate_size", intermediate_size);
+  out.whole_vectors("config.json: intermediate_size", widths.dense);
+  out.whole_vectors("config.json: the shared expert's width", widths.shared);
   if (step.num_experts == 0) return out.take();
   out.whole_vectors("config.json: moe_intermediate_size", step.moe_intermediate_size);
   out.unless(step.num_experts <= kMaxExperts, "config.json: num_experts", step.num_experts,
              fmt::format("at most {}", kMaxExperts));
+  out.unless(step.num_expert_groups <= kMaxRouterGroups, "config.json: n_group", step.num_expert_groups,
+             fmt::format("at most {}", kMaxRouterGroups));
   constexpr int32_t kMaxK = std::min(kMaxRouterK, kMaxCombineK);
   out.unless(step.num_experts_per_tok <= kMaxK, "config.json: num_experts_per_tok", step.num_experts_per_tok,
              fmt::format("at most {}", kMaxK));

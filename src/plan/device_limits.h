@@ -7,9 +7,15 @@
 
 namespace moerun {
 
-/// What of a step's limits and of the width of dense layers (0: there are none) the CUDA device's kernels do
-/// not take, a sentence each that names the job's key or the field of config.json; empty when they take it
-/// all. The numbers are the launchers' own (kernels/cuda/limits.h). Pure: no GPU, no CUDA.
-std::vector<std::string> device_refuses(const StepLimits& limits, int64_t intermediate_size);
+/// Of MLPs that every token takes; 0: there are none.
+struct DenseWidths {
+  int64_t dense = 0;   ///< of dense layers
+  int64_t shared = 0;  ///< of the expert beside the routed ones
+};
+
+/// What of a step's limits and of these widths the CUDA device's kernels do not take, a sentence each that
+/// names the job's key or the field of config.json; empty when they take it all. The numbers are the
+/// launchers' own (kernels/cuda/limits.h). Pure: no GPU, no CUDA.
+std::vector<std::string> device_refuses(const StepLimits& limits, DenseWidths widths);
 
 }  // namespace moerun

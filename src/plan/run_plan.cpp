@@ -9,6 +9,7 @@
 #include "job/job_file.h"
 #include "kernels/cuda/limits.h"
 #include "layout/expert_copies.h"
+#include "model/blocks/dense_mlp.h"
 #include "model/sequence_state.h"
 #include "moerun/error.h"
 #include "moerun/step_runner.h"
@@ -68,14 +69,8 @@ StepLimits limits_of(const RunPlan& run, const ModelShard& shard, const MemoryPl
           .num_experts = config.num_experts,
           .num_experts_per_tok = config.num_experts_per_tok,
           .num_local_experts = shard.num_slots(),
-          .moe_intermediate_size = config.moe_intermediate_size};
-}
-
-/// Of the model's dense layers; 0 where it has none.
-int64_t dense_width(const ModelConfig& config) {
-  for (int64_t layer = 0; layer < config.num_hidden_layers; ++layer)
-    if (!config.is_sparse(layer)) return config.intermediate_size;
-  return 0;
+          .moe_intermediate_size = config.moe_intermediate_size,
+          .num_expert_groups = config.router.num_groups};
 }
 
 /// Whether all ranks of each engine are on one host; true where hosts are not known.
@@ -167,7 +162,8 @@ RunPlan plan_run(Job job, ModelConfig config, const Machine& machine) {
     check_exchange(run, first.experts, machine, faults);
     check_memory(run, first.memory, faults);
     if (run.job.device == Job::DeviceKind::cuda)
-      for (const std::string& refusal : device_refuses(first.limits, dense_width(run.config)))
+      for (const std::string& refusal :
+           device_refuses(first.limits, {dense_width(run.config), run.config.shared_intermediate_size}))
         faults.add(refusal);
   });
   faults.throw_if_any();

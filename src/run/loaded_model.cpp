@@ -7,6 +7,7 @@
 
 #include "device/factory.h"
 #include "io/safetensors.h"
+#include "model/blocks/attention.h"
 #include "model/families.h"
 #include "model/memory_estimate.h"
 #include "moerun/error.h"
@@ -78,7 +79,8 @@ void LoadedModel::make_exchange() {
                              .part_tokens = exchange.part_tokens,
                              .group_tokens = exchange.group_tokens,
                              .hidden_size = exchange.hidden_size,
-                             .num_experts_per_tok = exchange.num_experts_per_tok});
+                             .num_experts_per_tok = exchange.num_experts_per_tok,
+                             .head_sums = gathered_head_sums(parts_.run.config, parts_.plan.shard)});
   if (parts_.run.layout.ep_size() > 1)
     device_->set_wait_check([this] {
       backends_.tp->check();

@@ -121,7 +121,7 @@ void experts(Bench& bench) {
       device.router({.x = x.first(n),
                      .gate = gates[static_cast<size_t>(i % kLayers)],
                      .num_experts_per_tok = kTopK,
-                     .norm_topk_prob = true,
+                     .rule = {.normalise = true},
                      .topk_ids = {ids.data, n * kTopK},
                      .topk_weights = weights.first(n)});
     });
@@ -292,7 +292,7 @@ void small(Bench& bench) {
       device.router({.x = copy(x, i).first(n),
                      .gate = copy(gates, i),
                      .num_experts_per_tok = kTopK,
-                     .norm_topk_prob = true,
+                     .rule = {.normalise = true},
                      .topk_ids = {routed_ids.data, n * kTopK},
                      .topk_weights = topk_weights.first(n)});
     });

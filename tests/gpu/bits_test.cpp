@@ -251,7 +251,7 @@ TEST_CASE("gpu bits: router and expert_ffn", "[gpu]") {
       device.router({.x = x.slice(b, e),
                      .gate = gate,
                      .num_experts_per_tok = k,
-                     .norm_topk_prob = true,
+                     .rule = {.normalise = true},
                      .topk_ids = {ids.data, (e - b) * k},
                      .topk_weights = weights});
     };
@@ -267,7 +267,7 @@ TEST_CASE("gpu bits: router and expert_ffn", "[gpu]") {
             device.router({.x = x.slice(b, e),
                            .gate = other_gate,
                            .num_experts_per_tok = static_cast<int32_t>(chosen),
-                           .norm_topk_prob = false,
+                           .rule = {},
                            .topk_ids = {ids.data, (e - b) * chosen},
                            .topk_weights = weights});
           },

@@ -157,7 +157,7 @@ TEST_CASE("gpu: router and expert_ffn", "[gpu]") {
         side.device().router({.x = in,
                               .gate = side.put(gate, c.experts, c.hidden),
                               .num_experts_per_tok = static_cast<int32_t>(c.k),
-                              .norm_topk_prob = true,
+                              .rule = {.normalise = true},
                               .topk_ids = topk_ids,
                               .topk_weights = topk_weights});
         ids[static_cast<size_t>(which)] = side.get_ints(topk_ids);

@@ -1,7 +1,7 @@
 """Compares moerun on this machine's GPU with transformers on the same GPU, on random models: one with the layer shapes of Qwen3-30B-A3B, and others
 that differ in head size, number of experts, biases, tied weights, dense layers and scaled positions.
 
-Usage: oracle.py MOERUN WORK_DIR   (needs torch, transformers, h5py; prints a table and `N passed, M failed`)
+Usage: oracle.py MOERUN WORK_DIR [NAME_FILTER]   (needs torch, transformers, h5py; prints a table and `N passed, M failed`)
 
 The reference is transformers in float32 (no TF32). An answer passes when moerun's mean absolute error of prompt log-probabilities is at most 1.2 times
 that of transformers' own 16-bit run.
@@ -15,7 +15,8 @@ import sys
 import h5py
 import numpy as np
 import torch
-from transformers import AutoModelForCausalLM, Qwen3MoeConfig, Qwen3MoeForCausalLM
+import transformers
+from transformers import AutoModelForCausalLM
 
 VOCAB, PROMPTS = 32768, 12
 repo = pathlib.Path(__file__).resolve().parents[2]
@@ -36,22 +37,51 @@ MODELS = {
         "num_hidden_layers": 2, "hidden_size": 296, "num_attention_heads": 8, "num_key_value_heads": 1, "head_dim": 64, "num_experts": 7,
         "num_experts_per_tok": 4, "moe_intermediate_size": 168, "rope_theta": 10000.0, "rope_scaling": {"rope_type": "linear", "factor": 2.0}},
 }
+# Other families: the prefix of transformers' classes, and the configuration.
+WIDE = {"hidden_size": 512, "num_hidden_layers": 3, "num_attention_heads": 8, "max_position_embeddings": 1024}
+FAMILIES = {
+    "OLMoE": ("Olmoe", {**WIDE, "num_key_value_heads": 8, "intermediate_size": 200, "num_experts": 13, "num_experts_per_tok": 4}),
+    "Qwen2-MoE": ("Qwen2Moe", {**WIDE, "hidden_size": 1024, "num_key_value_heads": 2, "intermediate_size": 320, "moe_intermediate_size": 168,
+                               "shared_expert_intermediate_size": 648, "num_experts": 10, "num_experts_per_tok": 4, "mlp_only_layers": [1]}),
+    "Mixtral": ("Mixtral", {**WIDE, "num_key_value_heads": 1, "intermediate_size": 328, "num_local_experts": 6, "num_experts_per_tok": 2}),
+    "GLM-4-MoE, as Air": ("Glm4Moe", {**WIDE, "num_attention_heads": 12, "num_key_value_heads": 1, "head_dim": 128, "intermediate_size": 328,
+                                      "moe_intermediate_size": 168, "n_routed_experts": 16, "num_experts_per_tok": 4, "attention_bias": True,
+                                      "num_nextn_predict_layers": 0}),
+    "GLM-4-MoE, groups and q/k norms": ("Glm4Moe", {**WIDE, "num_key_value_heads": 4, "head_dim": 64, "intermediate_size": 328,
+                                                    "moe_intermediate_size": 168, "n_routed_experts": 24, "n_group": 4, "topk_group": 2,
+                                                    "num_experts_per_tok": 5, "routed_scaling_factor": 2.5, "use_qk_norm": True,
+                                                    "n_shared_experts": 2, "num_nextn_predict_layers": 0}),
+    "MiniMax-M2": ("MiniMaxM2", {**WIDE, "num_attention_heads": 6, "num_key_value_heads": 2, "head_dim": 128, "rotary_dim": 64,
+                                 "intermediate_size": 200, "num_local_experts": 18, "num_experts_per_tok": 4}),
+    "ERNIE 4.5": ("Ernie4_5_Moe", {**WIDE, "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 128, "intermediate_size": 328,
+                                   "moe_intermediate_size": 168, "moe_num_experts": 12, "moe_k": 3, "tie_word_embeddings": True}),
+}
 
 
-def make_model(folder, differences):
+def make_config(differences):
+    """transformers' configuration of a model, and its classes' prefix."""
+    if isinstance(differences, tuple):
+        prefix, fields = differences
+        return getattr(transformers, prefix + "Config")(vocab_size=VOCAB, bos_token_id=0, eos_token_id=1, **fields), prefix
     fields = json.loads((repo / "data/qwen3-30b-a3b/config.json").read_text())
     fields.update(vocab_size=VOCAB, bos_token_id=0, eos_token_id=1, **differences)
     fields["max_window_layers"] = fields["num_hidden_layers"]
+    return transformers.Qwen3MoeConfig(**{k: v for k, v in fields.items() if k not in ("architectures", "torch_dtype")}), "Qwen3Moe"
+
+
+def make_model(folder, differences):
     torch.manual_seed(20261123)
-    config = Qwen3MoeConfig(**{k: v for k, v in fields.items() if k not in ("architectures", "torch_dtype")})
+    config, prefix = make_config(differences)
     config.initializer_range = 0.04
     with torch.device("cuda"):
-        model = Qwen3MoeForCausalLM(config).to(torch.bfloat16)
+        model = getattr(transformers, prefix + "ForCausalLM")(config).to(torch.bfloat16)
         for parameter in model.parameters():  # norms and biases, which are 1 and 0 otherwise
             if parameter.dim() == 1:
                 parameter.data += 0.2 * torch.randn_like(parameter)
+        for name, values in model.state_dict().items():
+            if name.endswith("e_score_correction_bias"):
+                values += 0.05 * torch.randn_like(values)
     model.save_pretrained(folder, max_shard_size="1GB")
-    (folder / "config.json").write_text(json.dumps(fields | {"torch_dtype": "bfloat16"}))
     for name in ("tokenizer.json", "tokenizer_config.json"):
         shutil.copy(repo / "data/tiny-moe" / name, folder / name)
     (folder / "generation_config.json").write_text('{"eos_token_id": 1}')
@@ -105,8 +135,11 @@ memory: {{gpu_memory_utilization: 0.2}}
 
 def main():
     program, work = sys.argv[1], pathlib.Path(sys.argv[2])
+    wanted = sys.argv[3] if len(sys.argv) > 3 else ""
     passed = failed = 0
-    for model, differences in MODELS.items():
+    for model, differences in (MODELS | FAMILIES).items():
+        if wanted not in model:
+            continue
         for dtype, ours, theirs in compare(program, work, differences):
             good = bool(ours <= 1.2 * theirs)
             print(f"{model}, {dtype}: mean |error| of log-probabilities: moerun {ours:.5f}, transformers {theirs:.5f}, "

@@ -63,6 +63,9 @@ class MemoryDevice : public Device {
   void linear(Tensor, const Matrix&, const Tensor*, Tensor) override { unused(); }
   void linear_tree(Tensor, const Matrix&, int32_t, Tensor) override { unused(); }
   void rope_and_cache(const DevicePlan&, const RopeArgs&) override { unused(); }
+  void head_squares(Tensor, int32_t, Tensor) override { unused(); }
+  void qk_scales(const QkScalesArgs&) override { unused(); }
+  void add_shared(const AddSharedArgs&) override { unused(); }
   void attention(const DevicePlan&, const AttentionArgs&) override { unused(); }
   void silu_mul(Tensor, Tensor) override { unused(); }
   void router(const RouterArgs&) override { unused(); }

@@ -9,6 +9,8 @@ import torch
 from safetensors.torch import save_file
 from transformers import PreTrainedTokenizerFast
 
+from family_shapes import save_families
+
 BASE = {
     "architectures": ["Qwen3MoeForCausalLM"], "model_type": "qwen3_moe", "hidden_act": "silu", "vocab_size": 320,
     "max_position_embeddings": 256, "rms_norm_eps": 1e-6, "bos_token_id": 0, "eos_token_id": 0, "intermediate_size": 40,
@@ -136,6 +138,7 @@ def main():
         (directory / "model.safetensors.index.json").write_text(json.dumps(index, indent=1) + "\n")
     save_stacked(out, tokenizer, wanted)
     save_mixtral(out, tokenizer, wanted)
+    save_families(out, tokenizer, wanted)
 
 
 main()

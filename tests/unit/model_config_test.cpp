@@ -115,6 +115,89 @@ TEST_CASE("config: Mixtral", "[model]") {
   CHECK_THAT(fault(R"({"norm_topk_prob": false})"), ContainsSubstring("norm_topk_prob is false"));
 }
 
+namespace {
+
+/// What is refused of a golden shape's configuration with these changes; null takes a field away.
+std::string refused_of(const std::string& shape, const char* changes) {
+  Json config = published("tests/golden/shapes/" + shape);
+  config.merge_patch(Json::parse(changes));
+  try {
+    parse(config);
+  } catch (const BadInput& error) {
+    return error.what();
+  }
+  return "";
+}
+
+}  // namespace
+
+TEST_CASE("config: what each family reads, and what it refuses by name", "[model]") {
+  struct Case {
+    const char *shape, *changes, *part;  ///< part empty: it runs
+  };
+  for (const Case& c : std::initializer_list<Case>{
+           {"olmoe", "{}", ""},
+           {"olmoe", R"({"clip_qkv": 8.0})", "clip_qkv is 8.0, and clipped"},
+           {"olmoe", R"({"head_dim": 8})", "head_dim 8 of num_attention_heads 8 is not hidden_size 48"},
+           {"qwen2-moe", R"({"sliding_window": 16})", ""},
+           {"qwen2-moe", R"({"use_sliding_window": true})", "use_sliding_window is true"},
+           {"qwen2-moe", R"({"shared_expert_intermediate_size": null})", "size is missing"},
+           {"qwen2-moe", R"({"partial_rotary_factor": 0.5})", "partial_rotary_factor is 0.5"},
+           {"qwen2-moe", R"({"num_key_value_heads": null})", "num_key_value_heads is missing"},
+           {"glm4-moe", R"({"n_group": 3})", "n_group 3 does not cut n_routed_experts 8"},
+           {"glm4-moe", R"({"n_group": 8})", "n_group 8 does not cut"},
+           {"glm4-moe", R"({"topk_group": 1})", "topk_group 1 of n_group 4 groups do not hold"},
+           {"glm4-moe", R"({"topk_group": 5})", "topk_group 5 of n_group 4"},
+           {"glm4-moe", R"({"routed_scaling_factor": 0})", "routed_scaling_factor is 0"},
+           {"glm4-moe", R"({"partial_rotary_factor": 0.4})", "is 3 elements, which must be an even number"},
+           {"glm4-moe", R"({"partial_rotary_factor": 1.5})", "is 12 elements, which must be"},
+           {"glm4-moe", R"({"scoring_func": "softmax"})", "scoring_func is \"softmax\""},
+           {"minimax-m2", R"({"model_type": "minimax"})", ""},
+           {"minimax-m2", R"({"attn_type_list": [1, 0]})", "attn_type_list is [1,0], and linear attention"},
+           {"minimax-m2", R"({"use_routing_bias": false})", "use_routing_bias is false"},
+           {"minimax-m2", R"({"shared_intermediate_size": 64})", "shared_intermediate_size is 64"},
+           {"minimax-m2", R"({"sliding_window": 100})", "sliding_window is 100, less than"},
+           {"minimax-m2", R"({"head_dim": null})", "head_dim is missing"},
+           {"ernie4-5-moe", R"({"moe_num_experts": null, "num_experts": 6})", ""},
+           {"ernie4-5-moe", R"({"num_experts": 7})", "moe_num_experts is 6 and num_experts is 7"},
+           {"ernie4-5-moe", R"({"moe_norm_min": -1.0})", "moe_norm_min is -1"},
+           {"ernie4-5-moe", R"({"use_rmsnorm": false})", "use_rmsnorm is false"}}) {
+    CAPTURE(c.shape, c.changes);
+    if (*c.part)
+      CHECK_THAT(refused_of(c.shape, c.changes), ContainsSubstring(c.part));
+    else
+      CHECK(refused_of(c.shape, c.changes).empty());
+  }
+}
+
+TEST_CASE("config: which layers are sparse, what is rotated, and what is passed over", "[model]") {
+  const ModelConfig glm = parse(published("tests/golden/shapes/glm4-moe"));
+  CHECK(glm.sparse == std::vector<bool>{false, true, true});
+  CHECK(glm.rotary_dim() == 4);
+  REQUIRE(glm.passed_over.size() == 1);
+  CHECK(glm.passed_over[0].prefix == "model.layers.3.");
+  CHECK(parse(published("tests/golden/shapes/minimax-m2")).rotary_dim() == 4);
+  CHECK(parse(published("tests/golden/shapes/minimax-m2")).passed_over.size() == 3);
+  const ModelConfig ernie = parse(published("tests/golden/shapes/ernie4-5-moe-stacked"));
+  CHECK(ernie.sparse == std::vector<bool>{false, true, false, false});
+  CHECK(ernie.rope.interleaved);
+}
+
+TEST_CASE("config: a family that is not known is told those that are, and how to add one", "[model]") {
+  for (const char* const changes :
+       {R"({"architectures": ["NewForCausalLM"]})", R"({"architectures": null, "model_type": "new"})"}) {
+    const std::string said = refused(Json::parse(changes));
+    CAPTURE(said);
+    CHECK_THAT(said, ContainsSubstring("CONTRIBUTING.md says how to add a family"));
+    const bool by_class = said.find("NewForCausalLM") != std::string::npos;
+    for (const auto& [architecture, type] : {std::pair{"Glm4MoeForCausalLM", "glm4_moe"},
+                                             {"MiniMaxM2ForCausalLM", "minimax_m2"},
+                                             {"Ernie4_5_MoeForCausalLM", "ernie4_5_moe"},
+                                             {"OlmoeForCausalLM", "olmoe"}})
+      CHECK_THAT(said, ContainsSubstring(by_class ? architecture : type));
+  }
+}
+
 TEST_CASE("config: a custom class is said to be passed over", "[model]") {
   Json config = published();
   config["auto_map"] = {{"AutoModelForCausalLM", "modeling.Mine"}};

@@ -86,7 +86,12 @@ TEST_CASE("model: last prompt logits are transformers', whatever the chunks", "[
         {"tests/golden/shapes/linear-seven", "tests/golden/shapes/linear-seven/golden.h5"},
         {"tests/golden/shapes/linear-seven-stacked", "tests/golden/shapes/linear-seven/golden.h5"},
         {"tests/golden/shapes/mixtral", "tests/golden/shapes/mixtral/golden.h5"},
-        {"tests/golden/shapes/mixtral-stacked", "tests/golden/shapes/mixtral/golden.h5"}}) {
+        {"tests/golden/shapes/mixtral-stacked", "tests/golden/shapes/mixtral/golden.h5"},
+        {"tests/golden/shapes/olmoe", "tests/golden/shapes/olmoe/golden.h5"},
+        {"tests/golden/shapes/qwen2-moe", "tests/golden/shapes/qwen2-moe/golden.h5"},
+        {"tests/golden/shapes/glm4-moe", "tests/golden/shapes/glm4-moe/golden.h5"},
+        {"tests/golden/shapes/minimax-m2", "tests/golden/shapes/minimax-m2/golden.h5"},
+        {"tests/golden/shapes/ernie4-5-moe", "tests/golden/shapes/ernie4-5-moe/golden.h5"}}) {
     CAPTURE(directory);
     WholeModel whole(directory);
     const hdf5::File file = hdf5::File::open(golden);

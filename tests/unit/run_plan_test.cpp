@@ -110,11 +110,11 @@ TEST_CASE("a plan arrives as it was sent", "[plan]") {
 }
 
 TEST_CASE("the kernels' limits refuse by the key or field that is beyond them", "[plan]") {
-  CHECK(device_refuses(sound_limits(), 6144).empty());
+  CHECK(device_refuses(sound_limits(), {.dense = 6144}).empty());
   const auto refused = [](auto change, const std::string& said) {
     StepLimits limits = sound_limits();
     change(limits);
-    const std::vector<std::string> lines = device_refuses(limits, 0);
+    const std::vector<std::string> lines = device_refuses(limits, {.dense = 0});
     INFO(said);
     REQUIRE(lines.size() == 1);
     CHECK(lines[0] == said);
@@ -131,7 +131,7 @@ TEST_CASE("the kernels' limits refuse by the key or field that is beyond them", 
           "config.json: hidden_size: 16392: device: cuda takes at most 16384");
   refused([](auto& l) { l.vocab_size = 4194305; },
           "config.json: vocab_size: 4194305: device: cuda takes at most 4194304");
-  CHECK(device_refuses(sound_limits(), 4100) ==
+  CHECK(device_refuses(sound_limits(), {.dense = 4100}) ==
         std::vector<std::string>{"config.json: intermediate_size: 4100: device: cuda takes multiples of 8"});
   refused([](auto& l) { l.moe_intermediate_size = 772; },
           "config.json: moe_intermediate_size: 772: device: cuda takes multiples of 8");
@@ -145,7 +145,7 @@ TEST_CASE("the kernels' limits refuse by the key or field that is beyond them", 
   StepLimits dense = sound_limits();  // without experts their sizes say nothing
   dense.num_experts = 0;
   dense.moe_intermediate_size = 3;
-  CHECK(device_refuses(dense, 6144).empty());
+  CHECK(device_refuses(dense, {.dense = 6144}).empty());
 }
 
 TEST_CASE("what cannot run is refused by the plan, all at once", "[plan]") {

@@ -62,11 +62,14 @@ class CudaDevice : public Device {
                                 const AddRmsNormArgs& then) override;
   void add_bias(Tensor x, const Tensor& bias) override;
   void rope_and_cache(const DevicePlan& plan, const RopeArgs& args) override;
+  void head_squares(Tensor qkv, int32_t head_dim, Tensor out) override;
+  void qk_scales(const QkScalesArgs& args) override;
   void attention(const DevicePlan& plan, const AttentionArgs& args) override;
   void silu_mul(Tensor gate_up, Tensor out) override;
   void router(const RouterArgs& args) override;
   void expert_ffn(const ExpertFfnArgs& args) override;
   void expert_ffn_add_rms_norm(const ExpertFfnArgs& args, const AddRmsNormArgs& then) override;
+  void add_shared(const AddSharedArgs& args) override;
   void gather_rows(Tensor x, std::span<const int32_t> rows, Tensor out) override;
   void tree_sum(Tensor shards, int32_t num_shards, Tensor out) override;
   std::vector<TokenResult> sample(Tensor logits, std::span<const LogitRow> rows,

@@ -8,8 +8,10 @@
 #include "kernels/cuda/grouped_gemm.h"
 #include "kernels/cuda/moe_combine.h"
 #include "kernels/cuda/norms.h"
+#include "kernels/cuda/qk_norm.h"
 #include "kernels/cuda/rope_cache.h"
 #include "kernels/cuda/router.h"
+#include "kernels/cuda/shared_expert.h"
 #include "kernels/cuda/tree_gemm.h"
 #include "kernels/cuda/tree_gemm_tiling.h"
 
@@ -150,13 +152,28 @@ void CudaDevice::linear_tree_add_rms_norm(Tensor x, const Matrix& w, int32_t chu
 }
 
 void CudaDevice::add_bias(Tensor x, const Tensor& bias) {
-  launch_add_bias({.dtype = dtype(), .x = x.data, .bias = bias.data, .rows = x.rows, .cols = x.cols},
+  launch_add_bias({.dtype = x.dtype, .x = x.data, .bias = bias.data, .rows = x.rows, .cols = x.cols},
                   stream_);
 }
 
 void CudaDevice::rope_and_cache(const DevicePlan& plan, const RopeArgs& args) {
   launch_rope_cache(dtype(), plan, args, stream_);
 }
+
+void CudaDevice::head_squares(Tensor qkv, int32_t head_dim, Tensor out) {
+  launch_head_squares({.dtype = dtype(),
+                       .rows = qkv.data,
+                       .out = static_cast<float*>(out.data),
+                       .n = out.rows,
+                       .width = qkv.cols,
+                       .heads = static_cast<int32_t>(out.cols),
+                       .head_dim = head_dim},
+                      stream_);
+}
+
+void CudaDevice::qk_scales(const QkScalesArgs& args) { launch_qk_scales(args, stream_); }
+
+void CudaDevice::add_shared(const AddSharedArgs& args) { launch_add_shared(dtype(), args, stream_); }
 
 void CudaDevice::attention(const DevicePlan& plan, const AttentionArgs& args) {
   attention_.run(dtype(), plan, args, workspace().decode);
@@ -179,13 +196,15 @@ void CudaDevice::tree_sum(Tensor shards, int32_t num_shards, Tensor out) {
 
 void CudaDevice::router(const RouterArgs& args) {
   launch_moe_router({.dtype = dtype(),
+                     .float32_gate = args.gate.dtype == DType::float32,
                      .x = args.x.data,
                      .gate = args.gate.data,
+                     .bias = static_cast<const float*>(args.bias.data),
                      .num_tokens = static_cast<int32_t>(args.x.rows),
                      .hidden = static_cast<int32_t>(args.x.cols),
                      .num_experts = static_cast<int32_t>(args.gate.rows),
                      .k = args.num_experts_per_tok,
-                     .norm_topk_prob = args.norm_topk_prob,
+                     .rule = args.rule,
                      .topk_ids = args.topk_ids.data,
                      .topk_weights = static_cast<float*>(args.topk_weights.data)},
                     stream_);

@@ -16,15 +16,40 @@ AttentionBlock::AttentionBlock(const ModelParts& parts) : parts_(parts) {
   q_ = device.tensor(all, q_width, dtype, "activations");
   heads_ = device.tensor(all, q_width, dtype, "activations");
 
+  if (config.qk_norm == QkNorm::whole) {
+    const int64_t heads = parts.shard.num_heads(config) + parts.shard.num_kv_heads(config);
+    squares_ = device.tensor(all, heads, DType::float32, "activations");
+    all_squares_ = parts.shard.tensor == 1
+                       ? squares_
+                       : device.tensor(all * parts.shard.tensor, heads, DType::float32, "activations");
+    scales_ = device.tensor(all, 2, DType::float32, "activations");
+  }
+
   const RopeTables tables = rope_tables(config, positions);
   const auto upload = [&](const std::vector<float>& values) {
-    const Tensor out = device.tensor(positions, config.head_dim / 2, DType::float32, "rotary tables");
+    const Tensor out = device.tensor(positions, config.rotary_dim() / 2, DType::float32, "rotary tables");
     device.copy_to_device(out.data, values.data(), out.bytes());
     device.synchronize();  // `values` may go
     return out;
   };
   cos_ = upload(tables.cos);
   sin_ = upload(tables.sin);
+}
+
+Tensor AttentionBlock::scales_of(int64_t n) {
+  Device& device = *parts_.device;
+  const ModelConfig& config = *parts_.config;
+  const int tensor = parts_.shard.tensor;
+  device.head_squares(qkv_.first(n), static_cast<int32_t>(config.head_dim), squares_.first(n));
+  if (tensor > 1) parts_.tp->all_gather(squares_.first(n), all_squares_.first(n * tensor));
+  device.qk_scales({.squares = all_squares_.first(n * tensor),
+                    .tensor = tensor,
+                    .num_heads = static_cast<int32_t>(config.num_attention_heads),
+                    .num_kv_heads = static_cast<int32_t>(config.num_key_value_heads),
+                    .head_dim = static_cast<int32_t>(config.head_dim),
+                    .eps = parts_.eps(),
+                    .out = scales_.first(n)});
+  return scales_.first(n);
 }
 
 void AttentionBlock::run(const Step& step, const LayerWeights& layer, const KvLayer& kv) {
@@ -40,8 +65,10 @@ void AttentionBlock::run(const Step& step, const LayerWeights& layer, const KvLa
   device.rope_and_cache(step.plan, {.qkv = qkv_.first(n),
                                     .q_norm = layer.q_norm,
                                     .k_norm = layer.k_norm,
+                                    .scales = config.qk_norm == QkNorm::whole ? scales_of(n) : Tensor{},
                                     .cos = cos_,
                                     .sin = sin_,
+                                    .interleaved = config.rope.interleaved,
                                     .q = q_.first(n),
                                     .kv = kv,
                                     .num_heads = num_heads,
@@ -61,12 +88,17 @@ void AttentionBlock::run(const Step& step, const LayerWeights& layer, const KvLa
   device.add_rms_norm(then);
 }
 
+int64_t gathered_head_sums(const ModelConfig& config, const ModelShard& shard) {
+  if (config.qk_norm != QkNorm::whole || shard.tensor == 1) return 0;
+  return shard.tensor * (shard.num_heads(config) + shard.num_kv_heads(config));
+}
+
 void attention_tensors(const ModelConfig& config, const std::string& prefix, int64_t layer, TensorList& out) {
   const int64_t hidden = config.hidden_size, q = config.num_attention_heads * config.head_dim;
   const int64_t kv = config.num_key_value_heads * config.head_dim;
   const auto projection = [&](const char* name, int64_t rows, Cut cut, Role weight, Role bias) {
     out.matrix(prefix + name + ".weight", rows, hidden, cut, {weight, layer});
-    if (config.attention_bias) out.vector(prefix + name + ".bias", rows, cut, {bias, layer});
+    if (config.qkv_bias) out.vector(prefix + name + ".bias", rows, cut, {bias, layer});
   };
   projection(".q_proj", q, Cut::query_rows, Role::q, Role::q_bias);
   projection(".k_proj", kv, Cut::key_value_rows, Role::k, Role::k_bias);
@@ -74,10 +106,12 @@ void attention_tensors(const ModelConfig& config, const std::string& prefix, int
   if (config.qk_norm == QkNorm::per_head) {
     out.vector(prefix + ".q_norm.weight", config.head_dim, Cut::whole, {Role::q_norm, layer});
     out.vector(prefix + ".k_norm.weight", config.head_dim, Cut::whole, {Role::k_norm, layer});
+  } else if (config.qk_norm == QkNorm::whole) {
+    out.vector(prefix + ".q_norm.weight", q, Cut::query_rows, {Role::q_norm, layer});
+    out.vector(prefix + ".k_norm.weight", kv, Cut::key_value_rows, {Role::k_norm, layer});
   }
   out.matrix(prefix + ".o_proj.weight", hidden, q, Cut::query_columns, {Role::output, layer});
-  if (config.attention_bias)
-    out.vector(prefix + ".o_proj.bias", hidden, Cut::whole, {Role::output_bias, layer});
+  if (config.output_bias) out.vector(prefix + ".o_proj.bias", hidden, Cut::whole, {Role::output_bias, layer});
 }
 
 std::vector<PagedKeyValues> attention_keeps(const ModelConfig& config, const ModelShard& shard) {

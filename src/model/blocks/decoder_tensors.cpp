@@ -33,9 +33,13 @@ void decoder_ends(const ModelConfig& config, TensorList& out) {
   out.vector("model.norm.weight", config.hidden_size, Cut::whole, {Role::final_norm});
   TensorSpec& head =
       out.matrix("lm_head.weight", config.vocab_size, config.hidden_size, Cut::whole, {Role::lm_head});
-  if (!config.tie_word_embeddings) return;
-  tie(head, kEmbedding);
-  head.drawn_as = kEmbedding;
+  if (config.tie_word_embeddings) {
+    tie(head, kEmbedding);
+    head.drawn_as = kEmbedding;
+  }
+  if (config.head_bias)
+    out.vector("lm_head.bias", config.vocab_size, Cut::whole, {Role::lm_head_bias}).format.dtype =
+        DType::float32;
 }
 
 }  // namespace moerun

@@ -4,12 +4,15 @@
 
 namespace moerun {
 
-ExpertsBlock::ExpertsBlock(const ModelParts& parts) : parts_(parts) {
+ExpertsBlock::ExpertsBlock(const ModelParts& parts, DenseMlpBlock& shared_expert)
+    : parts_(parts), shared_expert_(shared_expert) {
   Device& device = *parts.device;
   const ModelConfig& config = *parts.config;
   const ModelShard& shard = parts.shard;
   topk_ids_ = device.ints(parts.part_rows() * config.num_experts_per_tok, "activations");
   topk_weights_ = device.tensor(parts.part_rows(), config.num_experts_per_tok, DType::float32, "activations");
+  if (config.shared_intermediate_size > 0)
+    shared_ = device.tensor(parts.part_rows(), config.hidden_size, device.dtype(), "activations");
 
   const auto upload = [&](const std::vector<int32_t>& values) {
     if (values.empty()) return Ints{};
@@ -52,6 +55,17 @@ void ExpertsBlock::place(int64_t layer, std::vector<int32_t> local_slot, std::ve
   upload(slots.rank_of_turn, slots.host_rank_of_turn);
 }
 
+void ExpertsBlock::route(const Routed& tokens, const LayerWeights& layer) {
+  const ModelConfig& config = *parts_.config;
+  parts_.device->router({.x = tokens.x,
+                         .gate = layer.router,
+                         .bias = layer.router_bias,
+                         .num_experts_per_tok = static_cast<int32_t>(config.num_experts_per_tok),
+                         .rule = config.router,
+                         .topk_ids = tokens.topk_ids,
+                         .topk_weights = tokens.topk_weights});
+}
+
 void ExpertsBlock::run(const Step& step, size_t index, const LayerWeights& layer,
                        const AddRmsNormArgs& then) {
   Device& device = *parts_.device;
@@ -63,34 +77,43 @@ void ExpertsBlock::run(const Step& step, size_t index, const LayerWeights& layer
                       .topk_ids = {topk_ids_.data, n * k},
                       .topk_weights = topk_weights_.first(n),
                       .slots = &slots};
-  if (n > 0)
-    device.router({.x = tokens.x,
-                   .gate = layer.router,
-                   .num_experts_per_tok = static_cast<int32_t>(k),
-                   .norm_topk_prob = config.norm_topk_prob,
-                   .topk_ids = tokens.topk_ids,
-                   .topk_weights = tokens.topk_weights});
+  const bool has_shared = shared_.cols > 0;
+  if (n > 0) route(tokens, layer);
   const Routed here = exchange.dispatch(tokens);
   const Tensor sums = step.delta.first(n);
   const ExpertFfnArgs experts{
       .in = here,
-      .gate_up = &layer.gate_up,
-      .down = &layer.down,
+      .gate_up = &layer.mlp.gate_up,
+      .down = &layer.mlp.down,
       .slots = &slots,
       .out = exchange.partials(sums),
       .partial_offsets = exchange.partial_offsets(),
       .pairs = exchange.wants_pairs(),
       .expert_tokens = expert_tokens_ + static_cast<int64_t>(index) * config.num_experts};
-  if (n > 0 && exchange.local()) return device.expert_ffn_add_rms_norm(experts, then);
+  if (n > 0 && exchange.local() && !has_shared) return device.expert_ffn_add_rms_norm(experts, then);
   if (here.x.rows > 0) device.expert_ffn(experts);
+  if (has_shared) shared_expert_.run(step, layer.shared, shared_);  // while partial sums are on their way
   exchange.combine(sums);
-  if (n > 0) device.add_rms_norm(then);
+  if (n == 0) return;
+  if (has_shared)
+    device.add_shared(
+        {.y = shared_.first(n), .x = step.normed.first(n), .gate = layer.shared_gate, .sums = sums});
+  device.add_rms_norm(then);
+}
+
+ExpertNames qwen_experts(const std::string& mlp) {
+  return {.mlp = mlp,
+          .newer_mlp = mlp,
+          .gate = ".gate_proj.weight",
+          .up = ".up_proj.weight",
+          .down = ".down_proj.weight"};
 }
 
 void expert_tensors(const ModelConfig& config, const ExpertNames& names, int64_t layer, TensorList& out) {
   const int64_t hidden = config.hidden_size, width = config.moe_intermediate_size, count = config.num_experts;
   TensorSpec& router =
       out.matrix(names.mlp + ".gate.weight", count, hidden, Cut::whole, {Role::router, layer});
+  if (config.router_float32) router.format.dtype = DType::float32;
   if (names.newer_mlp != names.mlp)
     router.stored.push_back({names.newer_mlp + ".gate.weight", {count, hidden}});
   const std::string stacks = names.newer_mlp + ".experts";

@@ -3,18 +3,21 @@
 #include <string>
 #include <vector>
 
+#include "model/blocks/dense_mlp.h"
 #include "model/step.h"
 #include "model/tensor_spec.h"
 #include "model/weights.h"
 
 namespace moerun {
 
-/// A router and routed experts (softmax over all experts, the most probable taken, gated by silu), spread
-/// over the engine's ranks by an exchange. What differs between families is data: `norm_topk_prob`, the
-/// numbers. Thread contract: the engine thread.
+/// A router and routed experts (gated by silu), spread over the engine's ranks by an exchange, and beside
+/// them, where the model has one, the expert that every token takes. What differs between families is data:
+/// `router`, `router_bias`, `shared_intermediate_size`, `shared_expert_gate`, the numbers. Thread contract:
+/// the engine thread.
 class ExpertsBlock {
  public:
-  explicit ExpertsBlock(const ModelParts& parts);
+  /// `shared_expert` runs the one that every token takes; it must outlive this.
+  ExpertsBlock(const ModelParts& parts, DenseMlpBlock& shared_expert);
 
   /// From step.normed to the sum with the residual, normed by `then`. Collective over the engine, also for a
   /// rank without tokens.
@@ -29,12 +32,15 @@ class ExpertsBlock {
 
  private:
   size_t num_counts() const;
+  void route(const Routed& tokens, const LayerWeights& layer);
 
   const ModelParts& parts_;
+  DenseMlpBlock& shared_expert_;
   std::vector<ExpertSlots> slots_;  // [layers], or one for all layers where no copies will be placed
   uint64_t* expert_tokens_;         // [layers, num_experts] in device memory
   Ints topk_ids_;                   // [P, num_experts_per_tok]
   Tensor topk_weights_;             // [P, num_experts_per_tok] float32
+  Tensor shared_;                   // [P, hidden] the shared expert's output
 };
 
 /// How a family's checkpoints call an expert's matrices.
@@ -43,6 +49,9 @@ struct ExpertNames {
   std::string newer_mlp;         ///< as transformers ≥ 5 calls it: "model.layers.0.mlp"
   const char *gate, *up, *down;  ///< ".w1.weight"
 };
+
+/// The names that most families have, under "model.layers.0.mlp".
+ExpertNames qwen_experts(const std::string& mlp);
 
 /// The tensors of a layer's router and experts.
 void expert_tensors(const ModelConfig& config, const ExpertNames& names, int64_t layer, TensorList& out);

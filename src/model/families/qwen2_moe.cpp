@@ -1,0 +1,62 @@
+// Qwen2-MoE (Hugging Face `modeling_qwen2_moe.py`): Qwen1.5-MoE-A2.7B, Qwen2-57B-A14B.
+#include <fmt/format.h>
+
+#include "model/blocks/attention.h"
+#include "model/blocks/decoder_tensors.h"
+#include "model/blocks/dense_mlp.h"
+#include "model/blocks/experts.h"
+#include "model/config_parts.h"
+#include "model/decoder.h"
+#include "model/families.h"
+
+namespace moerun {
+
+namespace {
+
+void read(Fields& fields, ModelConfig& config) {
+  read_decoder(fields, {}, config);
+  require_fields(fields, {"num_key_value_heads"});
+  config.qkv_bias = true;
+  fields.read("qkv_bias", config.qkv_bias);
+  fields.expect("use_sliding_window", false, "sliding-window attention is not supported");
+  fields.find("sliding_window");  // of no effect without use_sliding_window
+  read_num_experts(fields, 0, config);
+  read_experts_per_token(fields, config);
+  fields.require("moe_intermediate_size", config.moe_intermediate_size, 1, config_limits::kHidden);
+  fields.require("intermediate_size", config.intermediate_size, 1, config_limits::kHidden);
+  fields.require("shared_expert_intermediate_size", config.shared_intermediate_size, 1,
+                 config_limits::kHidden);
+  config.shared_expert_gate = true;
+  fields.read("norm_topk_prob", config.router.normalise);
+  read_sparse_layers(fields, config);
+}
+
+void tensors(const ModelConfig& config, TensorList& out) {
+  decoder_begins(config, out);
+  for (int64_t layer = 0; layer < config.num_hidden_layers; ++layer) {
+    const std::string prefix = fmt::format("model.layers.{}", layer), mlp = prefix + ".mlp";
+    layer_with_attention(config, prefix, layer, out);
+    if (!config.is_sparse(layer)) {
+      dense_mlp_tensors(config, mlp, layer, kNoExpert, out);
+      continue;
+    }
+    expert_tensors(config, qwen_experts(mlp), layer, out);
+    dense_mlp_tensors(config, mlp + ".shared_expert", layer, kSharedExpert, out);
+    out.matrix(mlp + ".shared_expert_gate.weight", 1, config.hidden_size, Cut::whole,
+               {Role::shared_gate, layer, kSharedExpert});
+  }
+  decoder_ends(config, out);
+}
+
+}  // namespace
+
+const Family families::qwen2_moe{
+    .architecture = "Qwen2MoeForCausalLM",
+    .model_type = "qwen2_moe",
+    .read = read,
+    .tensors = tensors,
+    .keeps = attention_keeps,
+    .make = make_decoder,
+};
+
+}  // namespace moerun
