@@ -24,6 +24,7 @@ const Family* first(Matches matches) {
 
 std::string known(std::string_view Family::*name) {
   std::vector<std::string_view> names;
+  names.reserve(kFamilies.size());
   for (const Family* const family : kFamilies) names.push_back(family->*name);
   return fmt::format("{} {}", fmt::join(names, ", "), names.size() == 1 ? "is" : "are");
 }
