@@ -62,8 +62,8 @@ FileDescriptor Directory::open_or_create(const std::string& name) const {
   return open_with(name, O_RDWR | O_CREAT);
 }
 
-std::string Directory::read(const std::string& name) const {
-  return read_file(open(name).get(), path_of(name));
+std::string Directory::read(const std::string& name, uint64_t most_bytes) const {
+  return read_file(open(name).get(), path_of(name), most_bytes);
 }
 
 void Directory::write_durably(const std::string& name, std::initializer_list<std::string_view> parts) const {

@@ -1,4 +1,5 @@
 #pragma once
+#include <cstdint>
 #include <filesystem>
 #include <initializer_list>
 #include <string>
@@ -30,7 +31,8 @@ class Directory {
   FileDescriptor create(const std::string& name) const;
   /// A file for reading and writing that may be there already.
   FileDescriptor open_or_create(const std::string& name) const;
-  std::string read(const std::string& name) const;
+  /// The whole of a file. Throws Error where it has more than `most_bytes`.
+  std::string read(const std::string& name, uint64_t most_bytes) const;
 
   /// As write_file_durably, by way of `name`.tmp.
   void write_durably(const std::string& name, std::initializer_list<std::string_view> parts) const;

@@ -45,12 +45,17 @@ void write_file_durably(const fs::path& path, std::initializer_list<std::string_
   Directory(directory_of(path), Directory::Links::followed).write_durably(path.filename(), parts);
 }
 
-std::string read_file(const fs::path& path) { return read_file(open_file(path, O_RDONLY).get(), path); }
+std::string read_file(const fs::path& path) {
+  return read_file(open_file(path, O_RDONLY).get(), path, UINT64_MAX);
+}
 
-std::string read_file(int fd, const fs::path& path) {
+std::string read_file(int fd, const fs::path& path, uint64_t most_bytes) {
   struct stat status = {};
   if (::fstat(fd, &status) != 0) throw FileError("look at", path, errno);
-  std::string data(static_cast<size_t>(status.st_size), '\0');
+  const auto bytes = static_cast<uint64_t>(status.st_size);
+  if (bytes > most_bytes)
+    throw Error(fmt::format("{} has {} bytes, and at most {} are read", path.string(), bytes, most_bytes));
+  std::string data(bytes, '\0');
   read_at(fd, data.data(), data.size(), 0, path);
   return data;
 }

@@ -54,7 +54,8 @@ void write_file_durably(const std::filesystem::path& path, std::initializer_list
 /// The whole file.
 std::string read_file(const std::filesystem::path& path);
 /// All that is left of an open file from its beginning.
-std::string read_file(int fd, const std::filesystem::path& path);
+/// Throws Error where it has more than `most_bytes`.
+std::string read_file(int fd, const std::filesystem::path& path, uint64_t most_bytes);
 /// Reads `bytes` at `offset`; throws FileError when the file ends before.
 void read_at(int fd, char* out, uint64_t bytes, uint64_t offset, const std::filesystem::path& path);
 

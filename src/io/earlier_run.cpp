@@ -79,7 +79,7 @@ class Recovery {
     LedgerContents ledger;
     try {
       if (files_.has(kLedgerName)) {
-        ledger = parse_ledger(files_.read(kLedgerName));
+        ledger = parse_ledger(files_.read(kLedgerName, kMostLedgerBytes));
         ledger_whole_ = !ledger.torn && ledger.damaged.empty();
       } else {
         notices_.push_back(

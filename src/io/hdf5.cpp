@@ -75,6 +75,14 @@ Handle checked(hid_t id, Handle::Close close, const std::string& what) {
   return {id, close};
 }
 
+/// An attribute of one value: HDF5 writes as many as it has to where one is to be read.
+Handle open_single_attribute(hid_t object, const std::string& name, const std::string& what) {
+  Handle attribute = checked(H5Aopen(object, name.c_str(), H5P_DEFAULT), H5Aclose, what);
+  const Handle space = checked(H5Aget_space(attribute.get()), H5Sclose, what);
+  if (H5Sget_simple_extent_npoints(space.get()) != 1) throw Error(what + ": it is not one value");
+  return attribute;
+}
+
 void check(herr_t status, const std::string& what) {
   if (status < 0) fail(what);
 }
@@ -405,7 +413,7 @@ void Group::set_attribute(const std::string& name, const std::string& value) {
 std::optional<std::string> Group::string_attribute(const std::string& name) const {
   if (H5Aexists(id_.get(), name.c_str()) <= 0) return std::nullopt;
   const std::string what = fmt::format("attribute {} of {} cannot be read", name, name_);
-  const Handle attribute = checked(H5Aopen(id_.get(), name.c_str(), H5P_DEFAULT), H5Aclose, what);
+  const Handle attribute = open_single_attribute(id_.get(), name, what);
   const Handle file_type(H5Aget_type(attribute.get()), H5Tclose);
   if (H5Tis_variable_str(file_type.get()) <= 0) throw Error(what + ": it is no string of variable length");
   const Handle type = string_type(H5Tget_cset(file_type.get()));
@@ -419,7 +427,7 @@ std::optional<std::string> Group::string_attribute(const std::string& name) cons
 std::optional<uint64_t> Group::number_attribute(const std::string& name) const {
   if (H5Aexists(id_.get(), name.c_str()) <= 0) return std::nullopt;
   const std::string what = fmt::format("attribute {} of {} cannot be read", name, name_);
-  const Handle attribute = checked(H5Aopen(id_.get(), name.c_str(), H5P_DEFAULT), H5Aclose, what);
+  const Handle attribute = open_single_attribute(id_.get(), name, what);
   uint64_t value = 0;
   check(H5Aread(attribute.get(), H5T_NATIVE_UINT64, &value), what);
   return value;

@@ -1,229 +1,79 @@
 #include "io/hdf5_child.h"
 
-#include <fcntl.h>
-#include <fmt/format.h>
-#include <signal.h>
-#include <spawn.h>
-#include <sys/resource.h>
-#include <sys/socket.h>
-#include <sys/syscall.h>
-#include <sys/time.h>
-#include <sys/wait.h>
-#include <unistd.h>
-
-#include <cerrno>
-#include <cstring>
-#include <string_view>
+#include <cstdlib>
 
 #include "io/hdf5_child_main.h"
+#include "io/hdf5_input.h"
 #include "moerun/error.h"
 #include "moerun/wire.h"
 
 namespace moerun {
 namespace {
 
-constexpr const char kMode[] = "--read-hdf5-for-parent";
-constexpr uint64_t kMostFrame = uint64_t{1} << 30;
-constexpr uint64_t kReply = 0x3568646d6f657231;  // begins every reply
-
-enum class Request : uint8_t { open, read };
-enum class Status : uint8_t { good, refused };
-
-/// False when the other side is gone.
-bool send_all(int fd, const void* data, size_t bytes) {
-  for (const char* at = static_cast<const char*>(data); bytes > 0;) {
-    const ssize_t sent = ::send(fd, at, bytes, MSG_NOSIGNAL);
-    if (sent < 0 && errno == EINTR) continue;
-    if (sent <= 0) return false;
-    at += sent;
-    bytes -= static_cast<size_t>(sent);
-  }
-  return true;
-}
-
-bool receive_all(int fd, void* data, size_t bytes) {
-  for (char* at = static_cast<char*>(data); bytes > 0;) {
-    const ssize_t got = ::recv(fd, at, bytes, 0);
-    if (got < 0 && errno == EINTR) continue;
-    if (got <= 0) return false;
-    at += got;
-    bytes -= static_cast<size_t>(got);
-  }
-  return true;
-}
-
-bool send_frame(int fd, const std::string& bytes) {
-  const uint64_t size = bytes.size();
-  return send_all(fd, &size, sizeof size) && send_all(fd, bytes.data(), bytes.size());
-}
-
-bool receive_frame(int fd, std::string& bytes) {
-  uint64_t size = 0;
-  if (!receive_all(fd, &size, sizeof size) || size > kMostFrame) return false;
-  bytes.resize(size);
-  return receive_all(fd, bytes.data(), size);
-}
+enum class Request : uint8_t { open, read, look };
 
 // --- the process that reads ---
 
-/// Its share of the machine. Signals are the job's affair: they reach every process of a Slurm step.
-void confine() {
-  ::syscall(SYS_close_range, 3U, ~0U, 0U);  // what the job has open; older kernels say no
-  for (const int ignored : {SIGINT, SIGTERM, SIGUSR1, SIGUSR2, SIGHUP}) ::signal(ignored, SIG_IGN);
-  ::signal(SIGPROF, SIG_DFL);
-  sigset_t prof;
-  sigemptyset(&prof);
-  sigaddset(&prof, SIGPROF);
-  sigprocmask(SIG_UNBLOCK, &prof, nullptr);
-  const rlimit none{0, 0};
-  ::setrlimit(RLIMIT_CORE, &none);
-#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
-  const rlimit memory{Hdf5Child::kMostBytes, Hdf5Child::kMostBytes};
-  ::setrlimit(RLIMIT_DATA, &memory);
-#endif
-}
-
-/// SIGPROF ends the process when a request takes longer.
-void limit_request() {
-  const itimerval timer{.it_interval = {}, .it_value = {.tv_sec = Hdf5Child::kMostSeconds, .tv_usec = 0}};
-  ::setitimer(ITIMER_PROF, &timer, nullptr);
-}
-
-std::string serve(const std::string& request, std::optional<Hdf5Input>& input) {
-  WireReader in(request);
-  if (in.get<Request>() == Request::read) return input.value().read(in.get<uint64_t>()).pack();
-  const auto path = in.get<std::string>();
-  input.emplace(path, in.get<bool>(), limit_request);
-  const Hdf5InputShape& shape = input->shape();
+std::string packed_shape(const Hdf5InputShape& shape) {
   WireWriter out;
   out.put(shape.num_rows), out.put(shape.has_text), out.put(shape.has_ids), out.put(shape.id_kind);
   return out.take();
 }
 
-std::string reply_to(const std::string& request, std::optional<Hdf5Input>& input) {
+std::string packed(const FinishedOutput& output) {
   WireWriter out;
-  out.put(kReply);
-  try {
-    std::string reply = serve(request, input);
-    out.put(Status::good);
-    out.put(reply);
-  } catch (const std::bad_alloc&) {
-    out.put(Status::refused);
-    out.put(fmt::format("it takes more than {} GiB of memory to read it", Hdf5Child::kMostBytes >> 30));
-  } catch (const std::exception& error) {
-    out.put(Status::refused);
-    out.put(std::string(error.what()));
-  }
+  out.put(output.fingerprint), out.put(output.program_version), out.put(output.git_revision);
+  out.put(output.layout), out.put(output.start), out.put(output.end);
+  out.put(output.num_rows), out.put(output.num_row_errors);
   return out.take();
+}
+
+std::string answer(const std::string& request, std::optional<Hdf5Input>& input) {
+  WireReader in(request);
+  const auto kind = in.get<Request>();
+  if (kind == Request::read) return input.value().read(in.get<uint64_t>()).pack();
+  const auto path = in.get<std::string>();
+  if (kind == Request::look) return packed(look_at_finished_output(path));
+  input.emplace(path, in.get<bool>(), limit_hdf5_request);
+  return packed_shape(input->shape());
 }
 
 }  // namespace
 
 std::optional<int> hdf5_child_main(int argc, char** argv) {
-  if (argc != 2 || std::string_view(argv[1]) != kMode) return std::nullopt;
-  confine();
+  if (!is_hdf5_process(argc, argv)) return std::nullopt;
   std::optional<Hdf5Input> input;
-  std::string request;
-  while (receive_frame(STDIN_FILENO, request)) {
-    limit_request();
-    if (!send_frame(STDIN_FILENO, reply_to(request, input))) break;
-  }
+  serve_hdf5_requests([&](const std::string& request) { return answer(request, input); });
   // HDF5 crashes in closing some damaged files: nothing here needs to be closed.
   std::_Exit(0);
 }
 
 // --- its owner ---
 
-Hdf5Child::Hdf5Child(const std::string& path, bool allow_external) : path_(path) {
-  int ends[2];
-  if (::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) != 0)
-    throw Error(fmt::format("{}: a process to read it cannot be started: {}", path_, std::strerror(errno)));
-  socket_ = FileDescriptor(ends[0]);
-  const FileDescriptor theirs(ends[1]);
-
-  posix_spawn_file_actions_t files;
-  posix_spawn_file_actions_init(&files);
-  posix_spawn_file_actions_adddup2(&files, theirs.get(), STDIN_FILENO);
-  posix_spawn_file_actions_addopen(&files, STDOUT_FILENO, "/dev/null", O_WRONLY, 0);
-#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
-  posix_spawn_file_actions_addopen(&files, STDERR_FILENO, "/dev/null", O_WRONLY, 0);  // glibc's last words
-#endif
-  posix_spawnattr_t attributes;
-  posix_spawnattr_init(&attributes);
-  posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETPGROUP);  // a terminal's Ctrl-C is for the job
-  char name[] = "moerun", mode[sizeof kMode];
-  std::memcpy(mode, kMode, sizeof kMode);
-  char* const arguments[] = {name, mode, nullptr};
-  const int fault = ::posix_spawn(&process_, "/proc/self/exe", &files, &attributes, arguments, environ);
-  posix_spawnattr_destroy(&attributes);
-  posix_spawn_file_actions_destroy(&files);
-  if (fault != 0) {
-    process_ = -1;
-    throw Error(fmt::format("{}: a process to read it cannot be started: {}", path_, std::strerror(fault)));
-  }
-
+Hdf5Child::Hdf5Child(const std::string& path, bool allow_external) : process_(path) {
   WireWriter request;
-  request.put(Request::open), request.put(path_), request.put(allow_external);
-  try {
-    const std::string reply = ask(request.take());
-    WireReader in(reply);
-    in.get(shape_.num_rows), in.get(shape_.has_text), in.get(shape_.has_ids), in.get(shape_.id_kind);
-  } catch (...) {
-    end();
-    throw;
-  }
-}
-
-Hdf5Child::~Hdf5Child() { end(); }
-
-void Hdf5Child::end() {
-  socket_.close();
-  if (process_ < 0) return;
-  ::kill(process_, SIGKILL);  // it only reads
-  int status = 0;
-  while (::waitpid(process_, &status, 0) < 0 && errno == EINTR) {
-  }
-  process_ = -1;
+  request.put(Request::open), request.put(path), request.put(allow_external);
+  const std::string reply = process_.ask(request.take());
+  WireReader in(reply);
+  in.get(shape_.num_rows), in.get(shape_.has_text), in.get(shape_.has_ids), in.get(shape_.id_kind);
 }
 
 std::string Hdf5Child::read(uint64_t first_row) {
   WireWriter request;
   request.put(Request::read), request.put(first_row);
-  return ask(request.take());
+  return process_.ask(request.take());
 }
 
-std::string Hdf5Child::ask(const std::string& request) {
-  std::string frame;
-  if (process_ < 0 || !send_frame(socket_.get(), request) || !receive_frame(socket_.get(), frame)) died();
-  WireReader in(frame);
-  if (in.get<uint64_t>() != kReply) died();
-  const auto status = in.get<Status>();
-  auto text = in.get<std::string>();
-  if (status == Status::good) return text;
-  throw BadInput(text.find(path_) == std::string::npos ? fmt::format("{}: {}", path_, text) : text);
-}
-
-void Hdf5Child::died() {
-  int status = 0;
-  pid_t ended = 0;
-  if (process_ > 0) {
-    socket_.close();  // if it lives, it ends now
-    ::kill(process_, SIGKILL);
-    while ((ended = ::waitpid(process_, &status, 0)) < 0 && errno == EINTR) {
-    }
-    process_ = -1;
-  }
-  if (ended > 0 && WIFSIGNALED(status) && WTERMSIG(status) == SIGPROF)
-    throw BadInput(fmt::format(
-        "{}: the HDF5 library does not come to an end with it in {} seconds of processor time: it "
-        "is damaged",
-        path_, kMostSeconds));
-  const std::string how =
-      ended > 0 && WIFSIGNALED(status) ? fmt::format(" ({})", strsignal(WTERMSIG(status))) : "";
-  throw BadInput(
-      fmt::format("{}: the HDF5 library dies of it{}: it is damaged, or takes more than {} GiB of memory to "
-                  "read",
-                  path_, how, kMostBytes >> 30));
+FinishedOutput read_finished_output(const std::filesystem::path& path) {
+  WireWriter request;
+  request.put(Request::look), request.put(path.string());
+  const std::string reply = Hdf5Process(path.string()).ask(request.take());
+  WireReader in(reply);
+  FinishedOutput output;
+  in.get(output.fingerprint), in.get(output.program_version), in.get(output.git_revision);
+  in.get(output.layout), in.get(output.start), in.get(output.end);
+  in.get(output.num_rows), in.get(output.num_row_errors);
+  return output;
 }
 
 }  // namespace moerun

@@ -7,6 +7,7 @@
 #include <optional>
 
 #include "io/durable_file.h"
+#include "io/json_number.h"
 
 namespace moerun {
 
@@ -25,17 +26,19 @@ std::optional<SegmentRecord> parse_line(std::string_view line) {
     SegmentRecord segment;
     json.at("name").get_to(segment.name);
     if (!segment_number(segment.name)) return std::nullopt;
-    json.at("bytes").get_to(segment.bytes);
-    json.at("rows").get_to(segment.rows);
-    json.at("first_row").get_to(segment.first_row);
-    json.at("last_row").get_to(segment.last_row);
+    segment.bytes = whole_number<uint64_t>(json, "bytes");
+    segment.rows = whole_number<uint64_t>(json, "rows");
+    segment.first_row = whole_number<uint64_t>(json, "first_row");
+    segment.last_row = whole_number<uint64_t>(json, "last_row");
     json.at("sha256").get_to(segment.sha256);
-    json.at("row_errors").get_to(segment.traits.row_errors);
-    json.at("num_top_logprobs").get_to(segment.traits.num_top_logprobs);
+    segment.traits.row_errors = whole_number<uint64_t>(json, "row_errors");
+    segment.traits.num_top_logprobs = whole_number<int32_t>(json, "num_top_logprobs");
     json.at("logprobs").get_to(segment.traits.logprobs);
     json.at("prompt_logprobs").get_to(segment.traits.prompt_logprobs);
     return segment;
   } catch (const nlohmann::json::exception&) {
+    return std::nullopt;
+  } catch (const Error&) {  // whole_number's
     return std::nullopt;
   }
 }

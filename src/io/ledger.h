@@ -47,6 +47,7 @@ class Ledger {
 void write_ledger(const Directory& directory, const std::vector<SegmentRecord>& segments);
 
 inline constexpr const char* kLedgerName = "ledger";
+inline constexpr uint64_t kMostLedgerBytes = uint64_t{256} << 20;  ///< a million segments
 
 /// "segment-000012". A segment has no other name, so that no ledger can lead out of its directory.
 std::string segment_name(uint64_t number);

@@ -308,8 +308,8 @@ void read_back(const std::filesystem::path& path, const WrittenResults& written)
   });
 }
 
-FinishedOutput read_finished_output(const std::filesystem::path& path) {
-  const hdf5::File file = hdf5::File::open(path.string());
+FinishedOutput look_at_finished_output(const std::string& path) {
+  const hdf5::File file = hdf5::File::open(path);
   const auto text = [&](const char* name) { return file.string_attribute(name).value_or(""); };
   return {.fingerprint = text("fingerprint"),
           .program_version = text("program_version"),

@@ -69,7 +69,8 @@ struct FinishedOutput {
   std::string program_version, git_revision, layout, start, end;
   uint64_t num_rows = 0, num_row_errors = 0;
 };
-/// Throws Error when the file is no whole HDF5 file.
-FinishedOutput read_finished_output(const std::filesystem::path& path);
+/// Throws Error when the file is no whole HDF5 file; HDF5 itself may crash on a damaged one, which is why
+/// read_finished_output (hdf5_child.h) has another process look.
+FinishedOutput look_at_finished_output(const std::string& path);
 
 }  // namespace moerun

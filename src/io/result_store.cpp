@@ -15,6 +15,7 @@
 #include "io/durable_file.h"
 #include "io/earlier_run.h"
 #include "io/fingerprint.h"
+#include "io/hdf5_child.h"
 #include "io/ledger.h"
 #include "io/merge.h"
 #include "io/openai_line.h"
@@ -225,7 +226,8 @@ void discard(const OutputFiles& files, const RunDirectory& directory, std::vecto
   uint64_t rows = 0;
   try {
     if (directory.files().has(kManifestName) && directory.files().has(kLedgerName))
-      for (const SegmentRecord& segment : parse_ledger(directory.files().read(kLedgerName)).segments)
+      for (const SegmentRecord& segment :
+           parse_ledger(directory.files().read(kLedgerName, kMostLedgerBytes)).segments)
         rows += segment.rows;
   } catch (const Error& error) {
     notices.push_back(fmt::format("{}: how many answers it named is not known.", error.what()));

@@ -14,6 +14,7 @@
 
 #include "io/durable_file.h"
 #include "io/fingerprint.h"
+#include "io/json_number.h"
 #include "io/ledger.h"
 
 namespace moerun {
@@ -72,6 +73,8 @@ bool remove_if_file(const Directory& directory, const std::string& name) {
 
 constexpr const char* kLock = "lock";
 constexpr const char* kJsonlRecord = "jsonl.json";
+// What this program wrote is far below each.
+constexpr uint64_t kMostManifestBytes = 16u << 20, kMostRecordBytes = 4096, kMostReportBytes = 64u << 20;
 
 }  // namespace
 
@@ -128,15 +131,15 @@ std::optional<Manifest> RunDirectory::read_manifest() const {
   if (!files_->has(kManifestName)) return std::nullopt;
   const std::string path = files_->path_of(kManifestName).string();
   try {
-    const auto json = nlohmann::ordered_json::parse(files_->read(kManifestName));
-    if (const int format = json.at("format").get<int>(); format != kFormat)
+    const auto json = nlohmann::ordered_json::parse(files_->read(kManifestName, kMostManifestBytes));
+    if (const int format = whole_number<int>(json, "format"); format != kFormat)
       throw BadInput(
           fmt::format("{} has format {}, and this program knows {}: finish the run with the program "
                       "that began it, or start over with --fresh",
                       path, format, kFormat));
     Manifest manifest = {.run_id = json.at("run_id").get<std::string>(),
-                         .created = json.at("created").get<int64_t>(),
-                         .num_rows = json.at("num_rows").get<uint64_t>(),
+                         .created = whole_number<int64_t>(json, "created"),
+                         .num_rows = whole_number<uint64_t>(json, "num_rows"),
                          .fingerprint = fingerprint_from_json(json.at("fingerprint"))};
     if (manifest.run_id.size() != kRunIdBytes)
       throw BadInput(
@@ -146,7 +149,9 @@ std::optional<Manifest> RunDirectory::read_manifest() const {
     throw BadInput(fmt::format("{} cannot be read ({}): start over with --fresh", path, error.what()));
   } catch (const Error& error) {
     if (error.code() != ExitCode::fault) throw;
-    throw BadInput(fmt::format("{}: start over with --fresh", error.what()));
+    const std::string what = error.what();
+    if (what.find(path) != std::string::npos) throw BadInput(what + ": start over with --fresh");
+    throw BadInput(fmt::format("{} cannot be read ({}): start over with --fresh", path, what));
   }
 }
 
@@ -167,10 +172,13 @@ void RunDirectory::write_jsonl_record(const WrittenFile& file) const {
 std::optional<WrittenFile> RunDirectory::read_jsonl_record() const {
   if (!files_->has(kJsonlRecord)) return std::nullopt;
   try {
-    const auto json = nlohmann::json::parse(files_->read(kJsonlRecord));
-    return WrittenFile{.bytes = json.at("bytes").get<uint64_t>(),
+    const auto json = nlohmann::json::parse(files_->read(kJsonlRecord, kMostRecordBytes));
+    return WrittenFile{.bytes = whole_number<uint64_t>(json, "bytes"),
                        .sha256 = json.at("sha256").get<std::string>()};
   } catch (const nlohmann::json::exception&) {
+    return std::nullopt;
+  } catch (const Error& error) {
+    if (error.code() != ExitCode::fault) throw;
     return std::nullopt;
   }
 }
@@ -199,7 +207,7 @@ void RunDirectory::keep_report(const std::string& name, const std::string& text)
 
 std::optional<std::string> RunDirectory::kept_report(const std::string& name) const {
   if (!files_->has(name)) return std::nullopt;
-  return files_->read(name);
+  return files_->read(name, kMostReportBytes);
 }
 
 void RunDirectory::remove() {

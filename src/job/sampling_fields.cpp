@@ -19,8 +19,13 @@ std::string read_stop(const Json& value, SamplingParams& target) {
   target.stop.clear();
   if (value.is_null()) return "";
   const Json list = value.is_array() ? value : Json::array({value});
+  if (list.size() > StopLimits::kStrings)
+    return fmt::format("has {} texts, and at most {} are taken", list.size(), StopLimits::kStrings);
   if (!std::all_of(list.begin(), list.end(), is_stop_string))
     return must_be("a text or a list of texts that are not empty", value);
+  for (const Json& one : list)
+    if (const size_t bytes = one.get_ref<const std::string&>().size(); bytes > StopLimits::kBytes)
+      return fmt::format("has a text of {} bytes, and at most {} are taken", bytes, StopLimits::kBytes);
   target.stop = list.get<std::vector<std::string>>();
   return "";
 }
@@ -33,6 +38,8 @@ std::string read_stop_token_ids(const Json& value, SamplingParams& target) {
   if (!value.is_array() ||
       !std::all_of(value.begin(), value.end(), [&](const Json& one) { return range.read(one, id); }))
     return must_be("a list of token ids", value);
+  if (value.size() > StopLimits::kTokenIds)
+    return fmt::format("has {} ids, and at most {} are taken", value.size(), StopLimits::kTokenIds);
   for (const Json& one : value) {
     range.read(one, id);
     target.stop_token_ids.push_back(static_cast<int32_t>(id));

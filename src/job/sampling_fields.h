@@ -7,6 +7,12 @@
 
 namespace moerun {
 
+/// What a row or a job may give to end its answers by: each token of an answer is compared with all of it.
+struct StopLimits {
+  static constexpr size_t kStrings = 256, kBytes = 4096;  ///< `stop`: how many, and of each
+  static constexpr size_t kTokenIds = 4096;               ///< `stop_token_ids`
+};
+
 /// The sampling options by name, as a job's `sampling:` and a row of the input spell them.
 const std::vector<Field<SamplingParams>>& sampling_fields();
 

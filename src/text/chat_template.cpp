@@ -7,39 +7,39 @@
 #include <charconv>
 #include <cstdlib>
 #include <filesystem>
-#include <fstream>
-#include <iterator>
 #include <nlohmann/json.hpp>
 #include <optional>
 
+#include "base/json_file.h"
 #include "moerun/error.h"
+#include "text/chat_messages.h"
 #include "text/checksum.h"
 #include "text/jinja/json.h"
 
 namespace moerun {
 namespace {
 
-using nlohmann::ordered_json;
+using nlohmann::json;
 
+constexpr JsonLimits kConfigLimits;
+constexpr size_t kMostTemplates = 64;  // of a folder
 constexpr std::string_view kInstead = "give `prompt` or `prompt_token_ids` instead of `messages`";
 
-std::optional<std::string> read_file(const std::string& path) {
-  std::ifstream file(path, std::ios::binary);
-  if (!file) return std::nullopt;
-  return std::string(std::istreambuf_iterator<char>(file), {});
+namespace fs = std::filesystem;
+
+bool is_there(const fs::path& path) {
+  std::error_code none;
+  return fs::exists(path, none);
 }
 
 /// The file as a JSON object; an empty one where it is absent. Throws BadInput where it is no such.
-ordered_json read_object(const std::string& path) {
-  const auto text = read_file(path);
-  if (!text) return ordered_json::object();
-  ordered_json json = ordered_json::parse(*text, nullptr, false);
-  if (!json.is_object()) throw BadInput(fmt::format("{} is no JSON object", path));
-  return json;
+json read_object(const std::string& path) {
+  if (!is_there(path)) return json::object();
+  return parse_json_object(read_text_file(path, kConfigLimits.bytes), path, kConfigLimits);
 }
 
 /// `bos_token` and the like: texts, or objects with a `content`.
-void take_special_tokens(const ordered_json& from, std::map<std::string, std::string>& tokens) {
+void take_special_tokens(const json& from, std::map<std::string, std::string>& tokens) {
   for (const auto& [name, value] : from.items()) {
     if (!name.ends_with("_token")) continue;
     if (value.is_string())
@@ -72,6 +72,7 @@ class Request {
     }
     take_more();
     check();
+    variables["messages"] = chat_messages(runtime, variables["messages"]);
   }
 
   Variables variables;
@@ -107,11 +108,16 @@ class Request {
     const Value& messages = variables.find("messages")->second;
     if (!is_list(messages)) throw BadInput("messages must be a list");
     const auto& items = messages.sequence()->items;
+    if (items.empty()) throw BadInput("messages is empty: a conversation has one message at least");
     for (size_t i = 0; i < items.size(); ++i)
       if (!items[i].dict()) throw BadInput(fmt::format("messages[{}] is not an object", i));
     for (const char* name : {"tools", "documents"}) {
       const Value& value = variables.find(name)->second;
-      if (!value.is_none() && !is_list(value)) throw BadInput(fmt::format("{} must be a list", name));
+      if (value.is_none()) continue;
+      if (!is_list(value)) throw BadInput(fmt::format("{} must be a list", name));
+      const auto& parts = value.sequence()->items;
+      for (size_t i = 0; i < parts.size(); ++i)
+        if (!parts[i].dict()) throw BadInput(fmt::format("{}[{}] is not an object", name, i));
     }
     if (!variables.find("add_generation_prompt")->second.boolean())
       throw BadInput("add_generation_prompt must be true or false");
@@ -133,17 +139,25 @@ void ChatTemplate::add(const std::string& name, std::string place, std::string t
   }
 }
 
-void ChatTemplate::add_from_config(const std::string& text, const std::string& path) {
-  const ordered_json config = ordered_json::parse(text, nullptr, false);
-  const auto found = config.is_object() ? config.find("chat_template") : config.end();
-  if (!config.is_object()) {
-    fault_ = fmt::format("{} is not valid JSON, so there is no chat template: {}", path, kInstead);
-  } else if (found == config.end() || found->is_null()) {
+void ChatTemplate::add_file(const std::string& name, const std::string& path) {
+  if (templates_.size() == kMostTemplates)
+    throw BadInput(
+        fmt::format("{} is one chat template more than the {} that are read", path, kMostTemplates));
+  try {
+    add(name, path, read_text_file(path, jinja::kMaxTemplateBytes));
+  } catch (const BadInput& error) {
+    templates_[name] = {path, "", nullptr, fmt::format("the chat template {}; {}", error.what(), kInstead)};
+  }
+}
+
+void ChatTemplate::add_from_config(const json& config, const std::string& path) {
+  const auto found = config.find("chat_template");
+  if (found == config.end() || found->is_null()) {
     fault_ = fmt::format("{} has no chat template: {}", path, kInstead);
   } else if (found->is_string()) {
     add("default", path, *found);
   } else {
-    for (const ordered_json& one : *found) {
+    for (const json& one : *found) {
       if (!one.is_object() || !one.contains("name") || !one["name"].is_string() ||
           !one.contains("template") || !one["template"].is_string()) {
         fault_ = fmt::format("chat_template of {} is neither a text nor a list of names and templates: {}",
@@ -155,37 +169,38 @@ void ChatTemplate::add_from_config(const std::string& text, const std::string& p
   }
 }
 
-ChatTemplate ChatTemplate::load(const std::string& model_dir, std::time_t now) {
-  namespace fs = std::filesystem;
-  ChatTemplate out;
-  out.now_ = now;
+void ChatTemplate::read_folder(const std::string& model_dir) {
   const std::string jinja_path = model_dir + "/chat_template.jinja",
                     path = model_dir + "/tokenizer_config.json";
-  if (auto jinja = read_file(jinja_path)) out.add("default", jinja_path, std::move(*jinja));
+  if (is_there(jinja_path)) add_file("default", jinja_path);
   std::error_code none;
   for (const fs::directory_entry& entry :
        fs::directory_iterator(model_dir + "/additional_chat_templates", none))
-    if (entry.path().extension() == ".jinja")
-      if (auto jinja = read_file(entry.path())) out.add(entry.path().stem(), entry.path(), std::move(*jinja));
-  const auto config = read_file(path);
-  if (out.templates_.empty()) {
-    if (config)
-      out.add_from_config(*config, path);
+    if (entry.path().extension() == ".jinja") add_file(entry.path().stem(), entry.path());
+  const json config = read_object(path);
+  if (templates_.empty()) {
+    if (!is_there(path))
+      fault_ = fmt::format("{} cannot be opened, so there is no chat template: {}", path, kInstead);
     else
-      out.fault_ = fmt::format("{} cannot be opened, so there is no chat template: {}", path, kInstead);
+      add_from_config(config, path);
   }
-  if (!out.fault_.empty()) return out;
+  if (!fault_.empty()) return;
+  take_special_tokens(config, special_tokens_);
+  if (config.contains("extra_special_tokens") && config["extra_special_tokens"].is_object())
+    take_special_tokens(config["extra_special_tokens"], special_tokens_);
+  // transformers takes what the map says where the configuration knows no ids of added tokens.
+  if (!config.contains("added_tokens_decoder"))
+    take_special_tokens(read_object(model_dir + "/special_tokens_map.json"), special_tokens_);
+}
+
+ChatTemplate ChatTemplate::load(const std::string& model_dir, std::time_t now) {
+  ChatTemplate out;
+  out.now_ = now;
   try {
-    const ordered_json object = read_object(path);
-    take_special_tokens(object, out.special_tokens_);
-    if (object.contains("extra_special_tokens") && object["extra_special_tokens"].is_object())
-      take_special_tokens(object["extra_special_tokens"], out.special_tokens_);
-    // transformers takes what the map says where the configuration knows no ids of added tokens.
-    if (!object.contains("added_tokens_decoder"))
-      take_special_tokens(read_object(model_dir + "/special_tokens_map.json"), out.special_tokens_);
+    out.read_folder(model_dir);
   } catch (const BadInput& error) {
-    out.fault_ = fmt::format("{}, so the special tokens of the chat template are not known: {}", error.what(),
-                             kInstead);
+    out.fault_ = fmt::format("{}, so conversations cannot be written as the model knows them: {}",
+                             error.what(), kInstead);
   }
   return out;
 }

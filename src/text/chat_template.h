@@ -2,6 +2,7 @@
 #include <ctime>
 #include <map>
 #include <memory>
+#include <nlohmann/json_fwd.hpp>
 #include <string>
 #include <string_view>
 
@@ -30,11 +31,11 @@ class ChatTemplate {
 
   /// The prompt of {"messages": [...], "tools"?, "documents"?, "add_generation_prompt"? (true),
   /// "enable_thinking"?, "chat_template_kwargs"?: {any variables}} (JSON): the template as Hugging Face's
-  /// `apply_chat_template` runs it, on the messages as they are (transformers 5.24 drops their nulls and
-  /// copies `reasoning_content` to `thinking` first). Of several templates the one is taken that is called
-  /// `tool_use` where there are tools, else `default`. Throws BadInput: fault(), what is wrong with the
-  /// request, the template's own words where it raised an exception, or what went wrong in it with its line.
-  /// `dates`: where what the template was told of the time goes.
+  /// `apply_chat_template` runs it, on the messages as transformers 5.24 hands them over (chat_messages.h).
+  /// Of several templates the one is taken that is called `tool_use` where there are tools, else `default`.
+  /// Throws BadInput: fault(), what is wrong with the request, the template's own words where it raised an
+  /// exception, or what went wrong in it with its line. `dates`: where what the template was told of the time
+  /// goes.
   std::string render(std::string_view request, TemplateDates* dates = nullptr) const;
 
  private:
@@ -45,7 +46,9 @@ class ChatTemplate {
     std::string fault;
   };
   void add(const std::string& name, std::string place, std::string text);
-  void add_from_config(const std::string& text, const std::string& path);
+  void add_file(const std::string& name, const std::string& path);
+  void add_from_config(const nlohmann::json& config, const std::string& path);
+  void read_folder(const std::string& model_dir);
   const Named& choose(bool tools) const;
 
   std::map<std::string, Named> templates_;

@@ -49,9 +49,14 @@ std::string Component::type() const {
 std::vector<Component> Component::list(const char* key) const {
   const json& list = member(key);
   if (!list.is_array()) fail(fmt::format("is a {} without {}", type(), key));
+  if (list.size() > kMostInList)
+    fail(fmt::format("has {} {}, and at most {} are read", list.size(), key, kMostInList));
+  if (lists_ == kMostLists) fail(fmt::format("is the {}rd {} in another", kMostLists + 1, type()));
   std::vector<Component> components;
-  for (const json& one : list)
+  for (const json& one : list) {
     components.emplace_back(one, fmt::format("{}[{}]", where_, components.size()), *file_);
+    components.back().lists_ = lists_ + 1;
+  }
   return components;
 }
 

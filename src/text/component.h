@@ -20,6 +20,9 @@ class Component {
 
   bool absent() const;
   std::string type() const;
+  static constexpr size_t kMostInList = 64;  ///< each goes over the whole text
+  static constexpr int kMostLists = 2;       ///< in one another
+
   /// The components of a "Sequence" under `key`.
   std::vector<Component> list(const char* key) const;
   /// Refuses any key beside "type" and these.
@@ -38,6 +41,7 @@ class Component {
   const nlohmann::json* json_;
   std::string where_;
   const std::string* file_;
+  int lists_ = 0;  // that it stands in
 };
 
 /// A table that makes one kind of component: by its type, what reads it.

@@ -29,7 +29,11 @@ class Nfc : public Normalizer {
 class Prepend : public Normalizer {
  public:
   explicit Prepend(std::string prefix) : prefix_(std::move(prefix)) {}
-  std::string apply(std::string text) override { return text.empty() ? text : prefix_ + text; }
+  std::string apply(std::string text) override {
+    if (text.empty()) return text;
+    check_replaced_bytes(prefix_.size() + text.size());
+    return prefix_ + text;
+  }
 
  private:
   std::string prefix_;

@@ -7,12 +7,12 @@
 #include "moerun/error.h"
 
 namespace moerun {
-namespace {
 
-// Replacements one after the other can each make the text longer.
-constexpr size_t kMaxBytes = INT32_MAX;
-
-}  // namespace
+void check_replaced_bytes(size_t bytes) {
+  if (bytes > kMaxReplacedBytes)
+    throw BadInput(
+        fmt::format("the text grows beyond {} MiB by the tokenizer's replacements", kMaxReplacedBytes >> 20));
+}
 
 TextPattern::TextPattern(const Component& component) {
   const nlohmann::json& pattern = component.member("pattern");
@@ -36,8 +36,9 @@ void TextPattern::find_all(std::string_view text, std::vector<std::pair<size_t, 
 
 std::string Replacement::apply(std::string_view text) {
   pattern_.find_all(text, matches_);
-  if (text.size() + matches_.size() * content_.size() > kMaxBytes)
-    throw BadInput(fmt::format("the text grows beyond {} bytes by the tokenizer's replacements", kMaxBytes));
+  size_t added = 0;
+  if (__builtin_mul_overflow(matches_.size(), content_.size(), &added)) added = kMaxReplacedBytes;
+  check_replaced_bytes(text.size() + added);
   std::string out;
   size_t end = 0;  // of the last match
   for (const auto& [match_begin, match_end] : matches_) {

@@ -10,6 +10,11 @@
 
 namespace moerun {
 
+/// What a text may become by a tokenizer's replacements, which can each make it longer.
+inline constexpr size_t kMaxReplacedBytes = size_t{256} << 20;
+/// Throws BadInput where `bytes` are more.
+void check_replaced_bytes(size_t bytes);
+
 /// A `pattern` of a tokenizer.json: {"String": ...}, which stands for itself, or {"Regex": ...} of Oniguruma.
 /// Not for use by two threads at once.
 class TextPattern {

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cstdio>
 #include <functional>
 #include <istream>
 #include <nlohmann/json.hpp>
@@ -20,13 +21,17 @@ using nlohmann::json;
 constexpr std::string_view kConversation[] = {
     "messages", "tools", "documents", "enable_thinking", "chat_template_kwargs", "add_generation_prompt"};
 
+constexpr size_t kMostLineBytes = size_t{64} << 20;
+constexpr size_t kMostParts = size_t{1} << 22;  // keys, values and brackets: some hundred MB
 constexpr int kMaxNesting = 128;
 
 /// The line as an object whose keys are all read; throws for others. Some of what is done with a document
 /// recurses, so its depth is bounded while it is read.
 json parsed(const std::string& raw) {
-  json line = json::parse(raw, [](int depth, json::parse_event_t, json&) {
+  size_t parts = 0;
+  json line = json::parse(raw, [&](int depth, json::parse_event_t, json&) {
     if (depth > kMaxNesting) throw BadInput(fmt::format("nested more than {} deep", kMaxNesting));
+    if (++parts > kMostParts) throw BadInput(fmt::format("more than {} keys and values", kMostParts));
     return true;
   });
   if (!line.is_object()) throw BadInput("not a JSON object");
@@ -54,14 +59,27 @@ std::string quoted(const std::string& text) {
   return json(text).dump(-1, ' ', false, json::error_handler_t::replace);
 }
 
+/// The next line, of which no more is kept than tells that it is too long; false at the end.
+bool next_line(std::istream& in, std::string& line) {
+  line.clear();
+  std::streambuf& bytes = *in.rdbuf();
+  int c = bytes.sbumpc();
+  if (c == EOF) return false;
+  for (; c != EOF && c != '\n'; c = bytes.sbumpc())
+    if (line.size() <= kMostLineBytes) line.push_back(static_cast<char>(c));
+  return true;
+}
+
 /// Answers each line with a line: `answer`'s, or its fault as `fault_of` words it.
 int each_line(std::istream& in, std::ostream& out,
               const std::function<std::string(const std::string&)>& answer,
               const std::function<std::string(int64_t, const std::string&)>& fault_of) {
   ExitCode exit_code = ExitCode::ok;
   std::string raw;
-  for (int64_t number = 1; std::getline(in, raw); ++number) {
+  for (int64_t number = 1; next_line(in, raw); ++number) {
     try {
+      if (raw.size() > kMostLineBytes)
+        throw BadInput(fmt::format("the line is longer than {} MiB", kMostLineBytes >> 20));
       out << answer(raw) << '\n';
     } catch (const std::exception& error) {
       out << fmt::format("{{\"error\": {}}}\n", quoted(fault_of(number, error.what())));

@@ -1,4 +1,4 @@
-"""Makes tests/golden/text/{tokens,added,chat}.jsonl: what Hugging Face answers to the hard cases of src/text.
+"""Makes tests/golden/text/{tokens,added,chat,messages}.jsonl: what Hugging Face answers to the hard cases of src/text.
 
 Usage, from the repository's root: python tests/tools/make_text_golden.py [number_of_random_cases]
 Needs PyPI tokenizers 0.23 and transformers 5 (jinja2). A larger number is a fuzz test: write elsewhere with OUT=folder.
@@ -133,6 +133,33 @@ def make_chat():
             print(json.dumps({"template": name, "request": request, "text": text}), file=out)
 
 
+def random_nulls():
+    names = ["role", "content", "tool_calls", "reasoning_content", "thinking", "reasoning", "name"]
+    return [{name: rng.choice([None, None, "", "x", "y", [None, {"a": None}], 0]) for name in rng.sample(names, rng.randrange(8))}
+            for _ in range(rng.randrange(1, 4))]
+
+
+def make_messages():
+    """What templates are given of messages with nulls and with reasoning under several names: a template that prints them, and Qwen3's."""
+    tokenizer = PreTrainedTokenizerFast(tokenizer_file=MODEL)
+    with open(f"{OUT}/messages.jsonl", "w") as out:
+        for number in range(NUM):
+            name = ["print", "qwen3-content-is-string.jinja"][number % 2]
+            if name == "print":
+                template, messages = "{% for message in messages %}{{ message | tojson }}\n{% endfor %}", random_nulls()
+            else:
+                template, messages = open(f"{SOURCE}/{name}", newline="").read(), random_request()["messages"]
+                for message in messages:
+                    if message["role"] == "assistant" and rng.random() < 0.7 or rng.random() < 0.05:
+                        message["content"] = None
+            try:
+                answer = {"text": tokenizer.apply_chat_template(messages, chat_template=template, tokenize=False)}
+            except Exception:
+                answer = {"error": True}
+            print(json.dumps({"template": template if name == "print" else name, "request": {"messages": messages, "add_generation_prompt": False}, **answer}), file=out)
+
+
 make_tokens()
 make_added()
 make_chat()
+make_messages()

@@ -94,6 +94,19 @@ TEST_CASE("what is wrong with a JSONL row", "[input]") {
         "min_tokens (3) is more than max_tokens (2)");
   CHECK(fault_of(R"({"prompt": "a", "stop_token_ids": [5000]})") ==
         "stop token id 5000 is outside of the model's vocabulary of 4096");
+  const auto stops = [](size_t count, size_t bytes) {
+    const std::string one = '"' + std::string(bytes, 'x') + '"';
+    std::string list = one;
+    for (size_t i = 1; i < count; ++i) list += ", " + one;
+    return R"({"prompt": "a", "stop": [)" + list + "]}";
+  };
+  CHECK(fault_of(stops(256, 4096)).empty());
+  CHECK(fault_of(stops(257, 1)) == "stop has 257 texts, and at most 256 are taken");
+  CHECK(fault_of(stops(1, 4097)) == "stop has a text of 4097 bytes, and at most 4096 are taken");
+  std::string ids = "1";
+  for (int i = 0; i < 4096; ++i) ids += ",1";
+  CHECK(fault_of(R"({"prompt": "a", "stop_token_ids": [)" + ids + "]}") ==
+        "stop_token_ids has 4097 ids, and at most 4096 are taken");
   CHECK(fault_of(R"({"prompt": "a", "seed": 1e99999})").starts_with("not JSON at "));
 }
 

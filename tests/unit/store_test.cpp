@@ -1,9 +1,13 @@
 #include "io/result_store.h"
 
+#include <fmt/format.h>
+
 #include <cmath>
 #include <nlohmann/json.hpp>
 
 #include "io/hdf5.h"
+#include "io/hdf5_child.h"
+#include "io/ledger.h"
 #include "store_fixture.h"
 #include "tests/catch.h"
 
@@ -196,6 +200,66 @@ TEST_CASE("files of others under the output's names are refused", "[store]") {
   SECTION("a directory") { fs::create_directory(job.job.output.path); }
   CHECK_THROWS_AS(job.open(), BadInput);
   CHECK_FALSE(fs::exists(job.run()));
+}
+
+TEST_CASE("attributes of an HDF5 file under the output's name are read where they are one value", "[store]") {
+  const StoreJob job;
+  const hdf5::File file = hdf5::File::create(job.job.output.path);
+  const auto write = [&](const char* name, hsize_t count) {
+    const hdf5::Handle space(H5Screate_simple(1, &count, nullptr), H5Sclose);
+    const hdf5::Handle attribute(
+        H5Acreate2(file.hid(), name, H5T_STD_U64LE, space.get(), H5P_DEFAULT, H5P_DEFAULT), H5Aclose);
+    const std::vector<uint64_t> values(count, 7);
+    REQUIRE(H5Awrite(attribute.get(), H5T_NATIVE_UINT64, values.data()) >= 0);
+  };
+  write("one", 1);
+  write("many", 4096);
+  CHECK(file.number_attribute("one") == 7);
+  CHECK_THROWS_WITH(file.number_attribute("many"), ContainsSubstring("it is not one value"));
+  CHECK_THROWS_WITH(file.string_attribute("many"), ContainsSubstring("it is not one value"));
+}
+
+TEST_CASE("another process looks at what has the output's name", "[store]") {
+  const StoreJob job;
+  job.go();
+  CHECK(read_finished_output(job.job.output.path).num_rows == 40);
+  CHECK(read_finished_output(job.job.output.path).program_version == "1");
+  fs::resize_file(job.job.output.path, 2000);
+  CHECK_THROWS_WITH(job.open(), ContainsSubstring("exists and is no finished output of moerun"));
+  CHECK_THROWS_AS(job.open(), BadInput);
+}
+
+TEST_CASE("a manifest that is no manifest's size is not read into memory", "[store]") {
+  const StoreJob job;
+  job.answer_and_seal(0, 5);
+  fs::resize_file(job.run() + "/manifest.json", uint64_t{1} << 40);  // a file with a hole
+  CHECK_THROWS_WITH(job.open(), ContainsSubstring("and at most 16777216 are read"));
+  CHECK_THROWS_AS(job.open(), BadInput);
+}
+
+TEST_CASE("numbers of the ledger and the manifest are whole and in range, or damage", "[store]") {
+  const auto parsed = [](const std::string& rows) {
+    const std::string text =
+        R"({"name": "segment-000001", "bytes": 600, "rows": )" + rows +
+        R"(, "first_row": 0, "last_row": 4, "sha256": "", "row_errors": 1, "num_top_logprobs": 2, "logprobs": true,)"
+        R"( "prompt_logprobs": false})";
+    return parse_ledger(fmt::format("{:08x} {}\n", crc32_of(text), text));
+  };
+  CHECK(parsed("18446744073709551615").segments.at(0).rows == UINT64_MAX);
+  for (const char* rows : {"1e30", "3.0", "-1", "true", "18446744073709551616", "null"}) {
+    INFO(rows);
+    CHECK(parsed(rows).segments.empty());
+  }
+  const StoreJob job;
+  job.answer_and_seal(0, 5);
+  const std::string path = job.run() + "/manifest.json";
+  std::string text = read_file(path);
+  const size_t at = text.find("\"num_rows\": 40");
+  REQUIRE(at != std::string::npos);
+  write_file_durably(path, {text.replace(at, 14, "\"num_rows\": 4e99")});
+  CHECK_THROWS_WITH(job.open(),
+                    ContainsSubstring("manifest.json cannot be read (num_rows is no whole number"));
+  CHECK_THROWS_AS(job.open(), BadInput);
 }
 
 TEST_CASE("no directory for the output is a bad job", "[store]") {

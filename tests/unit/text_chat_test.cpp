@@ -1,3 +1,5 @@
+#include <sys/stat.h>
+
 #include <filesystem>
 #include <fstream>
 #include <map>
@@ -27,6 +29,22 @@ TEST_CASE("Qwen3's chat templates render as Hugging Face renders them", "[text]"
     ++rendered[name];
   }
   CHECK(rendered.size() == 2);
+}
+
+TEST_CASE("A template is given the messages as transformers gives them", "[text]") {
+  const auto rows = read_jsonl<nlohmann::ordered_json>("tests/golden/text/messages.jsonl");
+  REQUIRE(rows.size() > 100);
+  for (const auto& row : rows) {
+    INFO(row.dump());
+    const std::string name = row["template"];
+    const auto chat_template = ChatTemplate::from_text(
+        name.ends_with(".jinja") ? read_text_file("tests/golden/text/" + name) : name, "test");
+    const std::string request = row["request"].dump();
+    if (row.contains("error"))
+      CHECK_THROWS_AS(chat_template.render(request), BadInput);
+    else
+      CHECK(chat_template.render(request) == row["text"]);
+  }
 }
 
 TEST_CASE("Qwen3's chat golden: messages to text to ids", "[text]") {
@@ -94,10 +112,13 @@ TEST_CASE("Conversations that are none are refused by name", "[text]") {
       {"{}", "messages must be a list"},
       {R"({"messages": "hi"})", "messages must be a list"},
       {"{", "the messages are not JSON at column"},
+      {R"({"messages": []})", "messages is empty"},
       {R"({"messages": ["hi"]})", "messages[0] is not an object"},
       {"{" + hi + R"(, "enable_thinking": "false"})", "enable_thinking must be true or false"},
       {"{" + hi + R"(, "tools": {"a": 1}})", "tools must be a list"},
+      {"{" + hi + R"(, "tools": [{}, 1]})", "tools[1] is not an object"},
       {"{" + hi + R"(, "documents": 1})", "documents must be a list"},
+      {"{" + hi + R"(, "documents": ["a"]})", "documents[0] is not an object"},
       {"{" + hi + R"(, "add_generation_prompt": 1})", "add_generation_prompt must be true or false"},
       {"{" + hi + R"(, "chat_template_kwargs": []})", "chat_template_kwargs must be an object"},
       {"{" + hi + R"(, "chat_template_kwargs": {"messages": []}})", "chat_template_kwargs has messages"},
@@ -122,9 +143,9 @@ TEST_CASE("A template is given what stands beside the messages", "[text]") {
   CHECK(
       rendered(
           "{{ tools }} {{ documents }} {{ add_generation_prompt }} {{ enable_thinking }} {{ effort }}",
-          R"(, "tools": [1], "documents": [{"a": 2}], "add_generation_prompt": false, "enable_thinking": false,
+          R"(, "tools": [{"b": 1}], "documents": [{"a": 2}], "add_generation_prompt": false, "enable_thinking": false,
                     "chat_template_kwargs": {"effort": 340282366920938463463374607431768211456})") ==
-      "[1] [{'a': 2}] False False 340282366920938463463374607431768211456");
+      "[{'b': 1}] [{'a': 2}] False False 340282366920938463463374607431768211456");
   CHECK(rendered("{{ x is none }}", R"(, "chat_template_kwargs": {"x": null})") == "True");
 }
 
@@ -166,7 +187,7 @@ TEST_CASE("A template's time is the job's start, and what it told is noted", "[t
   const ChatTemplate chat_template = ChatTemplate::from_text(
       "{{ strftime_now('%d %b %Y') }} {{ strftime_now('%H:%M:%S.%f%z') }}", "test", 1795953600);
   TemplateDates dates;
-  CHECK(chat_template.render(R"({"messages": []})", &dates) == "29 Nov 2026 12:00:00.000000");
+  CHECK(chat_template.render(R"({"messages": [{}]})", &dates) == "29 Nov 2026 12:00:00.000000");
   CHECK(dates == TemplateDates{{"%d %b %Y", "29 Nov 2026"}, {"%H:%M:%S.%f%z", "12:00:00.000000"}});
 }
 
@@ -221,12 +242,49 @@ TEST_CASE("moerun tokenize answers a line with a line", "[text]") {
     CHECK(contains(answers[index]["error"].get<std::string>(), message));
 }
 
+TEST_CASE("moerun tokenize keeps no more of a line than a line may have", "[text]") {
+  std::istringstream in("{\"text\": \"" + std::string(size_t{65} << 20, 'x') + "\"}\n" +
+                        std::string(129, '[') + "\n{\"text\": \"\"}");
+  std::ostringstream out;
+  CHECK(tokenize_main(kTinyModel, in, out) == static_cast<int>(ExitCode::row_errors));
+  CHECK(out.str() ==
+        "{\"error\": \"line 1: the line is longer than 64 MiB\"}\n"
+        "{\"error\": \"line 2: nested more than 128 deep\"}\n{\"ids\": []}\n");
+}
+
+TEST_CASE("What stands beside a model's templates is read within limits", "[text]") {
+  const TemporaryDirectory dir;
+  const auto write = [&](const std::string& name, const std::string& text) {
+    std::ofstream(dir / name) << text;
+  };
+  const auto fault = [&] {
+    const ChatTemplate loaded = ChatTemplate::load(dir / "", 0);
+    if (!loaded.fault().empty()) return loaded.fault();
+    return message_of<BadInput>([&] { loaded.render(R"({"messages": [{"role": "user"}]})"); });
+  };
+  write("chat_template.jinja", "x");
+  write("tokenizer_config.json", std::string(200'000, '[') + std::string(200'000, ']'));
+  CHECK(contains(fault(), "tokenizer_config.json: is nested more than 64 deep"));
+  write("tokenizer_config.json", "{}");
+  write("special_tokens_map.json", "[]");
+  CHECK(contains(fault(), "special_tokens_map.json: is no JSON object"));
+  write("special_tokens_map.json", "{}");
+  write("chat_template.jinja", std::string((1 << 20) + 1, 'x'));
+  CHECK(contains(fault(), "chat_template.jinja: has 1048577 bytes, and at most 1048576 are read"));
+  std::filesystem::resize_file(dir / "tokenizer_config.json", uint64_t{1} << 40);  // a hole
+  CHECK(contains(fault(), "tokenizer_config.json: has 1099511627776 bytes"));
+  std::filesystem::remove(dir / "tokenizer_config.json");
+  REQUIRE(mkfifo((dir / "tokenizer_config.json").c_str(), 0600) == 0);  // nothing waits for a writer
+  CHECK(contains(fault(), "tokenizer_config.json: is no regular file"));
+}
+
 TEST_CASE("moerun tokenize --render answers a conversation with its prompt", "[text]") {
   const TemporaryDirectory dir;
-  std::ofstream(dir / "chat_template.jinja") << "{% if not messages %}{{ raise_exception('empty') }}{% endif "
-                                                "%}{{ messages[0].content.x }}{{ add_generation_prompt }}";
+  std::ofstream(dir / "chat_template.jinja")
+      << "{% if not messages[0] %}{{ raise_exception('empty') }}{% endif "
+         "%}{{ messages[0].content.x }}{{ add_generation_prompt }}";
   std::istringstream in(
-      "{\"messages\": []}\n"
+      "{\"messages\": [{}]}\n"
       "{\"messages\": [{\"content\": {\"x\": \"\\u00e9\\n\"}}], \"add_generation_prompt\": false}\n"
       "{\"text\": \"x\"}\n"
       "\n"

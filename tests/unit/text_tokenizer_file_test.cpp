@@ -123,6 +123,20 @@ TEST_CASE(
          f["normalizer"] = json::parse(R"({"type": "Sequence", "normalizers": [{"type": "Nmt"}]})");
        },
        "normalizer[0] is of type Nmt"},
+      {"normalizers without end",
+       [](json& f) {
+         const json nfc = {{"type", "NFC"}};
+         f["normalizer"] = {{"type", "Sequence"}, {"normalizers", json::array()}};
+         for (int i = 0; i < 65; ++i) f["normalizer"]["normalizers"].push_back(nfc);
+       },
+       "normalizer has 65 normalizers, and at most 64 are read"},
+      {"sequences in sequences",
+       [](json& f) {
+         json inner = {{"type", "NFC"}};
+         for (int i = 0; i < 3; ++i) inner = {{"type", "Sequence"}, {"normalizers", json::array({inner})}};
+         f["normalizer"] = inner;
+       },
+       "normalizer[0][0] is the 3rd Sequence in another"},
       {"pre",
        [](json& f) {
          f["pre_tokenizer"] = {{"type", "Whitespace"}};
