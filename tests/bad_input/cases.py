@@ -337,7 +337,7 @@ CASES = [
          input='{"prompt": "a", "stop_token_ids": [4096]}\n'),
 
     # The model's configuration.
-    Case("another architecture", ["model/config.json: architectures [\"LlamaForCausalLM\"] are not supported; Qwen3MoeForCausalLM, MixtralForCausalLM are"],
+    Case("another architecture", ["model/config.json: architectures [\"LlamaForCausalLM\"] are not supported; Qwen3MoeForCausalLM, MixtralForCausalLM, ", "CONTRIBUTING.md says how to add a family"],
          prepare=model_with({"architectures": ["LlamaForCausalLM"]}), arguments=DUMMY),
     Case("a sliding window", ["model/config.json: use_sliding_window is true, and sliding-window attention is not supported"],
          prepare=model_with({"use_sliding_window": True, "sliding_window": 4096}), arguments=DUMMY, runs=True),
