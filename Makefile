@@ -155,7 +155,7 @@ lint:                         ## clang-format, clang-tidy and the seam checks
 format:                       ## let clang-format rewrite the sources
 	@clang-format -i $(LINTED)
 
-tidy:                         ## clang-tidy (TIDIED="src/main.cpp src/version.cpp": these alone; DEEP=1: the analyzer to every function's end, an hour)
+tidy:                         ## clang-tidy (TIDIED="src/main.cpp src/base/version.cpp": these alone; DEEP=1: the analyzer to every function's end, an hour)
 	@tests/lint/tidy --jobs $(shell nproc) $(if $(DEEP),--deep) $(TIDIED) -- -std=c++20 $(filter-out -MD -MP,$(CPPFLAGS)) $(shell mpicxx --showme:compile 2>/dev/null) -DMOERUN_CUDA=$(CUDA) -DMOERUN_VERSION='""' -DMOERUN_GIT='""'
 
 ## Packaging
