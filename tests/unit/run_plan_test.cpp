@@ -133,6 +133,11 @@ TEST_CASE("the kernels' limits refuse by the key or field that is beyond them", 
           "config.json: vocab_size: 4194305: device: cuda takes at most 4194304");
   CHECK(device_refuses(sound_limits(), {.dense = 4100}) ==
         std::vector<std::string>{"config.json: intermediate_size: 4100: device: cuda takes multiples of 8"});
+  CHECK(device_refuses(sound_limits(), {.shared = 1404}) ==
+        std::vector<std::string>{
+            "config.json: the shared expert's width: 1404: device: cuda takes multiples of 8"});
+  refused([](auto& l) { l.num_expert_groups = 33; },
+          "config.json: n_group: 33: device: cuda takes at most 32");
   refused([](auto& l) { l.moe_intermediate_size = 772; },
           "config.json: moe_intermediate_size: 772: device: cuda takes multiples of 8");
   refused([](auto& l) { l.num_experts = 513; },
