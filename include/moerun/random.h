@@ -36,9 +36,13 @@ struct DrawKey {
 };
 
 /// The streams of a seed. Rows that draw by the job's seed have one each, by their number; a row that brings
-/// its own seed draws from one that is the same wherever the row stands.
+/// its own seed draws from one that is the same wherever the row stands. Of a row's answers the first draws
+/// from that stream, and answer j from the one that is j · 2⁴⁴ further: no input has so many rows.
 inline constexpr uint64_t kOwnSeedStream = 0;
 MOERUN_HOST_DEVICE constexpr uint64_t stream_of_row(uint64_t row) { return row + 1; }
+MOERUN_HOST_DEVICE constexpr uint64_t stream_of_answer(uint64_t stream, uint64_t answer) {
+  return stream + (answer << 44);
+}
 
 MOERUN_HOST_DEVICE inline DrawKey draw_key(uint64_t seed, uint64_t stream, int32_t position) {
   // SplitMix64's finalizer over both words: neighbouring rows of neighbouring seeds share no key.

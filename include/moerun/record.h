@@ -37,7 +37,24 @@ constexpr const char* name_of(FinishReason reason) {
   return reason == FinishReason::stop ? "stop" : reason == FinishReason::length ? "length" : "error";
 }
 
-/// The answer to one row, as sent back to the coordinator and sealed into the run's segments.
+/// One of several answers to a row.
+struct Answer {
+  std::vector<int32_t> token_ids;
+  std::string text;  ///< UTF-8
+  FinishReason finish_reason = FinishReason::length;
+  std::vector<float> logprobs;                          ///< [token_ids] when asked, else empty
+  std::vector<std::pair<int32_t, float>> top_logprobs;  ///< [token_ids * RowResult::num_top_logprobs]
+
+  bool operator==(const Answer&) const = default;
+  /// Each member in turn, to travel: `io` writes or reads it.
+  template <class A, class Io>
+  static void each(A& a, Io&& io) {
+    io(a.token_ids), io(a.text), io(a.finish_reason), io(a.logprobs), io(a.top_logprobs);
+  }
+};
+
+/// The answer to one row, as sent back to the coordinator and sealed into the run's segments. Of a row with
+/// `n` answers the members are the first one's, and `more_answers` has the others.
 struct RowResult {
   uint64_t row = 0;
   std::string id;
@@ -52,7 +69,11 @@ struct RowResult {
   std::vector<float> logprobs;                          ///< [token_ids] when asked, else empty
   int32_t num_top_logprobs = 0;                         ///< n of `logprobs: n`
   std::vector<std::pair<int32_t, float>> top_logprobs;  ///< [token_ids * num_top_logprobs], best first
-  std::vector<float> prompt_logprobs;                   ///< [prompt_length] when asked; the first is NaN
+  /// [prompt_length − sampling.prompt_logprobs_start] when asked; that of a prompt's first token is NaN.
+  std::vector<float> prompt_logprobs;
+  /// As prompt_logprobs, when asked: 1 where the model would have chosen the token; 0 for a prompt's first.
+  std::vector<uint8_t> prompt_is_greedy;
+  std::vector<Answer> more_answers;  ///< 1 … n − 1; empty where there is an error
 };
 
 }  // namespace moerun

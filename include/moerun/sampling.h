@@ -8,8 +8,8 @@ namespace moerun {
 /// How one token is drawn: what a row asks, a plan carries and a kernel reads are this one struct. Names and
 /// meanings are those of vLLM's SamplingParams.
 struct DrawParams {
-  /// Randomness is keyed by (seed, row, position) and by nothing else; by (seed, position) where the row has
-  /// brought the seed itself.
+  /// Randomness is keyed by (seed, row, answer, position) and by nothing else; by (seed, answer, position)
+  /// where the row has brought the seed itself.
   uint64_t seed = 0;
   float temperature = 0;         ///< below kGreedyTemperature, so also 0: greedy
   float top_p = 1;               ///< (0, 1]
@@ -31,23 +31,27 @@ struct DrawParams {
 struct SamplingParams {
   DrawParams draw;
   bool own_seed = false;  ///< the seed is the row's, not the job's
+  int32_t n = 1;          ///< answers to the row, each from draws of its own
   int32_t max_tokens = 16;
   int32_t min_tokens = 0;         ///< end-of-sequence and stop token ids cannot be chosen before this many
   std::vector<std::string> stop;  ///< the answer ends before the first of these; the text leaves it out
   std::vector<int32_t> stop_token_ids;
   bool ignore_eos = false;
   bool prompt_logprobs = false;
+  int32_t prompt_logprobs_start = 0;  ///< position of the first token that is scored
+  bool prompt_is_greedy = false;      ///< whether each scored token is the one that greedy would choose
 
   bool operator==(const SamplingParams&) const = default;
   /// Each member in turn, to travel: `io` writes or reads it.
   template <class Params, class Io>
   static void each(Params& p, Io&& io) {
-    io(p.draw), io(p.own_seed), io(p.max_tokens), io(p.min_tokens), io(p.stop), io(p.stop_token_ids);
-    io(p.ignore_eos), io(p.prompt_logprobs);
+    io(p.draw), io(p.own_seed), io(p.n), io(p.max_tokens), io(p.min_tokens), io(p.stop), io(p.stop_token_ids);
+    io(p.ignore_eos), io(p.prompt_logprobs), io(p.prompt_logprobs_start), io(p.prompt_is_greedy);
   }
 };
 
 inline constexpr int32_t kMaxLogprobs = 20;
+inline constexpr int32_t kMaxAnswers = 16384;  ///< n
 /// Lower temperatures are greedy, as in vLLM: nothing but ties could still be drawn, and logits divided by
 /// less run out of float32.
 inline constexpr float kGreedyTemperature = 1e-5F;

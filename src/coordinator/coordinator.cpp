@@ -135,7 +135,7 @@ void Coordinator::hand_out() {
     // Everyone gets at most half of an even share of what is left, so that the groups end together.
     const uint64_t left = progress.num_rows - next_row_;
     const uint64_t share = std::max<uint64_t>(left / (2 * groups_.size()), 1);
-    Handout handout{.records = next_rows(std::min<uint64_t>(share, static_cast<uint64_t>(group.want)))};
+    Handout handout{.records = next_rows(share, static_cast<uint64_t>(group.want))};
     handout.rows_left = (progress.num_rows - next_row_) / groups_.size();
     handout.no_more = exhausted_;
     group.told_no_more = exhausted_;
@@ -151,9 +151,10 @@ void Coordinator::hand_out() {
     }
 }
 
-std::vector<PromptRecord> Coordinator::next_rows(uint64_t most) {
+std::vector<PromptRecord> Coordinator::next_rows(uint64_t most, uint64_t answers) {
   std::vector<PromptRecord> records;
-  while (records.size() < most && !exhausted_) {
+  uint64_t asked = 0;  // answers
+  while (records.size() < most && asked < answers && !exhausted_) {
     PromptRecord record;
     if (!parts_.source->next(record)) {
       exhausted_ = true;
@@ -162,7 +163,9 @@ std::vector<PromptRecord> Coordinator::next_rows(uint64_t most) {
     next_row_ = record.row + 1;
     if (parts_.store->answered(record.row)) continue;
     ++outcome_.progress.handed_out;
-    outcome_.progress.most_output_tokens += static_cast<uint64_t>(record.sampling.max_tokens);
+    const auto n = static_cast<uint64_t>(record.sampling.n);
+    asked += n;
+    outcome_.progress.most_output_tokens += n * static_cast<uint64_t>(record.sampling.max_tokens);
     records.push_back(std::move(record));
   }
   exhausted_ = exhausted_ || next_row_ >= outcome_.progress.num_rows;

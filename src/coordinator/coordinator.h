@@ -24,7 +24,7 @@ struct JobProgress {
   uint64_t answered_now = 0, row_errors = 0;      ///< by this run
   uint64_t prompt_tokens = 0, output_tokens = 0;  ///< computed or taken over by this run, drawn by it
   uint64_t handed_out = 0;                        ///< rows
-  uint64_t most_output_tokens = 0;                ///< of those: the sum of their max_tokens
+  uint64_t most_output_tokens = 0;                ///< of those: the sum of n · max_tokens
   int64_t running = 0, waiting = 0;               ///< sequences at the leaders
   double seconds = 0;                             ///< since the first row was handed out
   double handed_out_s = 0;           ///< of them until the last row was, or a stop came; 0: not yet
@@ -108,8 +108,8 @@ class Coordinator {
   bool take_reports();
   void take(LeaderReport report);
   void hand_out();
-  /// Up to `most` rows that no earlier run has answered.
-  std::vector<PromptRecord> next_rows(uint64_t most);
+  /// Up to `most` rows that no earlier run has answered, and no more than `answers` answers need.
+  std::vector<PromptRecord> next_rows(uint64_t most, uint64_t answers);
   void send_to(size_t group, const Handout& handout);
   void relay_stop();
   void keep(RowResult result);

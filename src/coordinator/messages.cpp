@@ -10,7 +10,7 @@ void result_fields(Io&& io, Result& r) {
   io(r.row), io(r.id), io(r.id_kind), io(r.endpoint), io(r.model), io(r.prompt_length), io(r.token_ids),
       io(r.text);
   io(r.finish_reason), io(r.error), io(r.logprobs), io(r.num_top_logprobs), io(r.top_logprobs);
-  io(r.prompt_logprobs);
+  io(r.prompt_logprobs), io(r.prompt_is_greedy);
 }
 
 template <typename Io, typename Report>
@@ -35,7 +35,11 @@ std::string pack(const LeaderReport& report) {
   const auto put = [&](const auto& value) { out.put(value); };
   report_fields(put, report);
   out.put(static_cast<uint64_t>(report.results.size()));
-  for (const RowResult& result : report.results) result_fields(put, result);
+  for (const RowResult& result : report.results) {
+    result_fields(put, result);
+    put(static_cast<uint64_t>(result.more_answers.size()));
+    for (const Answer& answer : result.more_answers) Answer::each(answer, put);
+  }
   return out.take();
 }
 
@@ -44,7 +48,12 @@ LeaderReport unpack_report(const std::string& bytes) {
   const auto get = [&](auto& value) { in.get(value); };
   LeaderReport report;
   report_fields(get, report);
-  for (auto count = in.get<uint64_t>(); count > 0; --count) result_fields(get, report.results.emplace_back());
+  for (auto count = in.get<uint64_t>(); count > 0; --count) {
+    RowResult& result = report.results.emplace_back();
+    result_fields(get, result);
+    for (auto more = in.get<uint64_t>(); more > 0; --more)
+      Answer::each(result.more_answers.emplace_back(), get);
+  }
   return report;
 }
 

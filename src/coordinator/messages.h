@@ -15,7 +15,7 @@ enum class ControlTag : int { report = 1, handout = 2 };
 /// From a data-parallel group's leader to the coordinator.
 struct LeaderReport {
   int32_t group = 0;           ///< the leader's place among the leaders
-  int32_t want = 0;            ///< rows that it could take now
+  int32_t want = 0;            ///< answers that it could take rows for now
   bool finished = false;       ///< its last report: it holds no rows any more
   uint64_t prompt_tokens = 0;  ///< computed, or taken over from others, since its last report
   uint64_t output_tokens = 0;  ///< drawn since its last report

@@ -16,13 +16,14 @@ namespace moerun {
 /// again for them. Thread contract: the leader's engine thread.
 class BranchScores {
  public:
-  /// The prompt of `row` waits for that of `of`, and goes on with `token` at `position`.
-  void want(uint64_t row, uint64_t of, int32_t position, int32_t token) {
-    wanted_[of][{position, token}].push_back(row);
+  /// The prompt of a sequence waits for that of `of`, and goes on with `token` at `position`. Sequences are
+  /// told by their keys.
+  void want(uint64_t waiting, uint64_t of, int32_t position, int32_t token) {
+    wanted_[of][{position, token}].push_back(waiting);
   }
-  /// The prompt of a row is not computed any further, or wholly.
+  /// The prompt of a sequence is not computed any further, or wholly.
   void forget(uint64_t of) { wanted_.erase(of); }
-  /// What a step can score that computes positions [begin, end) of the row, which is at `place` in it.
+  /// What a step can score that computes positions [begin, end) of the sequence, which is at `place` in it.
   void schedule(uint64_t of, size_t place, int32_t begin, int32_t end) {
     const auto at = wanted_.find(of);
     if (at == wanted_.end()) return;
@@ -30,7 +31,7 @@ class BranchScores {
     const auto last = at->second.lower_bound({end + 1, INT32_MIN});
     for (auto one = first; one != last; ++one) {
       branches_.push_back({.of = place, .position = one->first.first, .token = one->first.second});
-      rows_.push_back(std::move(one->second));
+      waiting_.push_back(std::move(one->second));
     }
     at->second.erase(first, last);
   }
@@ -39,25 +40,25 @@ class BranchScores {
   void take(const TokenResult* results) {
     for (size_t i = 0; i < branches_.size(); ++i)
       if (results[i].fault == TokenFault::none)
-        for (const uint64_t row : rows_[i]) scores_[row] = {branches_[i].position, results[i].logprob};
-    branches_.clear(), rows_.clear();
+        for (const uint64_t one : waiting_[i]) scores_[one] = {branches_[i].position, score_of(results[i])};
+    branches_.clear(), waiting_.clear();
   }
-  /// The score of the row's token at `position`, if it is known.
-  std::optional<float> find(uint64_t row, int32_t position) const {
-    const auto at = scores_.find(row);
+  /// The score of the sequence's token at `position`, if it is known.
+  std::optional<PromptScore> find(uint64_t sequence, int32_t position) const {
+    const auto at = scores_.find(sequence);
     if (at == scores_.end() || at->second.first != position) return std::nullopt;
     return at->second.second;
   }
-  /// The row needs no score any more.
-  void drop(uint64_t row) { scores_.erase(row); }
+  /// The sequence needs no score any more.
+  void drop(uint64_t sequence) { scores_.erase(sequence); }
   void clear() { *this = {}; }
 
  private:
   using Place = std::pair<int32_t, int32_t>;  // position, token
   std::unordered_map<uint64_t, std::map<Place, std::vector<uint64_t>>> wanted_;
   std::vector<Branch> branches_;  // of the step at hand
-  std::vector<std::vector<uint64_t>> rows_;
-  std::unordered_map<uint64_t, std::pair<int32_t, float>> scores_;
+  std::vector<std::vector<uint64_t>> waiting_;
+  std::unordered_map<uint64_t, std::pair<int32_t, PromptScore>> scores_;
 };
 
 }  // namespace moerun

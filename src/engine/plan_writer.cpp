@@ -33,7 +33,7 @@ class PlanWriter {
                                   .target = branch.token,
                                   .sequence = static_cast<int32_t>(step.size() + i),
                                   .position = branch.position,
-                                  .draw = {.logprobs = 0}});
+                                  .draw = score_of(*step[branch.of].sequence)});
     }
     return std::move(plan_);
   }
@@ -45,7 +45,7 @@ class PlanWriter {
     const std::vector<int32_t>& blocks = sequence.kv.device;
     for (int32_t i = 0; i < one.num_tokens; ++i) {
       const int32_t position = sequence.num_computed + i;
-      plan_.tokens.push_back(sequence.tokens[static_cast<size_t>(position)]);
+      plan_.tokens.push_back(sequence.token(position));
       plan_.positions.push_back(position);
       plan_.slot_mapping.push_back(blocks[static_cast<size_t>(position / block_size)] * block_size +
                                    position % block_size);
@@ -60,26 +60,32 @@ class PlanWriter {
   void add_logit_rows(const Scheduled& one, int32_t first_token) {
     const Sequence& sequence = *one.sequence;
     const int32_t end = sequence.num_computed + one.num_tokens;
-    if (sequence.sampling().prompt_logprobs) {
+    if (sequence.scored()) {
       // The token at one position scores the next; those that a preempted run has scored are known.
       const int32_t last = std::min(end, sequence.prompt_length() - 1);
-      for (int32_t position = std::max(sequence.num_computed, sequence.num_scored() - 1); position < last;
+      for (int32_t position = std::max(sequence.num_computed, sequence.first_unscored() - 1); position < last;
            ++position)
         plan_.logit_rows.push_back({.token_index = first_token + position - sequence.num_computed,
-                                    .target = sequence.tokens[static_cast<size_t>(position) + 1],
+                                    .target = sequence.token(position + 1),
                                     .sequence = plan_.num_seqs(),
                                     .position = position + 1,
-                                    .draw = {.logprobs = 0}});
+                                    .draw = score_of(sequence)});
     }
     if (end == sequence.num_tokens() && sequence.wants_token(limits_))
-      add_drawn_row(sequence, first_token + one.num_tokens - 1);
+      add_drawn_rows(one, first_token + one.num_tokens - 1);
   }
 
-  void add_drawn_row(const Sequence& sequence, int32_t token_index) {
+  /// The token that greedy would choose tells whether it is the one that is scored.
+  static DrawParams score_of(const Sequence& sequence) {
+    return {.logprobs = sequence.sampling().prompt_is_greedy ? 1 : 0};
+  }
+
+  void add_drawn_rows(const Scheduled& one, int32_t token_index) {
+    const Sequence& sequence = *one.sequence;
     const SamplingParams& sampling = sequence.sampling();
+    const uint64_t stream = sampling.own_seed ? kOwnSeedStream : stream_of_row(sequence.row());
     LogitRow row{.token_index = token_index,
                  .sequence = plan_.num_seqs(),
-                 .stream = sampling.own_seed ? kOwnSeedStream : stream_of_row(sequence.row()),
                  .position = sequence.num_tokens(),
                  .draw = sampling.draw};
     row.history_begin = static_cast<int32_t>(plan_.history_tokens.size());
@@ -90,13 +96,16 @@ class PlanWriter {
       for (const auto* ids : {&limits_.eos_token_ids, &sampling.stop_token_ids})
         plan_.banned_tokens.insert(plan_.banned_tokens.end(), ids->begin(), ids->end());
     row.banned_end = static_cast<int32_t>(plan_.banned_tokens.size());
-    plan_.logit_rows.push_back(row);
+    for (int32_t i = 0; i < one.num_draws; ++i) {
+      row.stream = stream_of_answer(stream, static_cast<uint64_t>(sequence.index() + i));
+      plan_.logit_rows.push_back(row);
+    }
   }
 
   void add_history(const Sequence& sequence) {
     std::map<int32_t, int32_t> counts;  // token → times in the answer
     for (int32_t i = 0; i < sequence.num_tokens(); ++i)
-      counts[sequence.tokens[static_cast<size_t>(i)]] += i >= sequence.prompt_length();
+      counts[sequence.token(i)] += i >= sequence.prompt_length();
     for (const auto& [token, count] : counts) {
       plan_.history_tokens.push_back(token);
       plan_.history_counts.push_back(count);

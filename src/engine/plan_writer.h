@@ -12,6 +12,8 @@ namespace moerun {
 struct Scheduled {
   const Sequence* sequence = nullptr;
   int32_t num_tokens = 0;
+  /// Where its answer's next token is drawn: of so many of the row's answers, this one's and those after it.
+  int32_t num_draws = 1;
 };
 
 /// A token that another prompt goes on with where it leaves a scheduled one: it is scored too, for that

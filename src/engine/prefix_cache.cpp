@@ -15,12 +15,17 @@ int32_t common(Tokens a, Tokens b) {
       std::mismatch(a.begin(), a.begin() + static_cast<ptrdiff_t>(most), b.begin()).first - a.begin());
 }
 
-/// Of `alike` tokens that a prompt has in common with another, those that it need not compute: the last one
-/// that logits are wanted from stays its own.
-int32_t usable(const Sequence& sequence, int32_t alike) {
-  const int32_t most =
-      sequence.sampling().prompt_logprobs ? alike : std::min(alike + 1, sequence.prompt_length());
-  return std::max(most - 1, 0);
+/// Of `alike` tokens that a prompt has in common with another, those that it need not compute: a token whose
+/// logits it wants stays its own. `scores` are what the other has or will have.
+int32_t usable(const Sequence& sequence, int32_t alike, const PromptScores& scores) {
+  const int32_t unscored = sequence.first_unscored();
+  if (unscored < sequence.prompt_length()) {
+    // The last token in common scores the first one that is not.
+    if (scores.serve(sequence.scores(), unscored)) return alike < unscored ? alike : alike - 1;
+    return std::min(alike, unscored - 1);
+  }
+  // The first token of an answer is drawn from the logits of the prompt's last.
+  return sequence.num_output_tokens() > 0 ? alike : std::min(alike, sequence.prompt_length() - 1);
 }
 
 }  // namespace
@@ -38,14 +43,13 @@ bool PrefixCache::Less::operator()(const Sequence* a, const Sequence* b) const {
 
 PrefixCache::Match PrefixCache::find(const Sequence& sequence) {
   const Tokens prompt = sequence.prompt();
-  const bool scored = sequence.sampling().prompt_logprobs;
+  const int32_t unscored = sequence.first_unscored();
   Match match;
   auto kept = kept_.end();
   const auto look_kept = [&](auto at) {
-    if (scored && at->second.logprobs.empty()) return;
-    const int32_t alike = common(prompt, at->first), tokens = usable(sequence, alike);
+    const int32_t alike = common(prompt, at->first), tokens = usable(sequence, alike, at->second.scores);
     if (tokens <= match.shared) return;
-    match = {.shared = tokens, .alike = alike, .kv = &at->second.kv, .logprobs = at->second.logprobs};
+    match = {.shared = tokens, .alike = alike, .kv = &at->second.kv, .scores = &at->second.scores};
     kept = at;
   };
   const auto next = kept_.lower_bound(prompt);
@@ -53,16 +57,22 @@ PrefixCache::Match PrefixCache::find(const Sequence& sequence) {
   if (next != kept_.begin()) look_kept(std::prev(next));
 
   const auto look_begun = [&](const Sequence& other) {
-    if (scored && !other.sampling().prompt_logprobs) return;
-    const int32_t alike = common(prompt, other.prompt()), to_come = usable(sequence, alike);
-    if (to_come > match.to_come) match.to_come = to_come, match.to_come_of = other.row();
-    const int32_t there =
-        std::min({to_come, other.num_computed, scored ? other.num_scored() - 1 : other.num_computed});
+    const PromptScores& scores = other.scores();
+    const int32_t alike = common(prompt, other.prompt()), to_come = usable(sequence, alike, scores);
+    if (to_come > match.to_come) {
+      match.to_come = to_come, match.to_come_of = other.key();
+      const bool scores_it =
+          alike >= unscored && alike < sequence.prompt_length() && scores.serve(sequence.scores(), unscored);
+      match.branch = scores_it ? alike : 0;
+    }
+    int32_t there = std::min(to_come, other.num_computed);
+    // Scores may be fewer than keys where the other had its keys taken away once.
+    if (there >= unscored) there = std::min(there, std::max(scores.end(), unscored) - 1);
     if (there <= match.shared || fresh_.contains(&other)) return;
     match.shared = there;
     match.alike = std::min(alike, other.num_computed);
     match.kv = &other.kv;
-    match.logprobs = other.prompt_logprobs();
+    match.scores = &scores;
     kept = kept_.end();
   };
   const auto after = begun_.lower_bound(&sequence);
@@ -75,24 +85,25 @@ PrefixCache::Match PrefixCache::find(const Sequence& sequence) {
 
 void PrefixCache::begin(const Sequence& sequence) {
   begun_.insert(&sequence);
-  begun_rows_.insert(sequence.row());
+  begun_keys_.insert(sequence.key());
   fresh_.insert(&sequence);
 }
 
 void PrefixCache::forget(const Sequence& sequence) {
   begun_.erase(&sequence);
-  begun_rows_.erase(sequence.row());
+  begun_keys_.erase(sequence.key());
 }
 
 void PrefixCache::computed(const Sequence& sequence) {
   forget(sequence);
   const Tokens prompt = sequence.prompt();
-  const bool scored = sequence.sampling().prompt_logprobs;
   const auto there = kept_.find(prompt);
   if (there != kept_.end()) {
     uses_.splice(uses_.begin(), uses_, there->second.use);
-    if (scored && there->second.logprobs.empty())
-      there->second.logprobs.assign(sequence.prompt_logprobs().begin(), sequence.prompt_logprobs().end());
+    // Scores that serve more prompts take the place of others.
+    PromptScores& scores = there->second.scores;
+    if (sequence.scores().asked() && (!scores.asked() || sequence.scores().serve(scores, scores.begin())))
+      scores = sequence.scores();
     return;
   }
   while (!kept_.empty() && (kept_.size() >= kMostKept || kept_tokens_ + prompt.size() > most_kept_tokens()))
@@ -101,8 +112,7 @@ void PrefixCache::computed(const Sequence& sequence) {
   const auto [at, fresh] = kept_.try_emplace({prompt.begin(), prompt.end()});
   uses_.push_front(at->first);
   at->second.use = uses_.begin();
-  if (scored)
-    at->second.logprobs.assign(sequence.prompt_logprobs().begin(), sequence.prompt_logprobs().end());
+  at->second.scores = sequence.scores();
   cache_.keep(sequence.kv, sequence.prompt_length(), at->second.kv);
 }
 

@@ -24,23 +24,25 @@ class PrefixCache {
 
   /// What a prompt may take over.
   struct Match {
-    int32_t shared = 0;               ///< tokens whose keys and values are there and need not be computed
-    int32_t alike = 0;                ///< tokens in common whose keys and values are there
-    int32_t to_come = 0;              ///< that will be, once a prompt that is being computed is:
-    uint64_t to_come_of = 0;          ///< that row's
-    const KvBlocks* kv = nullptr;     ///< where those lie that are there
-    std::span<const float> logprobs;  ///< of the first shared + 1 tokens, for a prompt that is scored
+    int32_t shared = 0;   ///< tokens whose keys and values are there and need not be computed
+    int32_t alike = 0;    ///< tokens in common whose keys and values are there
+    int32_t to_come = 0;  ///< that will be, once a prompt that is being computed is:
+    /// Position of the first token that is not in common with it, where its step can score that; else 0.
+    int32_t branch = 0;
+    uint64_t to_come_of = 0;               ///< Sequence::key
+    const KvBlocks* kv = nullptr;          ///< where those lie that are there
+    const PromptScores* scores = nullptr;  ///< of those that a prompt that is scored still lacks
   };
   /// The longest beginning that a prompt has in common with others, but for what it must compute itself: a
-  /// token that logits come from. A prompt that is scored takes from scored ones alone.
+  /// token that logits come from. What a prompt is scored for it takes from one that has those scores.
   Match find(const Sequence& sequence);
 
   /// What has begun from now on is computed by a later step than the one that is made now.
   void begin_step() { fresh_.clear(); }
   /// The sequence computes its prompt from now on; it stays where it is until `computed` or `forget`.
   void begin(const Sequence& sequence);
-  /// Whether the row's prompt is being computed.
-  bool computing(uint64_t row) const { return begun_rows_.contains(row); }
+  /// Whether the prompt of the sequence with this key is being computed.
+  bool computing(uint64_t key) const { return begun_keys_.contains(key); }
   /// The sequence's prompt is computed, and is kept.
   void computed(const Sequence& sequence);
   /// The sequence is not computed any further.
@@ -60,7 +62,7 @@ class PrefixCache {
   };
   struct Kept {
     KvBlocks kv;
-    std::vector<float> logprobs;  ///< [tokens] of a prompt that was scored, else empty
+    PromptScores scores;
     std::list<std::span<const int32_t>>::iterator use;
   };
   static constexpr size_t kMostKept = 4096;
@@ -73,7 +75,7 @@ class PrefixCache {
   /// In the order of their tokens, in which those that begin alike are neighbours.
   std::map<std::vector<int32_t>, Kept, Less> kept_;
   std::set<const Sequence*, Less> begun_;
-  std::unordered_set<uint64_t> begun_rows_;
+  std::unordered_set<uint64_t> begun_keys_;
   std::unordered_set<const Sequence*> fresh_;  // begun in the step that is being made: nothing is there yet
   size_t kept_tokens_ = 0;
   KvCache& cache_;

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include "job/sampling_fields.h"
 #include "moerun/error.h"
 
 namespace moerun {
@@ -32,9 +33,10 @@ std::variant<Sequence, RowResult> Preparer::prepare(PromptRecord record) {
     for (const int32_t id : ids)
       if (id < 0 || id >= vocab_size_)
         throw BadInput(fmt::format("token id {} is outside the vocabulary of {}", id, vocab_size_));
+    if (std::string wrong = beyond_prompt(record.sampling, ids.size()); !wrong.empty()) throw BadInput(wrong);
     const bool scores = record.sampling.prompt_logprobs;
     Sequence sequence(std::move(record), std::move(ids), tokenizer_);
-    if (!sequence.wants_token(limits_) && !scores) return sequence.finish(FinishReason::length);
+    if (!sequence.wants_token(limits_) && !scores) return sequence.finish(FinishReason::length).value();
     return sequence;
   } catch (const BadInput& fault) {
     failed.error = fault.what();

@@ -21,13 +21,26 @@ Scheduler::Scheduler(const SchedulerOptions& options)
 
 void Scheduler::add(Sequence sequence) {
   const int64_t room = options_.limits.max_model_len - sequence.prompt_length();
-  pacing_.add(sequence.prompt_length(), std::min<int64_t>(sequence.sampling().max_tokens, room));
+  const int64_t most = std::min<int64_t>(sequence.sampling().max_tokens, room);
+  for (int32_t answer = 0; answer < sequence.sampling().n; ++answer)
+    pacing_.add(answer == 0 || !options_.share_prefixes ? sequence.prompt_length() : 0, most);
+  // Where nothing is shared, each answer computes the prompt.
+  std::vector<Sequence> others;
+  if (!options_.share_prefixes && sequence.num_answers() > 1) others = sequence.fork();
   waiting_.push_back(std::move(sequence));
+  std::move(others.begin(), others.end(), std::back_inserter(waiting_));
+}
+
+int64_t Scheduler::num_waiting() const {
+  int64_t count = 0;
+  for (const Sequence& sequence : waiting_) count += sequence.num_answers();
+  for (const Running& running : running_) count += running.sequence.num_answers() - 1;
+  return count;
 }
 
 StepPlan Scheduler::schedule() {
   budget_ = options_.max_num_batched_tokens;
-  prompt_budget_ = pacing_.prompt_tokens(rows_left_ + waiting_.size());
+  prompt_budget_ = pacing_.prompt_tokens(rows_left_ + static_cast<uint64_t>(num_waiting()));
   for (Running& running : running_) running.num_scheduled = 0;
   cache_.begin_step();
   prefixes_.begin_step();
@@ -40,9 +53,9 @@ StepPlan Scheduler::schedule() {
       if (running.num_scheduled > 0 && running.sequence.in_prompt() == prefill) {
         const Sequence& sequence = running.sequence;
         running.place = step.size();
-        step.push_back({&sequence, running.num_scheduled});
+        step.push_back({&sequence, running.num_scheduled, sequence.num_answers()});
         if (prefill)
-          branch_scores_.schedule(sequence.row(), running.place, sequence.num_computed,
+          branch_scores_.schedule(sequence.key(), running.place, sequence.num_computed,
                                   sequence.num_computed + running.num_scheduled);
       }
   return write_plan(step, branch_scores_.branches(), cache_, options_.limits);
@@ -112,7 +125,7 @@ void Scheduler::admit() {
     if (full) {
       // Who is to wait for a prompt of this step says now what shall be scored for it.
       PrefixCache::Match ignored;
-      if (at->sampling().prompt_logprobs) defers(*at, ignored);
+      if (at->scored()) defers(*at, ignored);
       ++at;
       continue;
     }
@@ -139,16 +152,14 @@ bool Scheduler::defers(Sequence& next, PrefixCache::Match& match) {
   match = prefixes_.find(next);
   if (match.to_come < match.shared + kWorthAStep) return false;
   next.waits_for = match.to_come_of;
-  // What is to come ends before the last token in common, whose logits score the first one after it.
-  if (const int32_t after = match.to_come + 1;
-      next.sampling().prompt_logprobs && after < next.prompt_length())
-    branch_scores_.want(next.row(), match.to_come_of, after, next.tokens[static_cast<size_t>(after)]);
+  if (match.branch > 0)
+    branch_scores_.want(next.key(), match.to_come_of, match.branch, next.token(match.branch));
   return true;
 }
 
 Scheduler::Admission Scheduler::admit(Sequence& next, std::optional<LengthForecast>& forecast) {
-  const bool in_prompt = next.in_prompt();
-  if (in_prompt && prompt_budget_ <= 0) return Admission::no_room;
+  // Answers that take their whole prompt over need no part of the prompts' budget.
+  if (next.in_prompt() && next.num_output_tokens() == 0 && prompt_budget_ <= 0) return Admission::no_room;
   PrefixCache::Match match;
   if (defers(next, match)) return Admission::deferred;
   if (!will_have_room(next, forecast)) return Admission::no_room;
@@ -160,6 +171,8 @@ Scheduler::Admission Scheduler::admit(Sequence& next, std::optional<LengthForeca
   const size_t matched = match.shared > 0 ? 1 : 0;
   if (!make_free(missing + growth, matched) && !running_.empty()) return Admission::no_room;
   if (match.shared > 0 && missing <= cache_.num_free()) take_over(next, match);
+  const bool in_prompt = next.in_prompt();
+  if (in_prompt && prompt_budget_ <= 0) return Admission::no_room;
   const int32_t tokens =
       in_prompt ? std::min({next.prompt_length() - next.num_computed, budget_, prompt_budget_}) : 1;
   make_free(cache_.blocks_for(next.num_computed + tokens) - static_cast<int64_t>(next.kv.device.size()));
@@ -167,24 +180,23 @@ Scheduler::Admission Scheduler::admit(Sequence& next, std::optional<LengthForeca
     return Admission::no_room;
   running_.push_back({.sequence = std::move(next), .num_scheduled = tokens});
   if (in_prompt && options_.share_prefixes) prefixes_.begin(running_.back().sequence);
-  branch_scores_.drop(running_.back().sequence.row());
+  branch_scores_.drop(running_.back().sequence.key());
   budget_ -= tokens;
   if (in_prompt) prompt_budget_ -= tokens;
   return Admission::admitted;
 }
 
 void Scheduler::take_over(Sequence& next, const PrefixCache::Match& match) {
-  const bool scored = next.sampling().prompt_logprobs;
-  std::optional<float> branch;  // the score of the first token that is not in common
-  if (scored && match.alike == match.shared + 1 && match.alike < next.prompt_length())
-    branch = branch_scores_.find(next.row(), match.alike);
+  std::optional<PromptScore> branch;  // of the first token that is not in common
+  if (next.scored() && match.alike == match.shared + 1 && match.alike < next.prompt_length())
+    branch = branch_scores_.find(next.key(), match.alike);
   const int32_t shared = branch ? match.alike : match.shared;
   if (!cache_.share(*match.kv, shared, next.kv)) return;
   next.num_computed = shared;
   num_shared_tokens_ += shared;
-  if (!scored) return;
-  next.take_prompt_logprobs(match.logprobs.first(static_cast<size_t>(match.shared) + 1));
-  if (branch && next.num_scored() == match.alike) next.add_prompt_logprob(*branch);
+  const int32_t scored = std::min(match.shared + 1, next.prompt_length());
+  if (next.first_unscored() < scored) next.take_scores(*match.scores, scored);
+  if (branch && next.first_unscored() == match.alike) next.add_score(*branch);
 }
 
 bool Scheduler::make_waiting_let_go(const Sequence& but) {
@@ -218,7 +230,7 @@ bool Scheduler::make_room(std::list<Running>::iterator at, int32_t tokens) {
 void Scheduler::preempt(std::list<Running>::iterator at) {
   Sequence& sequence = at->sequence;
   prefixes_.forget(sequence);
-  branch_scores_.forget(sequence.row());
+  branch_scores_.forget(sequence.key());
   if (cache_.swap_out(sequence.kv, sequence.num_computed)) {
     ++num_swaps_;
   } else {
@@ -237,35 +249,45 @@ std::vector<RowResult> Scheduler::postprocess(const StepPlan& plan, const std::v
   branch_scores_.take(results.data() + first_row[static_cast<size_t>(plan.num_seqs())]);
   std::vector<RowResult> finished;
   for (auto at = running_.begin(); at != running_.end();) {
-    Sequence& sequence = at->sequence;
     bool done = false;
     if (at->num_scheduled > 0) {
-      const bool in_prompt = sequence.in_prompt();
-      sequence.num_computed += at->num_scheduled;
-      for (size_t row = first_row[at->place]; row < first_row[at->place + 1] && !done; ++row)
-        done = take(sequence, plan.logit_rows[row], results[row]);
-      if (in_prompt && options_.share_prefixes) {
-        if (sequence.finish_reason() == FinishReason::error)
-          prefixes_.forget(sequence);
-        else if (!sequence.in_prompt())
-          prefixes_.computed(sequence);
-        if (!prefixes_.computing(sequence.row())) branch_scores_.forget(sequence.row());
-      }
-      // A prompt that is only scored ends where its answer would begin.
-      if (sequence.num_computed == sequence.prompt_length() && sequence.num_output_tokens() == 0 &&
-          !sequence.wants_token(options_.limits))
-        done = true;
+      const size_t first = first_row[at->place];
+      const auto rows = std::span(plan.logit_rows).subspan(first, first_row[at->place + 1] - first);
+      done = take(at->sequence, at->num_scheduled, rows, results.data() + first, finished);
     }
     if (!done) {
       ++at;
       continue;
     }
-    cache_.release(sequence.kv);
-    if (sequence.finish_reason() != FinishReason::error) pacing_.finish(sequence.num_output_tokens());
-    finished.push_back(sequence.finish(sequence.finish_reason()));
+    cache_.release(at->sequence.kv);
+    finish(at->sequence, finished);
     at = running_.erase(at);
   }
   return finished;
+}
+
+bool Scheduler::take(Sequence& sequence, int32_t num_computed, std::span<const LogitRow> rows,
+                     const TokenResult* results, std::vector<RowResult>& finished) {
+  const bool in_prompt = sequence.in_prompt();
+  sequence.num_computed += num_computed;
+  bool done = false;
+  size_t drawn = 0;  // rows up to the first that is drawn from
+  while (drawn < rows.size() && !done && (drawn == 0 || rows[drawn - 1].target >= 0)) {
+    done = take(sequence, rows[drawn], results[drawn]);
+    ++drawn;
+  }
+  if (in_prompt && options_.share_prefixes) {
+    if (sequence.failed())
+      prefixes_.forget(sequence);
+    else if (!sequence.in_prompt())
+      prefixes_.computed(sequence);
+    if (!prefixes_.computing(sequence.key())) branch_scores_.forget(sequence.key());
+  }
+  if (drawn < rows.size() && rows[drawn - 1].target < 0)
+    fork(sequence, rows[drawn], results + drawn, finished);
+  // A prompt that is only scored ends where its answer would begin.
+  return done || (sequence.num_computed == sequence.prompt_length() && sequence.num_output_tokens() == 0 &&
+                  !sequence.wants_token(options_.limits));
 }
 
 bool Scheduler::take(Sequence& sequence, const LogitRow& row, const TokenResult& result) const {
@@ -274,14 +296,35 @@ bool Scheduler::take(Sequence& sequence, const LogitRow& row, const TokenResult&
     return true;
   }
   if (row.target < 0) return sequence.append(result, options_.limits);
-  sequence.add_prompt_logprob(result.logprob);
+  sequence.add_score(score_of(result));
   return false;
+}
+
+void Scheduler::fork(Sequence& sequence, const LogitRow& row, const TokenResult* results,
+                     std::vector<RowResult>& finished) {
+  std::deque<Sequence> begun;
+  for (Sequence& other : sequence.fork()) {
+    if (take(other, row, *results++))
+      finish(other, finished);
+    else
+      begun.push_back(std::move(other));
+  }
+  // Behind those that began earlier.
+  const auto at =
+      std::find_if(waiting_.begin(), waiting_.end(), [](const Sequence& s) { return !s.begun(); });
+  waiting_.insert(at, std::make_move_iterator(begun.begin()), std::make_move_iterator(begun.end()));
+}
+
+void Scheduler::finish(Sequence& sequence, std::vector<RowResult>& finished) {
+  if (!sequence.failed()) pacing_.finish(sequence.num_output_tokens());
+  if (std::optional<RowResult> result = sequence.finish(sequence.finish_reason()))
+    finished.push_back(std::move(*result));
 }
 
 void Scheduler::drop_waiting() {
   // Preempted sequences have begun, and their blocks will come free.
   std::erase_if(waiting_, [this](Sequence& s) {
-    if (s.num_output_tokens() > 0 || s.num_scored() > 1) return false;
+    if (s.begun()) return false;
     cache_.release(s.kv);
     return true;
   });
@@ -292,7 +335,7 @@ void Scheduler::drop_all() {
   waiting_.clear();
   for (Running& running : running_) {
     prefixes_.forget(running.sequence);
-    branch_scores_.forget(running.sequence.row());
+    branch_scores_.forget(running.sequence.key());
     cache_.release(running.sequence.kv);
   }
   running_.clear();

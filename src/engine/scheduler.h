@@ -4,6 +4,7 @@
 #include <limits>
 #include <list>
 #include <optional>
+#include <span>
 #include <vector>
 
 #include "engine/branch_scores.h"
@@ -38,8 +39,10 @@ struct SchedulerOptions {
 /// keeps its bits.
 ///
 /// A prompt that begins as another does takes over the keys and values of what they have in common, and waits
-/// for them where they are just being computed: the same bits, whoever computed them. Thread contract: the
-/// leader's engine thread.
+/// for them where they are just being computed: the same bits, whoever computed them. A row that asks for
+/// several answers computes its prompt as one sequence; the step of the prompt's last token draws the first
+/// token of each, and from there they are sequences of their own, which take the prompt over. Thread
+/// contract: the leader's engine thread.
 class Scheduler {
  public:
   explicit Scheduler(const SchedulerOptions& options);
@@ -58,7 +61,8 @@ class Scheduler {
   void drop_all();
 
   const SchedulerOptions& options() const { return options_; }
-  int64_t num_waiting() const { return static_cast<int64_t>(waiting_.size()); }
+  /// Answers that are to begin.
+  int64_t num_waiting() const;
   int64_t num_running() const { return static_cast<int64_t>(running_.size()); }
   bool idle() const { return waiting_.empty() && running_.empty(); }
   const KvCache& cache() const { return cache_; }
@@ -101,6 +105,14 @@ class Scheduler {
   /// when it had to preempt the sequence itself.
   bool make_room(std::list<Running>::iterator at, int32_t tokens);
   void preempt(std::list<Running>::iterator at);
+  /// What a step that computed `num_computed` tokens of the sequence gave, by its logit rows; true when the
+  /// sequence has ended.
+  bool take(Sequence& sequence, int32_t num_computed, std::span<const LogitRow> rows,
+            const TokenResult* results, std::vector<RowResult>& finished);
+  /// The row's other answers, each with its first token, which was drawn like `row` of the sequence.
+  void fork(Sequence& sequence, const LogitRow& row, const TokenResult* results,
+            std::vector<RowResult>& finished);
+  void finish(Sequence& sequence, std::vector<RowResult>& finished);
   /// What became of one of the sequence's logit rows; true when the sequence has ended.
   bool take(Sequence& sequence, const LogitRow& row, const TokenResult& result) const;
 

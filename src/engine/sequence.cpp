@@ -1,7 +1,5 @@
 #include "engine/sequence.h"
 
-#include <fmt/format.h>
-
 #include <algorithm>
 #include <limits>
 
@@ -13,65 +11,75 @@ bool contains(const std::vector<int32_t>& ids, int32_t id) {
   return std::find(ids.begin(), ids.end(), id) != ids.end();
 }
 
+std::shared_ptr<RowInWork> row_of(PromptRecord record, std::vector<int32_t> prompt,
+                                  const Tokenizer* tokenizer) {
+  auto row = std::make_shared<RowInWork>();
+  row->sampling = std::move(record.sampling);
+  row->prompt = std::move(prompt);
+  row->tokenizer = tokenizer;
+  row->scores = PromptScores(row->sampling);
+  row->forked = row->sampling.n == 1;
+  row->answers.resize(static_cast<size_t>(row->sampling.n));
+  row->result.row = record.row;
+  row->result.id = std::move(record.id);
+  row->result.id_kind = record.id_kind;
+  row->result.endpoint = record.endpoint;
+  row->result.model = std::move(record.model);
+  row->result.prompt_length = static_cast<int32_t>(row->prompt.size());
+  return row;
+}
+
 }  // namespace
 
 Sequence::Sequence(PromptRecord record, std::vector<int32_t> prompt, const Tokenizer* tokenizer)
-    : tokens(std::move(prompt)), sampling_(std::move(record.sampling)) {
-  result_.row = record.row;
-  result_.id = std::move(record.id);
-  result_.id_kind = record.id_kind;
-  result_.endpoint = record.endpoint;
-  result_.model = std::move(record.model);
-  result_.prompt_length = static_cast<int32_t>(tokens.size());
-  result_.num_top_logprobs = std::max(sampling_.draw.logprobs, 0);
-  if (sampling_.prompt_logprobs) result_.prompt_logprobs.push_back(std::numeric_limits<float>::quiet_NaN());
-  if (tokenizer) text_.emplace(*tokenizer, sampling_.stop);
+    : Sequence(row_of(std::move(record), std::move(prompt), tokenizer), 0) {}
+
+Sequence::Sequence(std::shared_ptr<RowInWork> row, int32_t index) : row_(std::move(row)), index_(index) {
+  if (row_->tokenizer) text_.emplace(*row_->tokenizer, sampling().stop);
+}
+
+std::vector<Sequence> Sequence::fork() {
+  row_->forked = true;
+  std::vector<Sequence> others;
+  others.reserve(static_cast<size_t>(sampling().n - 1));
+  for (int32_t index = 1; index < sampling().n; ++index) others.push_back(Sequence(row_, index));
+  return others;
 }
 
 bool Sequence::append(const TokenResult& token, const AnswerLimits& limits) {
-  tokens.push_back(token.token);
-  if (sampling_.draw.logprobs >= 0) {
-    result_.logprobs.push_back(token.logprob);
+  row_->begun = true;
+  answer_.token_ids.push_back(token.token);
+  if (sampling().draw.logprobs >= 0) {
+    answer_.logprobs.push_back(token.logprob);
     for (size_t i = 0; i < token.top_tokens.size(); ++i)
-      result_.top_logprobs.emplace_back(token.top_tokens[i], token.top_logprobs[i]);
+      answer_.top_logprobs.emplace_back(token.top_tokens[i], token.top_logprobs[i]);
     // A vocabulary may have fewer than were asked for.
-    result_.top_logprobs.resize(result_.logprobs.size() * static_cast<size_t>(result_.num_top_logprobs),
+    answer_.top_logprobs.resize(answer_.logprobs.size() * static_cast<size_t>(sampling().draw.logprobs),
                                 {-1, std::numeric_limits<float>::quiet_NaN()});
   }
-  const bool end = (!sampling_.ignore_eos && contains(limits.eos_token_ids, token.token)) ||
-                   contains(sampling_.stop_token_ids, token.token);
+  const bool end = (!sampling().ignore_eos && contains(limits.eos_token_ids, token.token)) ||
+                   contains(sampling().stop_token_ids, token.token);
   reason_ = FinishReason::stop;
   if (end) return true;
   // A stop string that is complete before min_tokens tokens are there ends nothing, then or later.
-  if (text_ && text_->append(token.token, num_output_tokens() >= sampling_.min_tokens)) return true;
+  if (text_ && text_->append(token.token, num_output_tokens() >= sampling().min_tokens)) return true;
   reason_ = FinishReason::length;
   return !wants_token(limits);
 }
 
 void Sequence::fail(TokenFault fault, int32_t position) {
-  tokens.resize(static_cast<size_t>(prompt_length()));
-  text_.reset();
   reason_ = FinishReason::error;
-  for (auto* const values : {&result_.logprobs, &result_.prompt_logprobs}) values->clear();
-  result_.top_logprobs.clear();
-  result_.num_top_logprobs = 0;
-  result_.text.clear();
-  result_.error = fault == TokenFault::all_banned
-                      ? fmt::format(
-                            "row {}: every token of the vocabulary is banned at position {}: they are "
-                            "all stop tokens, and min_tokens keeps those away",
-                            result_.row, position)
-                      : fmt::format(
-                            "row {}: logits are not finite at position {}: the weights hold a NaN or an "
-                            "infinity, or activations left the range of the model's dtype",
-                            result_.row, position);
+  if (!row_->fault || row_->fault->answer > index_) row_->fault = {index_, fault, position};
 }
 
-RowResult Sequence::finish(FinishReason reason) {
-  if (text_) result_.text = text_->finish();
-  result_.finish_reason = reason;
-  result_.token_ids.assign(tokens.begin() + prompt_length(), tokens.end());
-  return std::move(result_);
+std::optional<RowResult> Sequence::finish(FinishReason reason) {
+  if (text_) answer_.text = text_->finish();
+  answer_.finish_reason = reason;
+  const auto stands_for = static_cast<size_t>(num_answers());  // none of the others has a token
+  for (size_t i = 0; i < stands_for; ++i) row_->answers[static_cast<size_t>(index_) + i] = answer_;
+  row_->num_finished += static_cast<int32_t>(stands_for);
+  if (row_->num_finished < sampling().n) return std::nullopt;
+  return row_->take_result();
 }
 
 }  // namespace moerun

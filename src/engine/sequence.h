@@ -1,5 +1,6 @@
 #pragma once
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <span>
 #include <string>
@@ -7,6 +8,7 @@
 
 #include "engine/answer_text.h"
 #include "engine/kv_cache.h"
+#include "engine/row_in_work.h"
 #include "moerun/plan.h"
 #include "moerun/record.h"
 
@@ -18,52 +20,78 @@ struct AnswerLimits {
   std::vector<int32_t> eos_token_ids;
 };
 
-/// A prompt and its growing answer. Thread contract: its leader's engine thread.
+/// A prompt and its growing answer, one of the row's. A row begins as one sequence, which computes the
+/// prompt; where it asks for several answers, the others are forked from it. Thread contract: its leader's
+/// engine thread.
 class Sequence {
  public:
   /// `record` is what the row asked (its text is not needed any more), `prompt` its ids, not empty.
   /// `tokenizer` may be null: the answer then has no text.
   Sequence(PromptRecord record, std::vector<int32_t> prompt, const Tokenizer* tokenizer);
 
-  const SamplingParams& sampling() const { return sampling_; }
-  uint64_t row() const { return result_.row; }
-  int32_t prompt_length() const { return result_.prompt_length; }
-  std::span<const int32_t> prompt() const { return {tokens.data(), static_cast<size_t>(prompt_length())}; }
-  int32_t num_tokens() const { return static_cast<int32_t>(tokens.size()); }
-  int32_t num_output_tokens() const { return num_tokens() - prompt_length(); }
+  /// The row's other answers, 1 … n − 1, in their order: none of them has a token yet. Once.
+  std::vector<Sequence> fork();
+  /// How many answers the sequence stands for: all of the row's until it is forked.
+  int32_t num_answers() const { return row_->forked ? 1 : sampling().n; }
+
+  const SamplingParams& sampling() const { return row_->sampling; }
+  uint64_t row() const { return row_->result.row; }
+  int32_t index() const { return index_; }  ///< of the answer among the row's
+  /// Tells the sequence from all others of a job.
+  uint64_t key() const { return row() * kMaxAnswers + static_cast<uint64_t>(index_); }
+  std::span<const int32_t> prompt() const { return row_->prompt; }
+  int32_t prompt_length() const { return static_cast<int32_t>(row_->prompt.size()); }
+  int32_t num_output_tokens() const { return static_cast<int32_t>(answer_.token_ids.size()); }
+  int32_t num_tokens() const { return prompt_length() + num_output_tokens(); }
+  /// Of prompt and answer.
+  int32_t token(int32_t position) const {
+    const int32_t behind = position - prompt_length();
+    return behind < 0 ? row_->prompt[static_cast<size_t>(position)]
+                      : answer_.token_ids[static_cast<size_t>(behind)];
+  }
   bool in_prompt() const { return num_computed < prompt_length(); }
   /// Whether an answer may grow at all: max_tokens 0 and prompts of the greatest length ask for scores alone.
   bool wants_token(const AnswerLimits& limits) const {
-    return num_output_tokens() < sampling_.max_tokens && num_tokens() < limits.max_model_len;
+    return num_output_tokens() < sampling().max_tokens && num_tokens() < limits.max_model_len;
   }
-  /// Log-probabilities of the prompt that are known, the first token's (NaN) included.
-  int32_t num_scored() const { return static_cast<int32_t>(result_.prompt_logprobs.size()); }
+  /// The row has something that would be lost.
+  bool begun() const { return row_->begun || row_->scores.any(); }
 
-  std::span<const float> prompt_logprobs() const { return result_.prompt_logprobs; }
-  /// The log-probabilities of the prompt's first tokens, as another prompt that begins alike has them; those
-  /// that are known stay.
-  void take_prompt_logprobs(std::span<const float> logprobs) {
-    for (size_t i = result_.prompt_logprobs.size(); i < logprobs.size(); ++i) add_prompt_logprob(logprobs[i]);
+  /// Scores of the prompt's tokens, as far as they are known. Only the row's first answer has them computed.
+  const PromptScores& scores() const { return row_->scores; }
+  bool scored() const { return sampling().prompt_logprobs && index_ == 0; }
+  /// Position of the first token whose score is wanted and not known; the prompt's length where there is
+  /// none.
+  int32_t first_unscored() const {
+    return scored() ? std::min(row_->scores.end(), prompt_length()) : prompt_length();
   }
-  void add_prompt_logprob(float logprob) { result_.prompt_logprobs.push_back(logprob); }
+  void add_score(const PromptScore& score) { row_->scores.add(score); }
+  /// Those of the tokens before `end` that another prompt has, which begins alike and knows them.
+  void take_scores(const PromptScores& from, int32_t end) {
+    for (int32_t position = first_unscored(); position < end; ++position) add_score(from.at(position));
+  }
+
   /// Takes the next token of the answer; true when it is the last.
   bool append(const TokenResult& token, const AnswerLimits& limits);
   /// Ends the sequence with an error instead of an answer: the token at `position` could not be drawn or
   /// scored.
   void fail(TokenFault fault, int32_t position);
-  /// The answer; the sequence is used up.
-  RowResult finish(FinishReason reason);
+  bool failed() const { return reason_ == FinishReason::error; }
   FinishReason finish_reason() const { return reason_; }
+  /// Ends the answer, and the sequence is used up. The row's result, when this was the last of its answers.
+  std::optional<RowResult> finish(FinishReason reason);
 
-  std::vector<int32_t> tokens;  ///< prompt and answer so far
-  int32_t num_computed = 0;     ///< tokens whose keys and values are in the cache
-  KvBlocks kv;                  ///< where they are; the scheduler's KvCache owns the blocks
-  /// The row that is computing what this prompt begins with too, when it was found to wait for it.
+  int32_t num_computed = 0;  ///< tokens whose keys and values are in the cache
+  KvBlocks kv;               ///< where they are; the scheduler's KvCache owns the blocks
+  /// Sequence::key of the one that is computing what this prompt begins with too, when it was found to wait.
   std::optional<uint64_t> waits_for;
 
  private:
-  SamplingParams sampling_;
-  RowResult result_;
+  Sequence(std::shared_ptr<RowInWork> row, int32_t index);
+
+  std::shared_ptr<RowInWork> row_;
+  int32_t index_ = 0;
+  Answer answer_;
   std::optional<AnswerText> text_;
   FinishReason reason_ = FinishReason::length;
 };

@@ -9,6 +9,7 @@
 #include "io/id_set.h"
 #include "io/row_reader.h"
 #include "job/faults.h"
+#include "job/sampling_fields.h"
 #include "moerun/error.h"
 #include "text/chat_template.h"
 #include "text/checksum.h"
@@ -19,6 +20,14 @@ namespace {
 /// As a line has it.
 std::string shown_id(const PromptRecord& record) {
   return record.id_kind == IdKind::integer ? record.id : fmt::format("\"{}\"", record.id);
+}
+
+/// What takes all of a row to see, whatever its form.
+void check_whole_row(PromptRecord& record) {
+  if (!record.error.empty() || !record.prompt_token_ids) return;
+  if (const std::string wrong = beyond_prompt(record.sampling, record.prompt_token_ids->size());
+      !wrong.empty())
+    add_fault(record, wrong);
 }
 
 /// Nothing of a random input can be wrong, and its rows need not be counted.
@@ -99,6 +108,7 @@ class InputCheck {
 
  private:
   void check_row(PromptRecord& record) {
+    check_whole_row(record);
     if (record.error.empty()) needs_.check(record);
     if (record.id.empty()) return;
     if (const auto earlier = ids_.add(record.id, record.id_kind, rows_->place())) {
@@ -141,6 +151,7 @@ class InputSource : public RecordSource {
           "the input has {} rows; it had {} when it was checked, and must not change during the job", row_,
           num_rows_));
     ++row_;
+    check_whole_row(record);
     if (std::binary_search(duplicates_.begin(), duplicates_.end(), record.row))
       add_fault(record, fmt::format("the id {} is an earlier row's already", shown_id(record)));
     if (record.error.empty()) return true;

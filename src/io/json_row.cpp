@@ -141,7 +141,15 @@ void read_id(const Json& id, const char* name, PromptRecord& record) {
 }
 
 void check_row_sampling(const Json& given, int64_t vocab_size, PromptRecord& record) {
-  if (const std::string wrong = contradiction(record.sampling); !wrong.empty()) add_fault(record, wrong);
+  if (const Contradiction wrong = contradiction(record.sampling); !wrong.what.empty())
+    add_fault(record, wrong.what);
+  if (!record.sampling.prompt_logprobs) {  // also a job's that the row takes away: then these go with it
+    for (const char* name : {"prompt_logprobs_start", "prompt_is_greedy"})
+      if (given.contains(name) && given[name] != 0 && given[name] != false)
+        add_fault(record, fmt::format("{} needs prompt_logprobs: true", name));
+    record.sampling.prompt_logprobs_start = 0;
+    record.sampling.prompt_is_greedy = false;
+  }
   if (!given.contains("stop_token_ids")) return;  // the job's are looked at once, with the job
   if (const std::string wrong = outside_vocabulary(record.sampling, vocab_size); !wrong.empty())
     add_fault(record, wrong);

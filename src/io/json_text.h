@@ -2,6 +2,7 @@
 #include <fmt/format.h>
 
 #include <cmath>
+#include <cstdint>
 #include <iterator>
 #include <nlohmann/json.hpp>
 #include <string>
@@ -50,6 +51,10 @@ void put_list(size_t count, std::string& out, const Item& put_item) {
 
 inline void put_floats(const std::vector<float>& values, std::string& out) {
   put_list(values.size(), out, [&](size_t i) { put_float(values[i], out); });
+}
+
+inline void put_bools(const std::vector<uint8_t>& values, std::string& out) {
+  put_list(values.size(), out, [&](size_t i) { out += values[i] != 0 ? "true" : "false"; });
 }
 
 }  // namespace moerun::json_text

@@ -35,6 +35,9 @@ std::optional<SegmentRecord> parse_line(std::string_view line) {
     segment.traits.num_top_logprobs = whole_number<int32_t>(json, "num_top_logprobs");
     json.at("logprobs").get_to(segment.traits.logprobs);
     json.at("prompt_logprobs").get_to(segment.traits.prompt_logprobs);
+    segment.traits.prompt_is_greedy = json.value("prompt_is_greedy", false);
+    segment.traits.num_answers = json.value("answers", segment.rows);
+    segment.traits.several_answers = segment.traits.num_answers != segment.rows;
     return segment;
   } catch (const nlohmann::json::exception&) {
     return std::nullopt;
@@ -72,7 +75,9 @@ std::string ledger_line(const SegmentRecord& segment) {
                                                   {"row_errors", segment.traits.row_errors},
                                                   {"num_top_logprobs", segment.traits.num_top_logprobs},
                                                   {"logprobs", segment.traits.logprobs},
-                                                  {"prompt_logprobs", segment.traits.prompt_logprobs}}
+                                                  {"prompt_logprobs", segment.traits.prompt_logprobs},
+                                                  {"prompt_is_greedy", segment.traits.prompt_is_greedy},
+                                                  {"answers", segment.traits.num_answers}}
                                .dump();
   return fmt::format("{:08x} {}\n", crc32_of(text), text);
 }

@@ -46,8 +46,9 @@ bool is_empty_list(const Json& value, const Json& /*body*/) { return value == Js
 
 const std::vector<Rule>& rules() {
   static const std::vector<Rule> kRules{
-      {"n", is_one, "1"},
-      {"best_of", is_one, "1"},
+      {"best_of",
+       [](const Json& value, const Json& body) { return value == 1 && body.value("n", Json(1)) == 1; },
+       "1 beside one answer"},
       {"length_penalty", is_one, "1"},
       {"stream", is_bool<false>, "false"},
       {"echo", is_bool<false>, "false"},

@@ -12,6 +12,7 @@ namespace {
 
 using json_text::json_string;
 using json_text::put;
+using json_text::put_bools;
 using json_text::put_float;
 using json_text::put_floats;
 using json_text::put_list;
@@ -68,13 +69,13 @@ void put_token_logprob(const TokenTexts& texts, int32_t token, float logprob, st
   texts.put_bytes(token, out);
 }
 
-void put_chat_logprobs(const RowResult& result, const TokenTexts& texts, std::string& out) {
+void put_chat_logprobs(const auto& answer, size_t num_top, const TokenTexts& texts, std::string& out) {
   out += R"({"content": )";
-  put_list(result.logprobs.size(), out, [&](size_t i) {
-    put_token_logprob(texts, result.token_ids.at(i), result.logprobs[i], out);
+  put_list(answer.logprobs.size(), out, [&](size_t i) {
+    put_token_logprob(texts, answer.token_ids.at(i), answer.logprobs[i], out);
     out += R"(, "top_logprobs": )";
-    put_list(num_top(result), out, [&](size_t k) {
-      const auto& [token, logprob] = result.top_logprobs.at(i * num_top(result) + k);
+    put_list(num_top, out, [&](size_t k) {
+      const auto& [token, logprob] = answer.top_logprobs.at(i * num_top + k);
       put_token_logprob(texts, token, logprob, out);
       out += '}';
     });
@@ -83,29 +84,29 @@ void put_chat_logprobs(const RowResult& result, const TokenTexts& texts, std::st
   out += R"(, "refusal": null})";
 }
 
-void put_text_offsets(const RowResult& result, const TokenTexts& texts, std::string& out) {
-  const size_t most = num_characters(result.text);  // less than the tokens', where a stop string cut it
+void put_text_offsets(const auto& answer, const TokenTexts& texts, std::string& out) {
+  const size_t most = num_characters(answer.text);  // less than the tokens', where a stop string cut it
   size_t characters = 0;
-  put_list(result.token_ids.size(), out, [&](size_t i) {
+  put_list(answer.token_ids.size(), out, [&](size_t i) {
     put(out, "{}", std::min(characters, most));
-    const int32_t token = result.token_ids[i];
+    const int32_t token = answer.token_ids[i];
     if (!texts.is_special(token)) characters += num_characters(texts.bytes(token));
   });
 }
 
-void put_completion_logprobs(const RowResult& result, const TokenTexts& texts, std::string& out) {
+void put_completion_logprobs(const auto& answer, size_t num_top, const TokenTexts& texts, std::string& out) {
   out += R"({"tokens": )";
-  put_list(result.token_ids.size(), out, [&](size_t i) { texts.put_text(result.token_ids[i], out); });
+  put_list(answer.token_ids.size(), out, [&](size_t i) { texts.put_text(answer.token_ids[i], out); });
   out += R"(, "token_logprobs": )";
-  put_floats(result.logprobs, out);
+  put_floats(answer.logprobs, out);
   out += R"(, "top_logprobs": )";
-  if (num_top(result) == 0)
+  if (num_top == 0)
     out += "null";
   else
-    put_list(result.logprobs.size(), out, [&](size_t i) {
+    put_list(answer.logprobs.size(), out, [&](size_t i) {
       out += '{';
-      for (size_t k = 0; k < num_top(result); ++k) {
-        const auto& [token, logprob] = result.top_logprobs.at(i * num_top(result) + k);
+      for (size_t k = 0; k < num_top; ++k) {
+        const auto& [token, logprob] = answer.top_logprobs.at(i * num_top + k);
         if (k > 0) out += ", ";
         texts.put_text(token, out);
         out += ": ";
@@ -114,28 +115,34 @@ void put_completion_logprobs(const RowResult& result, const TokenTexts& texts, s
       out += '}';
     });
   out += R"(, "text_offset": )";
-  put_text_offsets(result, texts, out);
+  put_text_offsets(answer, texts, out);
   out += '}';
 }
 
-void put_choice(const RowResult& result, const TokenTexts& texts, std::string& out) {
-  const bool chat = result.endpoint == Endpoint::chat_completions;
+/// One of a row's answers: the row itself, or one of its others.
+void put_choice(const RowResult& row, size_t index, const auto& answer, const TokenTexts& texts,
+                std::string& out) {
+  const bool chat = row.endpoint == Endpoint::chat_completions;
   if (chat)
-    put(out, R"({{"index": 0, "message": {{"role": "assistant", "content": {}}}, "logprobs": )",
-        json_string(result.text));
+    put(out, R"({{"index": {}, "message": {{"role": "assistant", "content": {}}}, "logprobs": )", index,
+        json_string(answer.text));
   else
-    put(out, R"({{"index": 0, "text": {}, "logprobs": )", json_string(result.text));
-  if (result.logprobs.empty())
+    put(out, R"({{"index": {}, "text": {}, "logprobs": )", index, json_string(answer.text));
+  if (answer.logprobs.empty())
     out += "null";
   else if (chat)
-    put_chat_logprobs(result, texts, out);
+    put_chat_logprobs(answer, num_top(row), texts, out);
   else
-    put_completion_logprobs(result, texts, out);
-  if (!result.prompt_logprobs.empty()) {
+    put_completion_logprobs(answer, num_top(row), texts, out);
+  if (index == 0 && !row.prompt_logprobs.empty()) {
     out += R"(, "prompt_logprobs": )";
-    put_floats(result.prompt_logprobs, out);
+    put_floats(row.prompt_logprobs, out);
   }
-  put(out, R"(, "finish_reason": "{}"}})", name_of(result.finish_reason));
+  if (index == 0 && !row.prompt_is_greedy.empty()) {
+    out += R"(, "prompt_is_greedy": )";
+    put_bools(row.prompt_is_greedy, out);
+  }
+  put(out, R"(, "finish_reason": "{}"}})", name_of(answer.finish_reason));
 }
 
 }  // namespace
@@ -154,8 +161,14 @@ void append_openai_line(const RowResult& result, const OpenAiLines& lines, std::
       R"("created": {3}, "model": {4}, "choices": [)",
       result.row, chat ? "chatcmpl" : "cmpl", chat ? "chat.completion" : "text_completion", lines.created,
       json_string(result.model.empty() ? lines.model : result.model));
-  put_choice(result, TokenTexts(lines.tokenizer.get()), out);
-  const size_t completion = result.token_ids.size();
+  const TokenTexts texts(lines.tokenizer.get());
+  size_t completion = result.token_ids.size();
+  put_choice(result, 0, result, texts, out);
+  for (size_t index = 1; const Answer& answer : result.more_answers) {
+    out += ", ";
+    put_choice(result, index++, answer, texts, out);
+    completion += answer.token_ids.size();
+  }
   put(out,
       R"(], "usage": {{"prompt_tokens": {}, "completion_tokens": {}, "total_tokens": {}}}}}}}, "error": null}})",
       result.prompt_length, completion, static_cast<size_t>(result.prompt_length) + completion);

@@ -22,6 +22,7 @@ constexpr uint64_t kSchemaVersion = 2;
 constexpr uint64_t kChunkValues = 1 << 16;
 constexpr const char* kGroup = "results";
 constexpr float kNone = std::numeric_limits<float>::quiet_NaN();
+constexpr uint8_t kNotAsked = 255;
 
 /// gzip's higher levels cost many times the time for a few percent on such columns.
 hdf5::Packing packing(uint64_t chunk_rows) {
@@ -180,14 +181,20 @@ struct Hdf5Results::Columns {
       : file(hdf5::File::create(path.string())), group(file.create_group(kGroup)) {
     const uint64_t row_chunk = std::min(num_rows, kChunkValues);
     const uint64_t string_chunk = std::min(num_rows, kStringBatch);
+    const uint64_t num_answers = traits.several_answers ? traits.num_answers : num_rows;
+    const uint64_t answer_chunk = std::min(num_answers, kChunkValues);
     tokens.emplace(*group, "tokens", kChunkValues);
-    offsets.emplace(*group, "offsets", row_chunk + 1);
+    offsets.emplace(*group, "offsets", answer_chunk + 1);
     text.emplace(*group, "text", kChunkValues);
-    text_offsets.emplace(*group, "text_offsets", row_chunk + 1);
+    text_offsets.emplace(*group, "text_offsets", answer_chunk + 1);
     id.emplace(*group, "id", string_chunk);
     id_is_integer.emplace(*group, "id_is_integer", row_chunk);
     prompt_length.emplace(*group, "prompt_length", row_chunk);
-    finish_reason.emplace(*group, string_chunk);
+    finish_reason.emplace(*group, std::min(num_answers, kStringBatch));
+    if (traits.several_answers) {
+      answer_row.emplace(*group, "answer_row", answer_chunk);
+      answer_index.emplace(*group, "answer_index", answer_chunk);
+    }
     error.emplace(*group, "error", string_chunk);
     if (traits.logprobs) logprobs.emplace(*group, "logprobs", kChunkValues);
     num_top = static_cast<uint64_t>(std::max(traits.num_top_logprobs, 0));
@@ -199,6 +206,7 @@ struct Hdf5Results::Columns {
       prompt_logprobs.emplace(*group, "prompt_logprobs", kChunkValues);
       prompt_offsets.emplace(*group, "prompt_offsets", row_chunk + 1);
       prompt_offsets->push(0);
+      if (traits.prompt_is_greedy) prompt_is_greedy.emplace(*group, "prompt_is_greedy", kChunkValues);
     }
     offsets->push(0);
     text_offsets->push(0);
@@ -206,9 +214,9 @@ struct Hdf5Results::Columns {
 
   hdf5::File file;
   std::optional<hdf5::Group> group;
-  std::optional<Column<int32_t>> tokens, prompt_length, top_tokens;
-  std::optional<Column<uint64_t>> offsets, text_offsets, prompt_offsets;
-  std::optional<Column<uint8_t>> text, id_is_integer;
+  std::optional<Column<int32_t>> tokens, prompt_length, top_tokens, answer_index;
+  std::optional<Column<uint64_t>> offsets, text_offsets, prompt_offsets, answer_row;
+  std::optional<Column<uint8_t>> text, id_is_integer, prompt_is_greedy;
   std::optional<StringColumn> id, error;
   std::optional<ReasonColumn> finish_reason;
   std::optional<Column<float>> logprobs, top_logprobs, prompt_logprobs;
@@ -224,35 +232,51 @@ Hdf5Results::~Hdf5Results() {
   if (!finished_) (void)columns_.release();
 }
 
-void Hdf5Results::append(const RowResult& result) {
+/// One of a row's answers: the row itself, or one of its others.
+void Hdf5Results::append_answer(const RowResult& row, int32_t index, const auto& answer) {
   Columns& to = *columns_;
-  const uint64_t num_tokens = result.token_ids.size();
-  to.tokens->push(result.token_ids);
+  const uint64_t num_tokens = answer.token_ids.size();
+  to.tokens->push(answer.token_ids);
   to.offsets->push(to.num_tokens += num_tokens);
-  to.text->push({reinterpret_cast<const uint8_t*>(result.text.data()), result.text.size()});
-  to.text_offsets->push(to.num_text_bytes += result.text.size());
-  to.id->push(result.id);
-  to.id_is_integer->push(result.id_kind == IdKind::integer);
-  to.prompt_length->push(result.prompt_length);
-  to.finish_reason->push(result.finish_reason);
-  to.error->push(result.error);
+  to.text->push({reinterpret_cast<const uint8_t*>(answer.text.data()), answer.text.size()});
+  to.text_offsets->push(to.num_text_bytes += answer.text.size());
+  to.finish_reason->push(answer.finish_reason);
+  if (to.answer_row) {
+    to.answer_row->push(row.row);
+    to.answer_index->push(index);
+  }
   // The per-token columns stay aligned with `tokens` also for a row that did not ask for them.
-  if (to.logprobs && result.logprobs.empty())
+  if (to.logprobs && answer.logprobs.empty())
     to.logprobs->push(num_tokens, kNone);
   else if (to.logprobs)
-    to.logprobs->push(result.logprobs);
-  const uint64_t has_top = static_cast<uint64_t>(std::max(result.num_top_logprobs, 0));
+    to.logprobs->push(answer.logprobs);
+  const uint64_t has_top = static_cast<uint64_t>(std::max(row.num_top_logprobs, 0));
   for (uint64_t i = 0; to.num_top > 0 && i < num_tokens; ++i)
     for (uint64_t k = 0; k < to.num_top; ++k) {
       const auto& [token, logprob] =
-          k < has_top ? result.top_logprobs.at(i * has_top + k) : std::pair<int32_t, float>(-1, kNone);
+          k < has_top ? answer.top_logprobs.at(i * has_top + k) : std::pair<int32_t, float>(-1, kNone);
       to.top_tokens->push(token);
       to.top_logprobs->push(logprob);
     }
+}
+
+void Hdf5Results::append(const RowResult& result) {
+  Columns& to = *columns_;
+  append_answer(result, 0, result);
+  for (int32_t index = 1; const Answer& answer : result.more_answers) append_answer(result, index++, answer);
+  to.id->push(result.id);
+  to.id_is_integer->push(result.id_kind == IdKind::integer);
+  to.prompt_length->push(result.prompt_length);
+  to.error->push(result.error);
   if (to.prompt_logprobs) {
     to.prompt_logprobs->push(result.prompt_logprobs);
     to.prompt_offsets->push(to.num_prompt_logprobs += result.prompt_logprobs.size());
   }
+  // Aligned with `prompt_logprobs` also for a row that did not ask for it.
+  if (to.prompt_is_greedy && result.prompt_is_greedy.empty())
+    to.prompt_is_greedy->push(result.prompt_logprobs.size(), kNotAsked);
+  else if (to.prompt_is_greedy)
+    to.prompt_is_greedy->push(result.prompt_is_greedy);
 }
 
 WrittenResults Hdf5Results::finish(const OutputAttributes& attributes) {
@@ -266,8 +290,8 @@ WrittenResults Hdf5Results::finish(const OutputAttributes& attributes) {
     (close_one(columns), ...);
   };
   close(to.tokens, to.prompt_length, to.top_tokens, to.offsets, to.text_offsets, to.prompt_offsets, to.text,
-        to.id, to.id_is_integer, to.error, to.finish_reason, to.logprobs, to.top_logprobs,
-        to.prompt_logprobs);
+        to.id, to.id_is_integer, to.error, to.finish_reason, to.logprobs, to.top_logprobs, to.prompt_logprobs,
+        to.prompt_is_greedy, to.answer_row, to.answer_index);
   to.group->close();
   to.group.reset();
   visit_attributes(attributes,

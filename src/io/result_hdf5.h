@@ -54,6 +54,8 @@ class Hdf5Results {
 
  private:
   struct Columns;
+  void append_answer(const RowResult& row, int32_t index, const auto& answer);
+
   std::unique_ptr<Columns> columns_;
   bool finished_ = false;
 };

@@ -16,6 +16,7 @@ constexpr size_t kBufferBytes = 1 << 20;
 
 using json_text::json_string;
 using json_text::put;
+using json_text::put_bools;
 using json_text::put_float;
 using json_text::put_floats;
 using json_text::put_list;
@@ -27,33 +28,63 @@ void put_id(const RowResult& result, std::string& out) {
   out += result.id_kind == IdKind::integer ? result.id : string_or_null(result.id);
 }
 
+/// What of an answer comes from its tokens alone: the row's, or one of its others.
+void put_logprobs(const RowResult& row, const auto& answer, std::string& out) {
+  if (!answer.logprobs.empty()) {
+    out += R"(, "logprobs": )";
+    put_floats(answer.logprobs, out);
+  }
+  if (num_top(row) == 0) return;
+  out += R"(, "top_logprobs": )";
+  put_list(answer.top_logprobs.size() / num_top(row), out, [&](size_t i) {
+    put_list(num_top(row), out, [&](size_t k) {
+      const auto& [token, logprob] = answer.top_logprobs[i * num_top(row) + k];
+      put(out, "[{}, ", token);
+      put_float(logprob, out);
+      out += ']';
+    });
+  });
+}
+
+void put_answer(const auto& answer, std::string& out) {
+  out += R"("token_ids": )";
+  put_list(answer.token_ids.size(), out, [&](size_t i) { put(out, "{}", answer.token_ids[i]); });
+  put(out, R"(, "text": {}, "finish_reason": "{}")", json_string(answer.text), name_of(answer.finish_reason));
+}
+
+void put_one_of_several(const RowResult& row, size_t index, const auto& answer, std::string& out) {
+  put(out, R"({{"index": {}, )", index);
+  put_answer(answer, out);
+  put_logprobs(row, answer, out);
+  out += '}';
+}
+
 }  // namespace
 
 void append_result_line(const RowResult& result, std::string& out) {
   put(out, R"({{"row": {}, "id": )", result.row);
   put_id(result, out);
-  put(out, R"(, "prompt_length": {}, "token_ids": )", result.prompt_length);
-  put_list(result.token_ids.size(), out, [&](size_t i) { put(out, "{}", result.token_ids[i]); });
-  put(out, R"(, "text": {}, "finish_reason": "{}", "error": {})", json_string(result.text),
-      name_of(result.finish_reason), string_or_null(result.error));
-  if (!result.logprobs.empty()) {
-    out += R"(, "logprobs": )";
-    put_floats(result.logprobs, out);
-  }
-  if (num_top(result) > 0) {
-    out += R"(, "top_logprobs": )";
-    put_list(result.top_logprobs.size() / num_top(result), out, [&](size_t i) {
-      put_list(num_top(result), out, [&](size_t k) {
-        const auto& [token, logprob] = result.top_logprobs[i * num_top(result) + k];
-        put(out, "[{}, ", token);
-        put_float(logprob, out);
-        out += ']';
-      });
+  put(out, R"(, "prompt_length": {}, )", result.prompt_length);
+  if (result.more_answers.empty()) {
+    put_answer(result, out);
+  } else {
+    out += R"("answers": )";
+    put_list(1 + result.more_answers.size(), out, [&](size_t index) {
+      if (index == 0)
+        put_one_of_several(result, index, result, out);
+      else
+        put_one_of_several(result, index, result.more_answers[index - 1], out);
     });
   }
+  put(out, R"(, "error": {})", string_or_null(result.error));
+  if (result.more_answers.empty()) put_logprobs(result, result, out);
   if (!result.prompt_logprobs.empty()) {
     out += R"(, "prompt_logprobs": )";
     put_floats(result.prompt_logprobs, out);
+  }
+  if (!result.prompt_is_greedy.empty()) {
+    out += R"(, "prompt_is_greedy": )";
+    put_bools(result.prompt_is_greedy, out);
   }
   out += '}';
 }

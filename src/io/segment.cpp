@@ -34,6 +34,15 @@ struct PackedRow {
 };
 static_assert(sizeof(PackedRow) == 56);
 
+// Behind the row's own arrays: its greedy choices and other answers, when it has any.
+struct PackedMore {
+  uint32_t num_prompt_is_greedy, num_answers;
+};
+struct PackedAnswer {
+  uint32_t finish_reason;
+  uint32_t num_token_ids, num_logprobs, num_top, text_bytes;
+};
+
 struct PackedTop {
   int32_t token_id;
   float logprob;
@@ -42,6 +51,13 @@ struct PackedTop {
 template <typename T>
 void put(std::string& out, const T* values, size_t count) {
   if (count) out.append(reinterpret_cast<const char*>(values), count * sizeof(T));
+}
+
+void put_top(std::string& out, const std::vector<std::pair<int32_t, float>>& entries) {
+  for (const auto& [token_id, logprob] : entries) {
+    const PackedTop top = {token_id, logprob};
+    put(out, &top, 1);
+  }
 }
 
 class Unpacker {
@@ -60,11 +76,56 @@ class Unpacker {
     values.resize(count);
     get(values.data(), count);
   }
+  void fill_top(std::vector<std::pair<int32_t, float>>& entries, size_t count) {
+    std::vector<PackedTop> top;
+    fill(top, count);
+    entries.reserve(top.size());
+    for (const PackedTop& entry : top) entries.emplace_back(entry.token_id, entry.logprob);
+  }
   bool done() const { return bytes_.empty(); }
 
  private:
   std::string_view bytes_;
 };
+
+uint32_t count_of(const auto& values) { return static_cast<uint32_t>(values.size()); }
+
+void pack_more(const RowResult& result, std::string& out) {
+  if (result.prompt_is_greedy.empty() && result.more_answers.empty()) return;
+  const PackedMore more = {count_of(result.prompt_is_greedy), count_of(result.more_answers)};
+  put(out, &more, 1);
+  put(out, result.prompt_is_greedy.data(), result.prompt_is_greedy.size());
+  for (const Answer& answer : result.more_answers) {
+    const PackedAnswer head = {.finish_reason = static_cast<uint32_t>(answer.finish_reason),
+                               .num_token_ids = count_of(answer.token_ids),
+                               .num_logprobs = count_of(answer.logprobs),
+                               .num_top = count_of(answer.top_logprobs),
+                               .text_bytes = count_of(answer.text)};
+    put(out, &head, 1);
+    put(out, answer.token_ids.data(), answer.token_ids.size());
+    put(out, answer.logprobs.data(), answer.logprobs.size());
+    put_top(out, answer.top_logprobs);
+    out += answer.text;
+  }
+}
+
+void unpack_more(Unpacker& in, RowResult& result) {
+  PackedMore more = {};
+  in.get(&more, 1);
+  in.fill(result.prompt_is_greedy, more.num_prompt_is_greedy);
+  for (uint32_t i = 0; i < more.num_answers; ++i) {
+    PackedAnswer head = {};
+    in.get(&head, 1);
+    if (head.finish_reason >= static_cast<uint32_t>(FinishReason::error))
+      throw Error("a sealed answer has a finish reason that one of several cannot have");
+    Answer& answer = result.more_answers.emplace_back();
+    answer.finish_reason = static_cast<FinishReason>(head.finish_reason);
+    in.fill(answer.token_ids, head.num_token_ids);
+    in.fill(answer.logprobs, head.num_logprobs);
+    in.fill_top(answer.top_logprobs, head.num_top);
+    in.fill(answer.text, head.text_bytes);
+  }
+}
 
 std::string header_and_entries(const std::string& run_id, const std::vector<SegmentEntry>& entries) {
   std::string out(kSegmentMagic);
@@ -92,6 +153,10 @@ void RowTraits::add(const RowResult& result) {
   num_top_logprobs = std::max(num_top_logprobs, result.num_top_logprobs);
   logprobs |= !result.logprobs.empty();
   prompt_logprobs |= !result.prompt_logprobs.empty();
+  prompt_is_greedy |= !result.prompt_is_greedy.empty();
+  several_answers |= !result.more_answers.empty();
+  num_answers += 1 + result.more_answers.size();
+  for (const Answer& answer : result.more_answers) logprobs |= !answer.logprobs.empty();
 }
 
 void RowTraits::add(const RowTraits& others) {
@@ -99,36 +164,36 @@ void RowTraits::add(const RowTraits& others) {
   num_top_logprobs = std::max(num_top_logprobs, others.num_top_logprobs);
   logprobs |= others.logprobs;
   prompt_logprobs |= others.prompt_logprobs;
+  prompt_is_greedy |= others.prompt_is_greedy;
+  several_answers |= others.several_answers;
+  num_answers += others.num_answers;
 }
 
 void pack_row(const RowResult& result, std::string& out) {
-  const auto count = [](const auto& values) { return static_cast<uint32_t>(values.size()); };
   const PackedRow head = {.row = result.row,
                           .prompt_length = result.prompt_length,
                           .num_top_logprobs = result.num_top_logprobs,
                           .finish_reason = static_cast<uint32_t>(result.finish_reason),
                           .endpoint = static_cast<uint16_t>(result.endpoint),
                           .id_kind = static_cast<uint16_t>(result.id_kind),
-                          .num_token_ids = count(result.token_ids),
-                          .num_logprobs = count(result.logprobs),
-                          .num_top = count(result.top_logprobs),
-                          .num_prompt_logprobs = count(result.prompt_logprobs),
-                          .id_bytes = count(result.id),
-                          .error_bytes = count(result.error),
-                          .text_bytes = count(result.text),
-                          .model_bytes = count(result.model)};
+                          .num_token_ids = count_of(result.token_ids),
+                          .num_logprobs = count_of(result.logprobs),
+                          .num_top = count_of(result.top_logprobs),
+                          .num_prompt_logprobs = count_of(result.prompt_logprobs),
+                          .id_bytes = count_of(result.id),
+                          .error_bytes = count_of(result.error),
+                          .text_bytes = count_of(result.text),
+                          .model_bytes = count_of(result.model)};
   put(out, &head, 1);
   put(out, result.token_ids.data(), result.token_ids.size());
   put(out, result.logprobs.data(), result.logprobs.size());
-  for (const auto& [token_id, logprob] : result.top_logprobs) {
-    const PackedTop top = {token_id, logprob};
-    put(out, &top, 1);
-  }
+  put_top(out, result.top_logprobs);
   put(out, result.prompt_logprobs.data(), result.prompt_logprobs.size());
   out += result.id;
   out += result.error;
   out += result.text;
   out += result.model;
+  pack_more(result, out);
 }
 
 RowResult unpack_row(std::string_view bytes) {
@@ -147,15 +212,13 @@ RowResult unpack_row(std::string_view bytes) {
   result.id_kind = static_cast<IdKind>(head.id_kind);
   in.fill(result.token_ids, head.num_token_ids);
   in.fill(result.logprobs, head.num_logprobs);
-  std::vector<PackedTop> top;
-  in.fill(top, head.num_top);
-  result.top_logprobs.reserve(top.size());
-  for (const PackedTop& entry : top) result.top_logprobs.emplace_back(entry.token_id, entry.logprob);
+  in.fill_top(result.top_logprobs, head.num_top);
   in.fill(result.prompt_logprobs, head.num_prompt_logprobs);
   in.fill(result.id, head.id_bytes);
   in.fill(result.error, head.error_bytes);
   in.fill(result.text, head.text_bytes);
   in.fill(result.model, head.model_bytes);
+  if (!in.done()) unpack_more(in, result);
   if (!in.done()) throw Error("a sealed answer is longer than its header says");
   return result;
 }
@@ -164,13 +227,21 @@ void check_result(const RowResult& result) {
   const auto fail = [&](const std::string& what) {
     throw Error(fmt::format("the answer to row {} is damaged: {}", result.row, what));
   };
-  const size_t num_tokens = result.token_ids.size();
-  if (!result.logprobs.empty() && result.logprobs.size() != num_tokens)
-    fail(fmt::format("{} log-probabilities for {} tokens", result.logprobs.size(), num_tokens));
-  if (result.num_top_logprobs < 0 || result.num_top_logprobs > kMostTopLogprobs ||
-      result.top_logprobs.size() != static_cast<size_t>(result.num_top_logprobs) * num_tokens)
-    fail(fmt::format("{} most likely tokens where {} for each of {} belong", result.top_logprobs.size(),
-                     result.num_top_logprobs, num_tokens));
+  if (result.num_top_logprobs < 0 || result.num_top_logprobs > kMostTopLogprobs)
+    fail(fmt::format("{} most likely tokens", result.num_top_logprobs));
+  const auto check = [&](const auto& answer) {
+    const size_t num_tokens = answer.token_ids.size();
+    if (!answer.logprobs.empty() && answer.logprobs.size() != num_tokens)
+      fail(fmt::format("{} log-probabilities for {} tokens", answer.logprobs.size(), num_tokens));
+    if (answer.top_logprobs.size() != static_cast<size_t>(result.num_top_logprobs) * num_tokens)
+      fail(fmt::format("{} most likely tokens where {} for each of {} belong", answer.top_logprobs.size(),
+                       result.num_top_logprobs, num_tokens));
+  };
+  check(result);
+  for (const Answer& answer : result.more_answers) check(answer);
+  if (!result.prompt_is_greedy.empty() && result.prompt_is_greedy.size() != result.prompt_logprobs.size())
+    fail(fmt::format("{} greedy choices for {} log-probabilities", result.prompt_is_greedy.size(),
+                     result.prompt_logprobs.size()));
 }
 
 void SegmentBuilder::append(const RowResult& result) {

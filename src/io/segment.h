@@ -19,6 +19,9 @@ namespace moerun {
 //   entry    [num_rows]    uint64 row, uint64 offset, uint32 bytes, uint32 crc32; ascending by row
 //   char     payload[]     the rows' answers; offsets count from the file's beginning
 //
+// An answer of a row that asks for several holds them all, the second and further ones behind what a row with
+// one has.
+//
 // little-endian throughout. The ledger holds the SHA-256 of everything before the payload, and the entries
 // hold their answers' CRC-32: so every byte is covered, and one answer can be checked by itself.
 
@@ -42,6 +45,8 @@ struct RowTraits {
   uint64_t row_errors = 0;
   int32_t num_top_logprobs = 0;  ///< the most of any row
   bool logprobs = false, prompt_logprobs = false;
+  bool prompt_is_greedy = false, several_answers = false;
+  uint64_t num_answers = 0;
 
   void add(const RowResult& result);
   void add(const RowTraits& others);

@@ -226,8 +226,8 @@ void check_together(const Job& job, const std::string& file_name, Given& given) 
   if (needs_gpu && (job.device == Job::DeviceKind::cpu || job.device == Job::DeviceKind::null))
     given.faults.add(given.values.at("parallel.all_to_all").where,
                      "parallel.all_to_all: nccl and p2p need device: cuda");
-  if (const std::string wrong = contradiction(job.sampling); !wrong.empty())
-    given.faults.add(place_for("sampling.min_tokens", given, file_name), "sampling: " + wrong);
+  if (const Contradiction wrong = contradiction(job.sampling); !wrong.what.empty())
+    given.faults.add(place_for("sampling." + wrong.option, given, file_name), "sampling: " + wrong.what);
 }
 
 }  // namespace

@@ -88,6 +88,7 @@ constexpr Text kTexts[] = {
      "an HDF5 input may reach into other files: external links, external raw data, virtual datasets with "
      "outside sources. Without it they are refused, since such an input takes any file of the machine as "
      "prompts"},
+    {"sampling.n", "1…16384", "answers to a row, each from draws of its own; the prompt is computed once"},
     {"sampling.max_tokens", "tokens", "of an answer; 0 with `prompt_logprobs` scores alone"},
     {"sampling.min_tokens", "tokens",
      "end-of-sequence and stop token ids cannot be chosen before; a stop string that is complete in fewer "
@@ -100,7 +101,8 @@ constexpr Text kTexts[] = {
     {"sampling.presence_penalty", "[-2, 2]", "over the answer, once for each token that it has"},
     {"sampling.frequency_penalty", "[-2, 2]", "over the answer, for each time that it has a token"},
     {"sampling.seed", "integer below 2⁶⁴",
-     "what draws are keyed by, with the row's number; a row's own `seed` is the key alone"},
+     "what draws are keyed by, with the row's number (and the answer's); a row's own `seed` is the key "
+     "alone"},
     {"sampling.stop", "text or list",
      "an answer ends at the first token (from the `min_tokens`-th on) whose text completes one of these, and "
      "its text before the completed one that begins first. They are looked for in the answer's text, not in "
@@ -111,6 +113,10 @@ constexpr Text kTexts[] = {
     {"sampling.logprobs", "`null` or 0…20",
      "0: log-probabilities of the chosen tokens; n: and of the n most likely"},
     {"sampling.prompt_logprobs", "bool", "log-probabilities of the prompt's tokens"},
+    {"sampling.prompt_logprobs_start", "position",
+     "the first token that is scored; those before it cost no logits and are not written"},
+    {"sampling.prompt_is_greedy", "bool",
+     "with `prompt_logprobs`, whether each scored token is the one that the model would have chosen"},
     {"output.path", "path",
      "`.h5`; directories of outputs are made. `OUTPUT.run/` beside it holds what is sealed while the job "
      "runs"},

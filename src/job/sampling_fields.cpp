@@ -54,6 +54,7 @@ std::string read_stop_token_ids(const Json& value, SamplingParams& target) {
 std::vector<Field<SamplingParams>> make_fields() {
   using S = SamplingParams;
   return {
+      integer<S>("n", [](auto& s) -> auto& { return s.n; }, {1, kMaxAnswers}),
       integer<S>("max_tokens", [](auto& s) -> auto& { return s.max_tokens; }, {0, kInt32Max}),
       integer<S>("min_tokens", [](auto& s) -> auto& { return s.min_tokens; }, {0, kInt32Max}),
       number<S>("temperature", [](auto& s) -> auto& { return s.draw.temperature; }, {0, 100}),
@@ -74,6 +75,10 @@ std::vector<Field<SamplingParams>> make_fields() {
           "logprobs", [](auto& s) -> auto& { return s.draw.logprobs; }, {0, kMaxLogprobs}, Json(), -1),
       boolean<S>(
           "prompt_logprobs", [](auto& s) -> auto& { return s.prompt_logprobs; }),
+      integer<S>("prompt_logprobs_start", [](auto& s) -> auto& { return s.prompt_logprobs_start; },
+                 {0, kInt32Max}),
+      boolean<S>(
+          "prompt_is_greedy", [](auto& s) -> auto& { return s.prompt_is_greedy; }),
   };
 }
 
@@ -90,11 +95,20 @@ const Field<SamplingParams>* find_sampling_field(std::string_view name) {
   return nullptr;
 }
 
-std::string contradiction(const SamplingParams& sampling) {
+Contradiction contradiction(const SamplingParams& sampling) {
   if (sampling.min_tokens > sampling.max_tokens)
-    return fmt::format("min_tokens ({}) is more than max_tokens ({})", sampling.min_tokens,
-                       sampling.max_tokens);
-  return "";
+    return {"min_tokens", fmt::format("min_tokens ({}) is more than max_tokens ({})", sampling.min_tokens,
+                                      sampling.max_tokens)};
+  if (sampling.n > 1 && sampling.max_tokens == 0)
+    return {"n", fmt::format("n ({}) asks for several answers, and max_tokens (0) for none", sampling.n)};
+  return {};
+}
+
+std::string beyond_prompt(const SamplingParams& sampling, size_t prompt_length) {
+  if (!sampling.prompt_logprobs || static_cast<size_t>(sampling.prompt_logprobs_start) < prompt_length)
+    return "";
+  return fmt::format("prompt_logprobs_start is {}, and the prompt has {} tokens: none is left to score",
+                     sampling.prompt_logprobs_start, prompt_length);
 }
 
 std::string outside_vocabulary(const SamplingParams& sampling, int64_t vocab_size) {

@@ -19,8 +19,16 @@ const std::vector<Field<SamplingParams>>& sampling_fields();
 /// The field of this name, or null.
 const Field<SamplingParams>* find_sampling_field(std::string_view name);
 
-/// What options contradict each other, once all are read; empty when none do.
-std::string contradiction(const SamplingParams& sampling);
+/// Options that contradict each other.
+struct Contradiction {
+  std::string option;  ///< one of them
+  std::string what;    ///< a sentence; empty: there is none
+};
+/// Once all are read.
+Contradiction contradiction(const SamplingParams& sampling);
+
+/// A sentence about scores that begin behind a prompt of so many tokens, or an empty string.
+std::string beyond_prompt(const SamplingParams& sampling, size_t prompt_length);
 
 /// A sentence about a stop token id outside of the vocabulary, or an empty string.
 std::string outside_vocabulary(const SamplingParams& sampling, int64_t vocab_size);

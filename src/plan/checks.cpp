@@ -183,6 +183,7 @@ OutputEstimate estimate_output(const Job& job, uint64_t num_rows) {
   double most = job.sampling.max_tokens;
   double least = job.sampling.ignore_eos && job.sampling.stop.empty() ? most : job.sampling.min_tokens;
   if (job.input.random) least = most = static_cast<double>(job.input.random->output_len);
+  least *= job.sampling.n, most *= job.sampling.n;
   OutputEstimate estimate;
   estimate.least_hdf5 = static_cast<uint64_t>(kSegmentAndMerged * bytes(least, hdf5_token));
   estimate.most_hdf5 = static_cast<uint64_t>(kSegmentAndMerged * bytes(most, hdf5_token));

@@ -224,6 +224,9 @@ CASES = [
          "sampling:\n  seed: 1\n  seed: 2\n"),
     Case("a wrong type", ["job.yaml:5: parallel.tensor must be an integer from 1 to 65536, not \"two\""],
          "parallel: {tensor: two}\n"),
+    Case("no answers", ["job.yaml:5: sampling.n must be an integer from 1 to 16384, not 0"], "sampling: {n: 0}\n"),
+    Case("several answers where none is asked for", ["job.yaml:5: sampling: n (4) asks for several answers, and max_tokens (0) for none"],
+         "sampling: {n: 4, max_tokens: 0, prompt_logprobs: true}\n"),
     Case("a value out of range", ["job.yaml:5: sampling.top_p must be a number above 0 and at most 1, not 1.5"],
          "sampling: {top_p: 1.5}\n"),
     Case("a negative seed", ["job.yaml:5: sampling.seed must be an integer from 0"], "sampling: {seed: -1}\n"),
@@ -335,6 +338,16 @@ CASES = [
          "sampling: {stop_token_ids: [4096]}\n", runs=True),
     Case("a row's stop token outside of the vocabulary", ["in.jsonl:1: stop token id 4096 is outside"],
          input='{"prompt": "a", "stop_token_ids": [4096]}\n'),
+
+    Case("no answers, several for scores alone, and scores from beyond the prompt",
+         ["in.jsonl:1: n must be an integer from 1 to 16384, not 0", "in.jsonl:2: n (3) asks for several answers, and max_tokens (0) for none",
+          "in.jsonl:3: prompt_logprobs_start is 2, and the prompt has 2 tokens: none is left to score",
+          "in.jsonl:4: prompt_logprobs_start needs prompt_logprobs: true", "in.jsonl:5: prompt_logprobs_start must be an integer from 0"],
+         input='{"prompt": "a", "n": 0}\n{"prompt": "a", "n": 3, "max_tokens": 0}\n'
+               '{"prompt_token_ids": [1, 2], "prompt_logprobs": true, "prompt_logprobs_start": 2}\n'
+               '{"prompt": "a", "prompt_logprobs_start": 1}\n{"prompt": "a", "prompt_logprobs": true, "prompt_logprobs_start": -1}\n'),
+    Case("best_of", ["in.jsonl:1: body.best_of is not supported other than as 1 beside one answer: 4 would change the answer"],
+         input='{"custom_id": "a", "method": "POST", "url": "/v1/completions", "body": {"model": "tiny-moe", "prompt": "a", "n": 2, "best_of": 4}}\n'),
 
     # The model's configuration.
     Case("another architecture", ["model/config.json: architectures [\"LlamaForCausalLM\"] are not supported; Qwen3MoeForCausalLM, MixtralForCausalLM, ", "CONTRIBUTING.md says how to add a family"],

@@ -1,11 +1,13 @@
 """kill -9 at random moments, each followed by the same command, until the job is finished."""
 import collections
+import json
+import pathlib
 import random
 import re
 import signal
 import time
 
-from job import GONE_WITHIN, Job, Running, expect, send
+from job import GONE_WITHIN, REPOSITORY, Job, Running, expect, send
 
 # Layouts and schedules that change from run to run: no byte of the output may depend on them.
 LAYOUTS = [(1, ["parallel.tensor=1", "parallel.data=1"]), (2, ["parallel.tensor=2", "parallel.data=1"]),
@@ -57,7 +59,18 @@ class Kills:
         self.slowest = 0.0
 
     def job(self, device, name):
-        return Job(self.program, self.folder, name, [*DEVICES[device], f"input.limit={self.rows}"])
+        return Job(self.program, self.folder, name, [*DEVICES[device], f"input.path={self.prompts()}", f"input.limit={self.rows}"])
+
+    def prompts(self):
+        """The demo's prompts, eight behind the same beginning each; every third row has three answers."""
+        path = pathlib.Path(self.folder) / "alike.jsonl"
+        if not path.exists():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            rows = [json.loads(line) for line in open(REPOSITORY / "data/prompts.jsonl")]
+            begins = [" ".join(row["prompt"] for row in rows[i:i + 8]) for i in range(0, len(rows), 8)]
+            path.write_text("".join(json.dumps({**row, "prompt": f"{begins[i % len(begins)]} {row['prompt']}", **({"n": 3, "max_tokens": 14} if i % 3 == 0 else {})}) + "\n"
+                                    for i, row in enumerate(rows)))
+        return path
 
     def reference(self, device):
         if device not in self.references:

@@ -118,6 +118,26 @@ def test_token_ids_to_answers_and_back(folder):
     return None
 
 
+def test_several_answers(folder):
+    """A row of the table for each of its answers, and what belongs to the row beside each."""
+    pq.write_table(pa.table({"prompt_token_ids": [[1, 2, 3], [4], [5, 6]], "id": ["a", "b", "c"], "k": [3, 1, 2]}), folder / "t.parquet")
+    moerun_io.to_input(folder / "t.parquet", folder / "t.jsonl", id="id", sampling={"n": "k"})
+    if wrong := run(folder, folder / "t.jsonl", prompt_logprobs=True, temperature=1, logprobs=1):
+        return wrong
+    table = moerun_io.read(folder / "answers.h5").to_pydict()
+    wanted = {"row": [0, 0, 0, 1, 2, 2], "answer_index": [0, 1, 2, 0, 0, 1], "id": list("aaabcc"), "prompt_length": [3, 3, 3, 1, 2, 2]}
+    for name, values in wanted.items():
+        if table[name] != values:
+            return f"{name}: {table[name]}"
+    if [len(v) for v in table["prompt_logprobs"]] != wanted["prompt_length"] or any(len(a) != len(b) for a, b in zip(table["token_ids"], table["logprobs"])):
+        return f"{table}"
+    moerun_io.join(folder / "t.parquet", folder / "answers.h5", folder / "out.parquet", id="id")
+    out = pq.read_table(folder / "out.parquet").to_pydict()
+    if out["id"] != list("aaabcc") or out["token_ids"] != table["token_ids"] or out["answer_index"] != wanted["answer_index"]:
+        return f"join: {out}"
+    return None
+
+
 def test_bad_tables(folder):
     pq.write_table(pa.table({"prompt": ["a", None], "id": [1, 2], "when": [datetime.date(2026, 1, 1)] * 2, "x": [1.0, float("nan")]}), folder / "t.parquet")
     pq.write_table(pa.table({"ids": [[1, None]], "id": ["a"], "wide": [[2**31]], "text": ["a\0b"]}), folder / "u.parquet")

@@ -28,7 +28,7 @@ TEST_CASE("OpenAI batch lines become rows", "[input]") {
   const PromptRecord chat = row_of(
       kChat,
       kHello + R"(, "max_completion_tokens": 5, "temperature": 0.25, "top_p": 0.5, "seed": 3, "stop": ["x"],
-          "logprobs": true, "top_logprobs": 4, "presence_penalty": 1, "frequency_penalty": null, "n": 1,
+          "logprobs": true, "top_logprobs": 4, "presence_penalty": 1, "frequency_penalty": null, "n": 3, "best_of": null,
           "stream": false, "top_k": 9, "chat_template_kwargs": {"enable_thinking": false}, "tools": [{"a": 1}])");
   CHECK(chat.error.empty());
   CHECK(chat.id == "r-1");
@@ -40,6 +40,7 @@ TEST_CASE("OpenAI batch lines become rows", "[input]") {
       .draw =
           {.seed = 3, .temperature = 0.25f, .top_p = 0.5f, .top_k = 9, .presence_penalty = 1, .logprobs = 4},
       .own_seed = true,
+      .n = 3,
       .max_tokens = 5,
       .stop = {"x"}};
   CHECK(chat.sampling == expected);
@@ -68,7 +69,12 @@ TEST_CASE("what is wrong with an OpenAI batch line", "[input]") {
   CHECK(row_of(kCompletions, R"("model": "tiny-moe", "prompt": ["a"])").prompt == "a");
   CHECK(fault_of_chat(R"("max_tokens": 1, "max_completion_tokens": 2)") ==
         "body has max_tokens and max_completion_tokens; one of them must go");
-  CHECK(fault_of_chat(R"("n": 2)") == "body.n is not supported other than as 1: 2 would change the answer");
+  CHECK(fault_of_chat(R"("n": 0)") == "n must be an integer from 1 to 16384, not 0");
+  CHECK(fault_of_chat(R"("n": 2, "max_tokens": 0)") ==
+        "n (2) asks for several answers, and max_tokens (0) for none");
+  CHECK(fault_of_chat(R"("n": 2, "best_of": 2)") ==
+        "body.best_of is not supported other than as 1 beside one answer: 2 would change the answer");
+  CHECK(fault_of_chat(R"("n": 2, "best_of": 1)").starts_with("body.best_of is not supported"));
   CHECK(fault_of_chat(R"("stream": true)") ==
         "body.stream is not supported other than as false: true would change the answer");
   CHECK(fault_of_chat(R"("response_format": {"type": "json_object"})") ==

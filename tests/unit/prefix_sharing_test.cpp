@@ -1,6 +1,7 @@
 // Prompts that begin alike, against a memory that remembers which tokens each key was computed from: whatever
 // is shared, copied, evicted, preempted, brought back or computed again, a step must find the keys of its own
 // sequences, and no sequence's key may be written over.
+#include <cmath>
 #include <map>
 #include <random>
 #include <set>
@@ -20,12 +21,14 @@ uint64_t next_key(uint64_t before, int32_t token) {
   return draw_key(before, static_cast<uint64_t>(token), 0).key0 |
          uint64_t{draw_key(before, static_cast<uint64_t>(token), 0).key1} << 32;
 }
-/// The token that a row draws at a position, and the log-probability of a token after others: any will do
+/// The token that a stream draws at a position, and the log-probability of a token after others: any will do
 /// that depend on what they should.
-int32_t token_of(uint64_t row, int32_t position) {
-  return static_cast<int32_t>((row * 31 + static_cast<uint64_t>(position) * 7) % kVocab);
+int32_t token_of(uint64_t stream, int32_t position) {
+  return static_cast<int32_t>((stream % 1000003 * 31 + static_cast<uint64_t>(position) * 7) % kVocab);
 }
 float score_of(uint64_t key, int32_t target) { return static_cast<float>(next_key(key, target) % 10000); }
+/// The model's first choice after others: in every third case the one that is asked about.
+int32_t first_choice(uint64_t key, int32_t target) { return next_key(key, target) % 3 == 0 ? target : -7; }
 
 struct Held {
   uint64_t key = 0;
@@ -123,8 +126,9 @@ Outcome work(const std::vector<Row>& rows, const SchedulerOptions& options) {
       const uint64_t key = key_of_token[static_cast<size_t>(row.token_index)];
       TokenResult& result = results.emplace_back();
       // A drawn token carries what it was drawn from, so that an answer tells whether all of it was right.
-      result.token = row.target >= 0 ? row.target : token_of(row.stream - stream_of_row(0), row.position);
+      result.token = row.target >= 0 ? row.target : token_of(row.stream, row.position);
       result.logprob = score_of(key, result.token);
+      if (row.draw.logprobs > 0) result.top_tokens = {first_choice(key, result.token)};
     }
     for (RowResult& result : scheduler.postprocess(plan, results))
       outcome.answers[result.row] = std::move(result);
@@ -138,27 +142,45 @@ Outcome work(const std::vector<Row>& rows, const SchedulerOptions& options) {
 }
 
 /// What a sequence alone in an endless memory answers.
-void check_answers(const std::vector<Row>& rows, const Outcome& outcome) {
+void check_answers(const std::vector<Row>& rows, Outcome& outcome) {
   REQUIRE(outcome.answers.size() == rows.size());
-  for (const auto& [number, result] : outcome.answers) {
+  for (auto& [number, result] : outcome.answers) {
     CAPTURE(number);
     const Row& row = rows[number];
     uint64_t key = 0;
-    std::vector<float> scores{std::numeric_limits<float>::quiet_NaN()};
+    const auto start = static_cast<size_t>(row.sampling.prompt_logprobs_start);
+    std::vector<float> scores;
+    std::vector<uint8_t> greedy;
     for (size_t i = 0; i < row.prompt.size(); ++i) {
-      if (i > 0) scores.push_back(score_of(key, row.prompt[i]));
+      if (i >= start) {
+        scores.push_back(score_of(key, row.prompt[i]));
+        greedy.push_back(i > 0 && first_choice(key, row.prompt[i]) == row.prompt[i]);
+      }
       key = next_key(key, row.prompt[i]);
     }
     if (row.sampling.prompt_logprobs) {
       REQUIRE(result.prompt_logprobs.size() == scores.size());
-      CHECK(std::equal(scores.begin() + 1, scores.end(), result.prompt_logprobs.begin() + 1));
+      if (start == 0) {
+        CHECK(std::isnan(result.prompt_logprobs[0]));
+        scores[0] = result.prompt_logprobs[0] = 0;
+      }
+      CHECK(result.prompt_logprobs == scores);
+      if (row.sampling.prompt_is_greedy) CHECK(result.prompt_is_greedy == greedy);
     }
-    REQUIRE(static_cast<int32_t>(result.token_ids.size()) == row.sampling.max_tokens);
-    for (size_t i = 0; i < result.token_ids.size(); ++i) {
-      REQUIRE(result.token_ids[i] == token_of(number, static_cast<int32_t>(row.prompt.size() + i)));
-      REQUIRE(result.logprobs[i] == score_of(key, result.token_ids[i]));
-      key = next_key(key, result.token_ids[i]);
-    }
+    REQUIRE(static_cast<int32_t>(result.more_answers.size()) == row.sampling.n - 1);
+    const auto check_answer = [&](uint64_t index, const auto& answer) {
+      CAPTURE(index);
+      const uint64_t stream = stream_of_answer(stream_of_row(number), index);
+      uint64_t before = key;
+      REQUIRE(static_cast<int32_t>(answer.token_ids.size()) == row.sampling.max_tokens);
+      for (size_t i = 0; i < answer.token_ids.size(); ++i) {
+        REQUIRE(answer.token_ids[i] == token_of(stream, static_cast<int32_t>(row.prompt.size() + i)));
+        REQUIRE(answer.logprobs[i] == score_of(before, answer.token_ids[i]));
+        before = next_key(before, answer.token_ids[i]);
+      }
+    };
+    check_answer(0, result);
+    for (uint64_t index = 1; const Answer& answer : result.more_answers) check_answer(index++, answer);
   }
 }
 
@@ -177,6 +199,11 @@ std::vector<Row> random_rows(std::mt19937_64& random, int count) {
     row.sampling.draw.logprobs = 0;
     row.sampling.max_tokens = static_cast<int32_t>(random() % 60);
     row.sampling.prompt_logprobs = random() % 3 == 0 || row.sampling.max_tokens == 0;
+    if (row.sampling.prompt_logprobs && random() % 2 == 0)
+      row.sampling.prompt_logprobs_start = static_cast<int32_t>(random() % row.prompt.size());
+    row.sampling.prompt_is_greedy = row.sampling.prompt_logprobs && random() % 2 == 0;
+    if (row.sampling.max_tokens > 0 && random() % 4 == 0)
+      row.sampling.n = 1 + static_cast<int32_t>(random() % 20);
     rows.push_back(std::move(row));
   }
   return rows;
@@ -203,11 +230,11 @@ TEST_CASE("prefix sharing: every sequence finds its own keys, also when room is 
     SchedulerOptions options = options_with(static_cast<int64_t>(20 + random() % (round % 2 == 0 ? 8 : 60)),
                                             static_cast<int64_t>(random() % 30));
     options.num_seqs_of_any_length = static_cast<int32_t>(1 + random() % 12);
-    const Outcome outcome = work(rows, options);
+    Outcome outcome = work(rows, options);
     check_answers(rows, outcome);
     preemptions += outcome.preemptions, swaps += outcome.swaps, shared += outcome.shared;
     options.share_prefixes = false;
-    const Outcome alone = work(rows, options);
+    Outcome alone = work(rows, options);
     check_answers(rows, alone);
     CHECK(alone.shared == 0);
   }
@@ -233,7 +260,7 @@ TEST_CASE("prefix sharing: with room, a prefix is computed once", "[engine]") {
         }
     SchedulerOptions options = options_with(2000, 0);
     options.max_num_batched_tokens = 256;
-    const Outcome outcome = work(rows, options);
+    Outcome outcome = work(rows, options);
     check_answers(rows, outcome);
     // Also where scores need the logits of the last token in common: its step scores what follows in each
     // row.
@@ -242,4 +269,39 @@ TEST_CASE("prefix sharing: with room, a prefix is computed once", "[engine]") {
     options.share_prefixes = false;
     CHECK(work(rows, options).computed == static_cast<int64_t>(rows.size()) * (61 + 13 + 5));
   }
+}
+
+TEST_CASE("several answers: the prompt is computed once, however many run at once", "[engine]") {
+  for (const int32_t n : {2, 12, 64}) {  // 12 run at once
+    CAPTURE(n);
+    std::vector<Row> rows(3);
+    for (size_t r = 0; r < rows.size(); ++r) {
+      rows[r].prompt.assign(61, static_cast<int32_t>(r + 1));
+      rows[r].sampling = {.n = n, .max_tokens = static_cast<int32_t>(1 + 3 * r)};
+      rows[r].sampling.draw.logprobs = 0;
+    }
+    SchedulerOptions options = options_with(400, 0);
+    Outcome outcome = work(rows, options);
+    check_answers(rows, outcome);
+    CHECK(outcome.computed == outcome.distinct);
+    CHECK(outcome.preemptions == 0);
+    options.share_prefixes = false;
+    Outcome alone = work(rows, options);
+    check_answers(rows, alone);
+    CHECK(alone.computed == int64_t{3} * n * 61);
+  }
+}
+
+TEST_CASE("scores from a position on: what lies before needs no scores of others", "[engine]") {
+  std::vector<Row> rows(2);  // one draws, the other scores what comes after the same beginning
+  rows[0].prompt.assign(40, 1);
+  rows[0].sampling = {.max_tokens = 2};
+  rows[1].prompt.assign(40, 1);
+  rows[1].prompt.insert(rows[1].prompt.end(), 9, 2);
+  rows[1].sampling = {.max_tokens = 0, .prompt_logprobs = true, .prompt_logprobs_start = 40};
+  for (Row& row : rows) row.sampling.draw.logprobs = 0;
+  SchedulerOptions options = options_with(400, 0);
+  Outcome outcome = work(rows, options);
+  check_answers(rows, outcome);
+  CHECK(outcome.computed == 40 + 1 + 9);  // position 39 once more, for its logits
 }

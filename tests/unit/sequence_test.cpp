@@ -16,7 +16,7 @@ RowResult answer_of(const SamplingParams& sampling, const std::vector<int32_t>& 
                     const Tokenizer* tokenizer, const AnswerLimits& limits = kLimits) {
   Sequence sequence({.sampling = sampling}, {1, 2, 3}, tokenizer);
   for (const int32_t token : tokens)
-    if (sequence.append({.token = token}, limits)) return sequence.finish(sequence.finish_reason());
+    if (sequence.append({.token = token}, limits)) return sequence.finish(sequence.finish_reason()).value();
   FAIL("the answer never ended");
   return {};
 }

@@ -42,6 +42,22 @@ inline RowResult answer_to(uint64_t row) {
   return result;
 }
 
+/// The same, where a third of the rows has further answers and greedy choices.
+inline RowResult several_answers_to(uint64_t row) {
+  RowResult result = answer_to(row);
+  if (row % 3 != 1 || !result.error.empty()) return result;
+  for (uint64_t i = 0; i < row % 4; ++i) {
+    const RowResult other = answer_to(row + i);
+    result.more_answers.push_back({.token_ids = other.token_ids,
+                                   .text = other.text,
+                                   .finish_reason = FinishReason::stop,
+                                   .logprobs = other.logprobs,
+                                   .top_logprobs = other.top_logprobs});
+  }
+  for (size_t i = 0; i < result.prompt_logprobs.size(); ++i) result.prompt_is_greedy.push_back(i % 2);
+  return result;
+}
+
 /// A job in a directory of its own, as the store sees it.
 struct StoreJob {
   TemporaryDirectory directory;
@@ -49,6 +65,7 @@ struct StoreJob {
   Fingerprint fingerprint = {{"model", "abc"}, {"sampling.seed", "0"}};
   uint64_t num_rows = 40;
   bool openai = false;
+  bool several = false;  // rows have several answers
 
   StoreJob() {
     job.output.path = directory / "out.h5";
@@ -72,7 +89,7 @@ struct StoreJob {
     for (uint64_t i = 0; i < num_rows; ++i) {
       const uint64_t row = i * stride % num_rows;
       if (opened.store->answered(row)) continue;
-      opened.store->append(answer_to(row));
+      opened.store->append(several ? several_answers_to(row) : answer_to(row));
       ++count;
     }
     opened.store->finish();
@@ -81,7 +98,8 @@ struct StoreJob {
   /// Answers the rows [begin, end) and seals them, then ends without finishing.
   void answer_and_seal(uint64_t begin, uint64_t end) const {
     OpenedStore opened = open();
-    for (uint64_t row = begin; row < end; ++row) opened.store->append(answer_to(row));
+    for (uint64_t row = begin; row < end; ++row)
+      opened.store->append(several ? several_answers_to(row) : answer_to(row));
     opened.store->seal();
   }
 };
@@ -95,7 +113,8 @@ inline bool same_answer(const RowResult& a, const RowResult& b) {
          a.model == b.model && a.prompt_length == b.prompt_length && a.token_ids == b.token_ids &&
          a.text == b.text && a.finish_reason == b.finish_reason && a.error == b.error &&
          bits(a.logprobs) == bits(b.logprobs) && a.num_top_logprobs == b.num_top_logprobs &&
-         a.top_logprobs == b.top_logprobs && bits(a.prompt_logprobs) == bits(b.prompt_logprobs);
+         a.top_logprobs == b.top_logprobs && bits(a.prompt_logprobs) == bits(b.prompt_logprobs) &&
+         a.prompt_is_greedy == b.prompt_is_greedy && a.more_answers == b.more_answers;
 }
 
 }  // namespace moerun

@@ -7,6 +7,7 @@
 #include "io/fingerprint.h"
 #include "io/ledger.h"
 #include "io/merge.h"
+#include "io/openai_line.h"
 #include "io/result_jsonl.h"
 #include "io/segment_scan.h"
 #include "store_fixture.h"
@@ -16,14 +17,18 @@ using namespace moerun;
 
 TEST_CASE("an answer comes back from its packed form bit by bit", "[store]") {
   for (uint64_t row = 0; row < 40; ++row) {
-    RowResult want = answer_to(row);
+    RowResult want = several_answers_to(row);
     want.endpoint = static_cast<Endpoint>(row % 3);
     want.text.push_back('\0');  // any byte is fine
     std::string packed = "before";
     pack_row(want, packed);
     REQUIRE(same_answer(unpack_row(packed.substr(6)), want));
-    for (size_t bytes = 0; bytes + 6 < packed.size(); bytes += 3)
-      REQUIRE_THROWS_AS(unpack_row(packed.substr(6, bytes)), Error);
+    std::string without = "before";  // what a row with one answer packs is whole by itself
+    RowResult one = want;
+    one.more_answers.clear(), one.prompt_is_greedy.clear();
+    pack_row(one, without);
+    for (size_t bytes = 0; bytes + 6 < packed.size(); bytes += bytes % 2 + 1)
+      if (bytes + 6 != without.size()) REQUIRE_THROWS_AS(unpack_row(packed.substr(6, bytes)), Error);
     REQUIRE_THROWS_AS(unpack_row(packed.substr(6) + "x"), Error);
   }
 }
@@ -149,6 +154,34 @@ TEST_CASE("OpenAI batch lines are answered with OpenAI batch response lines", "[
 
   CHECK(lines[2]["response"].is_null());
   CHECK(lines[2]["error"]["message"] == answer_to(10).error);
+}
+
+TEST_CASE("several answers are a list in a line, and choices of an OpenAI response", "[store]") {
+  RowResult row = answer_to(2);
+  row.more_answers.push_back(
+      {.token_ids = {7}, .text = "b", .logprobs = {-1}, .top_logprobs = {{7, -1}, {8, -2}}});
+  row.prompt_is_greedy.assign(row.prompt_logprobs.size(), 1);
+  std::string line;
+  append_result_line(row, line);
+  auto json = nlohmann::json::parse(line);
+  CHECK_FALSE(json.contains("token_ids"));
+  REQUIRE(json["answers"].size() == 2);
+  CHECK(json["answers"][0]["index"] == 0);
+  CHECK(json["answers"][0]["token_ids"] == row.token_ids);
+  CHECK(json["answers"][1] == nlohmann::json::parse(R"({"index": 1, "token_ids": [7], "text": "b",
+      "finish_reason": "length", "logprobs": [-1.0], "top_logprobs": [[[7, -1.0], [8, -2.0]]]})"));
+  CHECK(json["prompt_is_greedy"] == nlohmann::json(std::vector<bool>(row.prompt_logprobs.size(), true)));
+  CHECK(json["error"].is_null());
+
+  line.clear();
+  row.endpoint = Endpoint::chat_completions;
+  append_openai_line(row, {.model = "m"}, line);
+  json = nlohmann::json::parse(line)["response"]["body"];
+  REQUIRE(json["choices"].size() == 2);
+  CHECK(json["choices"][1]["index"] == 1);
+  CHECK(json["choices"][1]["message"]["content"] == "b");
+  CHECK(json["choices"][1]["finish_reason"] == "length");
+  CHECK(json["usage"]["completion_tokens"] == row.token_ids.size() + 1);
 }
 
 TEST_CASE("fingerprints differ by name and value, not by order", "[store]") {

@@ -102,6 +102,51 @@ TEST_CASE("the order of answers does not show in the output", "[store]") {
         b.dataset("results/tokens").read<int32_t>(0, tokens.rows()));
 }
 
+TEST_CASE(
+    "several answers are flat columns, a row is sealed whole, and one answer a row leaves no trace of them",
+    "[store]") {
+  StoreJob one, other;
+  one.several = other.several = true;
+  one.go(1);
+  other.answer_and_seal(31, 40);
+  CHECK(other.go(7) == 40 - 9);
+  CHECK(one.jsonl() == other.jsonl());
+  for (const StoreJob* job : {&one, &other}) {
+    const hdf5::File file = hdf5::File::open(job->job.output.path);
+    const auto all = [&](const std::string& name) { return file.dataset("results/" + name); };
+    std::vector<uint64_t> rows;
+    std::vector<int32_t> indices;
+    std::vector<std::vector<int32_t>> tokens;
+    std::vector<std::string> reasons;
+    std::vector<uint8_t> greedy;
+    for (uint64_t row = 0; row < job->num_rows; ++row) {
+      const RowResult want = several_answers_to(row);
+      for (size_t index = 0; index <= want.more_answers.size(); ++index) {
+        rows.push_back(row), indices.push_back(static_cast<int32_t>(index));
+        tokens.push_back(index == 0 ? want.token_ids : want.more_answers[index - 1].token_ids);
+        reasons.emplace_back(
+            name_of(index == 0 ? want.finish_reason : want.more_answers[index - 1].finish_reason));
+      }
+      greedy.insert(greedy.end(), want.prompt_is_greedy.begin(), want.prompt_is_greedy.end());
+      if (want.prompt_is_greedy.empty()) greedy.insert(greedy.end(), want.prompt_logprobs.size(), 255);
+    }
+    REQUIRE(rows.size() > job->num_rows);
+    CHECK(all("answer_row").read<uint64_t>(0, all("answer_row").rows()) == rows);
+    CHECK(all("answer_index").read<int32_t>(0, all("answer_index").rows()) == indices);
+    CHECK(all("finish_reason").read_strings(0, all("finish_reason").rows()) == reasons);
+    CHECK(all("prompt_is_greedy").read<uint8_t>(0, all("prompt_is_greedy").rows()) == greedy);
+    CHECK(all("id").rows() == job->num_rows);
+    const auto offsets = all("offsets").read<uint64_t>(0, rows.size() + 1);
+    for (size_t i = 0; i < rows.size(); ++i)
+      CHECK(all("tokens").read<int32_t>(offsets[i], offsets[i + 1] - offsets[i]) == tokens[i]);
+  }
+  const StoreJob plain;
+  plain.go(1);
+  const hdf5::File file = hdf5::File::open(plain.job.output.path);
+  for (const char* name : {"answer_row", "answer_index", "prompt_is_greedy"})
+    CHECK_FALSE(file.has(std::string("results/") + name));
+}
+
 TEST_CASE("a job goes on where it ended", "[store]") {
   const StoreJob job;
   job.answer_and_seal(0, 25);

@@ -15,14 +15,16 @@ def _offsets(values):
 
 
 class _Column:
-    """One column of the answers: its Arrow type, and how rows [begin, end) of it are read."""
+    """One column of the answers: its Arrow type, and how entries [begin, end) of it are read: of the job's rows, or where rows
+    have several answers (`of_answers`) of all answers."""
 
-    def __init__(self, name, of, read):
-        self.name, self.type, self.read = name, of, read
+    def __init__(self, name, of, read, of_answers=False):
+        self.name, self.type, self.read, self.of_answers = name, of, read, of_answers
 
 
 class Answers:
-    """An output that is whole, read by rows. Throws InputError where it is not one."""
+    """An output that is whole, read by the job's rows. Where rows have several answers (`several`), each is a row of what is read,
+    with the columns `row` and `answer_index` first. Throws InputError where it is not one."""
 
     def __init__(self, path):
         self.path = path
@@ -33,7 +35,10 @@ class Answers:
             raise InputError(f"{path}: {error}{hint}") from error
         try:
             self._results = self._file["results"]
-            self.num_rows = len(self._results["finish_reason"])
+            self.num_rows = len(self._results["prompt_length"])
+            self.several = "answer_row" in self._results
+            # The first answer of each row, and one past the last.
+            self._first = np.searchsorted(self._results["answer_row"][:], np.arange(self.num_rows + 1)) if self.several else None
         except KeyError as error:
             self._file.close()
             raise InputError(f"{path} is no output of moerun: {error}") from error
@@ -43,22 +48,27 @@ class Answers:
 
     def _make(self):
         results = self._results
+        if self.several:
+            yield _Column("row", pa.uint64(), lambda a, b: pa.array(results["answer_row"][a:b]), True)
+            yield _Column("answer_index", pa.int32(), lambda a, b: pa.array(results["answer_index"][a:b]), True)
         integer_ids = np.issubdtype(results["id"].dtype, np.integer)
         yield _Column("id", pa.from_numpy_dtype(results["id"].dtype) if integer_ids else pa.string(),
                       (lambda a, b: pa.array(results["id"][a:b])) if integer_ids else self._strings("id"))
         yield _Column("prompt_length", pa.int32(), lambda a, b: pa.array(results["prompt_length"][a:b]))
-        yield _Column("token_ids", pa.large_list(pa.int32()), self._lists("tokens", "offsets"))
-        yield _Column("text", pa.large_string(), self._texts)
-        yield _Column("finish_reason", pa.string(), self._strings("finish_reason"))
+        yield _Column("token_ids", pa.large_list(pa.int32()), self._lists("tokens", "offsets"), True)
+        yield _Column("text", pa.large_string(), self._texts, True)
+        yield _Column("finish_reason", pa.string(), self._strings("finish_reason"), True)
         yield _Column("error", pa.string(), self._errors)
         if "logprobs" in results:
-            yield _Column("logprobs", pa.large_list(pa.float32()), self._lists("logprobs", "offsets"))
+            yield _Column("logprobs", pa.large_list(pa.float32()), self._lists("logprobs", "offsets"), True)
         if "top_tokens" in results:
-            yield _Column("top_tokens", pa.large_list(pa.list_(pa.int32(), results["top_tokens"].shape[1])), self._lists("top_tokens", "offsets"))
+            yield _Column("top_tokens", pa.large_list(pa.list_(pa.int32(), results["top_tokens"].shape[1])), self._lists("top_tokens", "offsets"), True)
             yield _Column("top_logprobs", pa.large_list(pa.list_(pa.float32(), results["top_logprobs"].shape[1])),
-                          self._lists("top_logprobs", "offsets"))
+                          self._lists("top_logprobs", "offsets"), True)
         if "prompt_logprobs" in results:
             yield _Column("prompt_logprobs", pa.large_list(pa.float32()), self._lists("prompt_logprobs", "prompt_offsets"))
+        if "prompt_is_greedy" in results:
+            yield _Column("prompt_is_greedy", pa.large_list(pa.uint8()), self._lists("prompt_is_greedy", "prompt_offsets"))
 
     def _strings(self, name):
         return lambda a, b: pa.array([value.decode() if isinstance(value, bytes) else str(value) for value in self._results[name][a:b]], pa.string())
@@ -98,12 +108,23 @@ class Answers:
         return self
 
     def rows(self, begin, end):
-        """Rows [begin, end) as a RecordBatch."""
+        """Rows [begin, end) of the job as a RecordBatch."""
         try:
-            arrays = [column.read(begin, end) for column in self._columns]
+            arrays = [self._read(column, begin, end) for column in self._columns]
         except (OSError, KeyError) as error:
             raise InputError(f"{self.path}: rows {begin} to {end}: {error}") from error
         return pa.RecordBatch.from_arrays(arrays, schema=self.schema)
+
+    def places(self, begin, end):
+        """For each answer to rows [begin, end) the row that it answers, from 0 = begin; None where each row has one answer."""
+        return np.repeat(np.arange(end - begin), np.diff(self._first[begin : end + 1])) if self.several else None
+
+    def _read(self, column, begin, end):
+        if not self.several:
+            return column.read(begin, end)
+        if column.of_answers:
+            return column.read(int(self._first[begin]), int(self._first[end]))
+        return column.read(begin, end).take(pa.array(self.places(begin, end)))
 
     def close(self):
         self._file.close()

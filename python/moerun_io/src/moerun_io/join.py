@@ -5,12 +5,14 @@ from moerun_io.answers import Answers
 from moerun_io.errors import InputError
 from moerun_io.tables import Table, replacing, table_writer
 
-DEFAULT = ("text", "finish_reason", "prompt_length", "error", "token_ids", "logprobs", "top_tokens", "top_logprobs", "prompt_logprobs")
+DEFAULT = ("answer_index", "text", "finish_reason", "prompt_length", "error", "token_ids", "logprobs", "top_tokens", "top_logprobs", "prompt_logprobs",
+           "prompt_is_greedy")
 
 
 def join(table, answers, out, *, columns=None, prefix="", id=None, overwrite=False):
-    """Writes `out` with the columns of `table` and those of the answers, row by row; returns the number of rows. `id` names a
-    column of the table that must equal the answers' ids. Throws InputError; nothing is left under the name then."""
+    """Writes `out` with the columns of `table` and those of the answers, row by row (a row of `table` once for each of its
+    answers); returns the number of rows of `table`. `id` names a column of the table that must equal the answers' ids. Throws
+    InputError; nothing is left under the name then."""
     with Table(table) as rows, Answers(answers) as given:
         names = list(columns) if columns is not None else [name for name in DEFAULT if name in given.names]
         if id is not None:
@@ -29,6 +31,9 @@ def join(table, answers, out, *, columns=None, prefix="", id=None, overwrite=Fal
                     if end > given.num_rows:
                         raise InputError(f"{table} has more rows than {answers}, which has {given.num_rows}: they are not of one job")
                     answered = given.rows(count, end)
+                    places = given.places(count, end)
+                    if places is not None:
+                        batch = batch.take(pa.array(places))
                     if id is not None:
                         _same_ids(table, answers, id, count, batch, answered)
                     arrays = [*batch.columns, *(answered.column(name) for name in names)]

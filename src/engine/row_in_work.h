@@ -1,0 +1,91 @@
+#pragma once
+#include <algorithm>
+#include <cstdint>
+#include <limits>
+#include <optional>
+#include <vector>
+
+#include "moerun/plan.h"
+#include "moerun/record.h"
+#include "text/tokenizer.h"
+
+namespace moerun {
+
+/// What a prompt's token got.
+struct PromptScore {
+  float logprob = 0;
+  bool greedy = false;  ///< it is the model's first choice; only where that was asked for
+};
+
+/// `result` is what a step's logit row of that token gave.
+inline PromptScore score_of(const TokenResult& result) {
+  return {result.logprob, !result.top_tokens.empty() && result.top_tokens.front() == result.token};
+}
+
+/// Scores of a prompt's tokens from a position on, as far as they are known.
+class PromptScores {
+ public:
+  /// `sampling` asks for them, or there will be none. A prompt's first token has none: NaN.
+  PromptScores() = default;
+  explicit PromptScores(const SamplingParams& sampling)
+      : begin_(sampling.prompt_logprobs_start),
+        asked_(sampling.prompt_logprobs),
+        greedy_(sampling.prompt_is_greedy) {
+    if (asked_ && begin_ == 0) add({std::numeric_limits<float>::quiet_NaN(), false});
+  }
+
+  bool asked() const { return asked_; }
+  /// Whether a token was scored.
+  bool any() const { return end() > std::max(begin_, 1); }
+  /// Positions that are known: [begin, end).
+  int32_t begin() const { return begin_; }
+  int32_t end() const { return begin_ + static_cast<int32_t>(logprobs_.size()); }
+  PromptScore at(int32_t position) const {
+    const auto i = static_cast<size_t>(position - begin_);
+    return {logprobs_[i], greedy_ && is_greedy_[i] != 0};
+  }
+  /// The next.
+  void add(const PromptScore& score) {
+    logprobs_.push_back(score.logprob);
+    if (greedy_) is_greedy_.push_back(score.greedy);
+  }
+  /// Whether a prompt that begins alike finds here what it asks for from `position` on.
+  bool serve(const PromptScores& other, int32_t position) const {
+    return asked_ && begin_ <= position && (greedy_ || !other.greedy_);
+  }
+  void move_to(RowResult& result) {
+    result.prompt_logprobs = std::move(logprobs_);
+    result.prompt_is_greedy = std::move(is_greedy_);
+  }
+
+ private:
+  int32_t begin_ = 0;
+  bool asked_ = false, greedy_ = false;
+  std::vector<float> logprobs_;
+  std::vector<uint8_t> is_greedy_;  // as logprobs_ where greedy_, else empty
+};
+
+/// What the sequences that answer one row have in common, and what becomes of them. Thread contract: the
+/// leader's engine thread.
+struct RowInWork {
+  RowResult result;  ///< but for what comes from the model
+  SamplingParams sampling;
+  std::vector<int32_t> prompt;
+  const Tokenizer* tokenizer = nullptr;
+  PromptScores scores;
+  bool forked = false;          ///< each answer has a sequence of its own
+  bool begun = false;           ///< an answer has a token
+  int32_t num_finished = 0;     ///< answers
+  std::vector<Answer> answers;  ///< [n]
+  struct Fault {
+    int32_t answer = 0;
+    TokenFault kind = TokenFault::none;
+    int32_t position = 0;
+  };
+  std::optional<Fault> fault;  ///< of the first answer that has one
+
+  /// The result of all answers.
+  RowResult take_result();
+};
+
+}  // namespace moerun
