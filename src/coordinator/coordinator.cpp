@@ -29,6 +29,8 @@ Coordinator::Coordinator(Parts parts)
       began_(Clock::now()) {
   outcome_.progress.num_rows = parts_.source->num_rows();
   outcome_.progress.num_answered = parts_.store->num_answered();
+  if (parts_.order_in)
+    order_.emplace(RowOrder::Options{.directory = *parts_.order_in, .num_groups = groups_.size()});
   thread_ = std::thread([this] {
     try {
       serve();
@@ -56,9 +58,12 @@ void Coordinator::serve() {
   std::chrono::microseconds pause = kShortest;
   const auto finished = [](const Group& group) { return group.finished; };
   while (!std::all_of(groups_.begin(), groups_.end(), finished)) {
-    const bool busy = take_reports();
+    bool busy = take_reports();
     relay_stop();
-    hand_out();
+    if (read_ahead())
+      busy = true;
+    else
+      hand_out();
     {
       const std::lock_guard lock(store_mutex_);
       if (!store_fault_) {
@@ -126,50 +131,66 @@ void Coordinator::relay_stop() {
     if (!groups_[i].finished) send_to(i, {.stop = request.kind});
 }
 
+bool Coordinator::read_ahead() {
+  constexpr int kRowsAtOnce = 256;
+  if (!order_ || order_->finished() || told_stop_ != Stop::none) return false;
+  PromptRecord record;
+  for (int i = 0; i < kRowsAtOnce; ++i) {
+    if (!parts_.source->next(record)) {
+      order_->finish();
+      return true;
+    }
+    if (!parts_.store->answered(record.row)) order_->add(std::move(record));
+  }
+  return true;
+}
+
 void Coordinator::hand_out() {
   if (told_stop_ != Stop::none) return;
   JobProgress& progress = outcome_.progress;
   for (size_t i = 0; i < groups_.size(); ++i) {
     Group& group = groups_[i];
-    if (group.want <= 0 || group.told_no_more) continue;
+    if (group.told_no_more || (group.want <= 0 && !exhausted(i))) continue;
     // Everyone gets at most half of an even share of what is left, so that the groups end together.
-    const uint64_t left = progress.num_rows - next_row_;
-    const uint64_t share = std::max<uint64_t>(left / (2 * groups_.size()), 1);
-    Handout handout{.records = next_rows(share, static_cast<uint64_t>(group.want))};
-    handout.rows_left = (progress.num_rows - next_row_) / groups_.size();
-    handout.no_more = exhausted_;
-    group.told_no_more = exhausted_;
+    const uint64_t share = std::max<uint64_t>(rows_left() / (2 * groups_.size()), 1);
+    Handout handout;
+    if (group.want > 0) add_rows(handout, i, share, static_cast<uint64_t>(group.want));
+    handout.rows_left = rows_left() / groups_.size();
+    handout.no_more = exhausted(i);
+    group.told_no_more = handout.no_more;
     group.want = 0;
     send_to(i, handout);
   }
-  if (!exhausted_) return;
-  progress.end_handing_out(since_began());
-  for (size_t i = 0; i < groups_.size(); ++i)
-    if (!groups_[i].told_no_more) {
-      groups_[i].told_no_more = true;
-      send_to(i, {.no_more = true});
-    }
+  const auto told = [](const Group& group) { return group.told_no_more; };
+  if (std::all_of(groups_.begin(), groups_.end(), told)) progress.end_handing_out(since_began());
 }
 
-std::vector<PromptRecord> Coordinator::next_rows(uint64_t most, uint64_t answers) {
-  std::vector<PromptRecord> records;
-  uint64_t asked = 0;  // answers
-  while (records.size() < most && asked < answers && !exhausted_) {
-    PromptRecord record;
+bool Coordinator::next_row(size_t group, bool begins, PromptRecord& record, RowPlace& place) {
+  if (order_) return order_->next(group, begins, record, place);
+  while (!exhausted_) {
     if (!parts_.source->next(record)) {
       exhausted_ = true;
-      break;
+      return false;
     }
     next_row_ = record.row + 1;
-    if (parts_.store->answered(record.row)) continue;
-    ++outcome_.progress.handed_out;
+    exhausted_ = next_row_ >= outcome_.progress.num_rows;
+    if (!parts_.store->answered(record.row)) return true;
+  }
+  return false;
+}
+
+void Coordinator::add_rows(Handout& handout, size_t group, uint64_t most, uint64_t answers) {
+  PromptRecord record;
+  RowPlace place;
+  for (uint64_t asked = 0; asked < answers && (order_ || handout.records.size() < most);) {
+    if (!next_row(group, handout.records.size() < most, record, place)) return;
     const auto n = static_cast<uint64_t>(record.sampling.n);
     asked += n;
+    ++outcome_.progress.handed_out;
     outcome_.progress.most_output_tokens += n * static_cast<uint64_t>(record.sampling.max_tokens);
-    records.push_back(std::move(record));
+    handout.records.push_back(std::move(record));
+    handout.places.push_back(place);
   }
-  exhausted_ = exhausted_ || next_row_ >= outcome_.progress.num_rows;
-  return records;
 }
 
 void Coordinator::send_to(size_t group, const Handout& handout) {

@@ -4,6 +4,7 @@
 #include <chrono>
 #include <cstdint>
 #include <exception>
+#include <filesystem>
 #include <functional>
 #include <mutex>
 #include <optional>
@@ -13,6 +14,7 @@
 
 #include "coordinator/mailbox.h"
 #include "coordinator/messages.h"
+#include "coordinator/row_order.h"
 #include "fault/signals.h"
 #include "moerun/io.h"
 
@@ -77,6 +79,9 @@ class Coordinator {
     std::vector<int> leaders;  ///< ranks of `control`
     RecordSource* source = nullptr;
     ResultStore* store = nullptr;
+    /// Rows are put in an order in which those that begin alike meet, by way of files here; none: they go out
+    /// in the input's order.
+    std::optional<std::filesystem::path> order_in;
     StopSignals* signals = nullptr;
     std::function<void(const JobProgress&)>
         show;                       ///< called often, from the coordinator's thread; may be empty
@@ -108,8 +113,15 @@ class Coordinator {
   bool take_reports();
   void take(LeaderReport report);
   void hand_out();
-  /// Up to `most` rows that no earlier run has answered, and no more than `answers` answers need.
-  std::vector<PromptRecord> next_rows(uint64_t most, uint64_t answers);
+  /// Reads rows that are to be put in order; false when there is nothing to read any more.
+  bool read_ahead();
+  /// Adds to a handout up to `most` rows that no earlier run has answered, and no more than `answers` answers
+  /// need; rows that begin alike may be more than `most`.
+  void add_rows(Handout& handout, size_t group, uint64_t most, uint64_t answers);
+  /// The next row for a group; false when there is none. `begins` as RowOrder::next.
+  bool next_row(size_t group, bool begins, PromptRecord& record, RowPlace& place);
+  uint64_t rows_left() const { return order_ ? order_->rows_left() : outcome_.progress.num_rows - next_row_; }
+  bool exhausted(size_t group) const { return order_ ? order_->exhausted(group) : exhausted_; }
   void send_to(size_t group, const Handout& handout);
   void relay_stop();
   void keep(RowResult result);
@@ -123,8 +135,9 @@ class Coordinator {
   Parts parts_;
   Mailbox mailbox_;
   std::vector<Group> groups_;
+  std::optional<RowOrder> order_;
   uint64_t next_row_ = 0;
-  bool exhausted_ = false;
+  bool exhausted_ = false;  // the input is
   Stop told_stop_ = Stop::none;
   std::exception_ptr store_fault_;  // a full disk: nothing is kept any more
   JobOutcome outcome_;

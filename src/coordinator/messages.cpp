@@ -57,20 +57,36 @@ LeaderReport unpack_report(const std::string& bytes) {
   return report;
 }
 
+void put_record(WireWriter& out, const PromptRecord& record) {
+  const auto put = [&](const auto& value) { out.put(value); };
+  put(record.row), put(record.id), put(record.id_kind), put(record.endpoint), put(record.model);
+  put(record.error);
+  put_optional(out, record.prompt);
+  put_optional(out, record.messages);
+  put(record.prompt_token_ids.has_value());
+  if (record.prompt_token_ids) put(*record.prompt_token_ids);
+  SamplingParams::each(record.sampling, put);
+}
+
+PromptRecord get_record(WireReader& in) {
+  const auto get = [&](auto& value) { in.get(value); };
+  PromptRecord record;
+  get(record.row), get(record.id), get(record.id_kind), get(record.endpoint), get(record.model);
+  get(record.error);
+  get_optional(in, record.prompt);
+  get_optional(in, record.messages);
+  if (in.get<bool>()) get(record.prompt_token_ids.emplace());
+  SamplingParams::each(record.sampling, get);
+  return record;
+}
+
 std::string pack(const Handout& handout) {
   WireWriter out;
   const auto put = [&](const auto& value) { out.put(value); };
   put(handout.rows_left), put(handout.no_more), put(handout.stop);
   put(static_cast<uint64_t>(handout.records.size()));
-  for (const PromptRecord& record : handout.records) {
-    put(record.row), put(record.id), put(record.id_kind), put(record.endpoint), put(record.model);
-    put(record.error);
-    put_optional(out, record.prompt);
-    put_optional(out, record.messages);
-    put(record.prompt_token_ids.has_value());
-    if (record.prompt_token_ids) put(*record.prompt_token_ids);
-    SamplingParams::each(record.sampling, put);
-  }
+  for (const PromptRecord& record : handout.records) put_record(out, record);
+  for (const RowPlace& place : handout.places) put(place.ordered), put(place.follows), put(place.alike);
   return out.take();
 }
 
@@ -79,15 +95,9 @@ Handout unpack_handout(const std::string& bytes) {
   const auto get = [&](auto& value) { in.get(value); };
   Handout handout;
   get(handout.rows_left), get(handout.no_more), get(handout.stop);
-  for (auto count = in.get<uint64_t>(); count > 0; --count) {
-    PromptRecord& record = handout.records.emplace_back();
-    get(record.row), get(record.id), get(record.id_kind), get(record.endpoint), get(record.model);
-    get(record.error);
-    get_optional(in, record.prompt);
-    get_optional(in, record.messages);
-    if (in.get<bool>()) get(record.prompt_token_ids.emplace());
-    SamplingParams::each(record.sampling, get);
-  }
+  for (auto count = in.get<uint64_t>(); count > 0; --count) handout.records.push_back(get_record(in));
+  handout.places.resize(handout.records.size());
+  for (RowPlace& place : handout.places) get(place.ordered), get(place.follows), get(place.alike);
   return handout;
 }
 

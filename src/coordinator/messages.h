@@ -23,17 +23,27 @@ struct LeaderReport {
   std::vector<RowResult> results;
 };
 
+/// Where a row stands in the order in which rows that begin alike meet (row_order.h).
+struct RowPlace {
+  bool ordered = false;  ///< there is such an order
+  bool follows = false;  ///< its group got the row before it just before
+  double alike = 0;      ///< the part of the prompt that the row before it has too, about
+};
+
 /// From the coordinator to a leader.
 struct Handout {
   std::vector<PromptRecord> records;
-  uint64_t rows_left = 0;  ///< that a group will get later, about
-  bool no_more = false;    ///< nothing will follow
+  std::vector<RowPlace> places;  ///< of the records
+  uint64_t rows_left = 0;        ///< that a group will get later, about
+  bool no_more = false;          ///< nothing will follow
   Stop stop = Stop::none;
 };
 
 std::string pack(const LeaderReport& report);
 std::string pack(const Handout& handout);
+void put_record(WireWriter& out, const PromptRecord& record);
 /// Throw Error when the bytes are cut short.
+PromptRecord get_record(WireReader& in);
 LeaderReport unpack_report(const std::string& bytes);
 Handout unpack_handout(const std::string& bytes);
 

@@ -69,6 +69,7 @@ EngineStats Engine::run() {
   }
   if (parts_.leader) {
     const Scheduler& scheduler = *parts_.leader->scheduler;
+    if (scheduler.options().share_prefixes) stats_.prompt_distinct = distinct_.count();
     stats_.preemptions = scheduler.num_preemptions();
     stats_.swaps = scheduler.num_swaps();
     stats_.max_blocks_used = scheduler.max_blocks_used();
@@ -108,12 +109,15 @@ void Engine::talk() {
 
 void Engine::take_rows() {
   LeaderParts& leader = *parts_.leader;
-  for (PromptRecord& record : leader.link->poll()) {
-    auto prepared = leader.preparer->prepare(std::move(record));
-    if (auto* const sequence = std::get_if<Sequence>(&prepared))
+  const bool counts = leader.scheduler->options().share_prefixes;
+  for (LeaderLink::Row& row : leader.link->poll()) {
+    auto prepared = leader.preparer->prepare(std::move(row.record));
+    if (auto* const sequence = std::get_if<Sequence>(&prepared)) {
+      if (counts) distinct_.add(sequence->prompt(), row.place);
       leader.scheduler->add(std::move(*sequence));
-    else
+    } else {
       leader.link->add(std::get<RowResult>(std::move(prepared)));
+    }
   }
 }
 

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "comm/agreement.h"
+#include "engine/distinct_tokens.h"
 #include "engine/leader_link.h"
 #include "engine/preparer.h"
 #include "engine/scheduler.h"
@@ -23,6 +24,7 @@ struct StepCount {
 /// What one rank counted; a leader's counts of rows and tokens are its group's.
 struct EngineStats {
   int64_t steps = 0, prompt_tokens = 0, output_tokens = 0;
+  int64_t prompt_distinct = -1;  ///< tokens of a trie over the group's prompts; −1: not counted
   int64_t preemptions = 0, swaps = 0, max_blocks_used = 0, num_blocks = 0;
   double forward_s = 0, agree_s = 0, idle_s = 0;  ///< in the model, in the agreement, without work anywhere
   /// A leader's own work: making plans and taking results in, while the device waits; rows and answers, while
@@ -71,6 +73,7 @@ class Engine {
   Parts parts_;
   int tp_rank_ = 0, tp_size_ = 1;
   EngineStats stats_;
+  DistinctTokens distinct_;
   int64_t counted_shared_ = 0;  // prompt tokens taken over that were reported
 };
 

@@ -11,8 +11,8 @@ namespace {
 constexpr std::chrono::seconds kProgressInterval{1};
 }
 
-std::vector<PromptRecord> LeaderLink::poll() {
-  std::vector<PromptRecord> records;
+std::vector<LeaderLink::Row> LeaderLink::poll() {
+  std::vector<Row> rows;
   while (auto message = mailbox_.receive(static_cast<int>(ControlTag::handout))) {
     Handout handout = unpack_handout(message->bytes);
     if (!handout.records.empty()) asked_ = false;
@@ -22,10 +22,11 @@ std::vector<PromptRecord> LeaderLink::poll() {
     else if (!handout.records.empty())
       rows_left_ = handout.rows_left;
     stop_ = std::max(stop_, handout.stop);
-    std::move(handout.records.begin(), handout.records.end(), std::back_inserter(records));
+    for (size_t i = 0; i < handout.records.size(); ++i)
+      rows.push_back({std::move(handout.records[i]), handout.places[i]});
   }
   mailbox_.all_sent();
-  return records;
+  return rows;
 }
 
 void LeaderLink::report(int64_t want, int64_t running, int64_t waiting) {

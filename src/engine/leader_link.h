@@ -17,8 +17,13 @@ class LeaderLink {
   /// `group`: the leader's place among the leaders. The coordinator is rank 0 of `control`.
   LeaderLink(MPI_Comm control, int group) : mailbox_(control), group_(group) {}
 
+  /// A row, and where it stands.
+  struct Row {
+    PromptRecord record;
+    RowPlace place;
+  };
   /// Takes what the coordinator has sent; returns the new rows.
-  std::vector<PromptRecord> poll();
+  std::vector<Row> poll();
   bool no_more() const { return no_more_; }
   /// Rows that this group will still get, as the last handout that brought rows said; 0 once no more come.
   uint64_t rows_left() const { return rows_left_; }

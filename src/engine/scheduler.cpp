@@ -221,6 +221,8 @@ bool Scheduler::make_room(std::list<Running>::iterator at, int32_t tokens) {
     if (prefixes_.evict()) continue;
     const auto youngest = std::prev(running_.end());
     const bool itself = youngest == at;
+    // Were the last one to begin anew, it would come no further than this.
+    if (itself && running_.size() == 1 && make_waiting_let_go(at->sequence)) continue;
     preempt(youngest);
     if (itself) return false;
   }

@@ -4,7 +4,11 @@
 
 #include <algorithm>
 #include <filesystem>
+#include <functional>
 #include <optional>
+#include <string_view>
+#include <utility>
+#include <vector>
 
 #include "io/id_set.h"
 #include "io/row_reader.h"
@@ -81,6 +85,31 @@ class TextNeeds {
   std::optional<ChatTemplate> chat_template_;
 };
 
+/// Tells whether rows begin alike, by a table of how the rows so far began that does not grow.
+class Beginnings {
+ public:
+  void add(const PromptRecord& record) {
+    ++num_rows_;
+    std::string_view begin;
+    if (record.prompt) begin = std::string_view(*record.prompt).substr(0, kText);
+    if (record.messages) begin = std::string_view(*record.messages).substr(0, kMessages);
+    if (record.prompt_token_ids)
+      begin = {reinterpret_cast<const char*>(record.prompt_token_ids->data()),
+               std::min(record.prompt_token_ids->size(), kTokens) * sizeof(int32_t)};
+    const size_t hash = std::hash<std::string_view>()(begin);
+    auto& seen = seen_[hash % seen_.size()];
+    const auto tag = static_cast<uint32_t>(hash >> 32) | 1;
+    num_alike_ += std::exchange(seen, tag) == tag;
+  }
+  bool any() const { return num_alike_ > num_rows_ / 100; }
+
+ private:
+  // What is shorter is not worth an order. A conversation begins with names of fields.
+  static constexpr size_t kTokens = 16, kText = 64, kMessages = 128;
+  std::vector<uint32_t> seen_ = std::vector<uint32_t>(size_t{1} << 18);
+  uint64_t num_rows_ = 0, num_alike_ = 0;
+};
+
 /// A whole pass over the rows, with what it finds.
 class InputCheck {
  public:
@@ -100,6 +129,7 @@ class InputCheck {
           fmt::format("{} of {} rows are bad and will be answered with an error; the first is {}", num_bad_,
                       summary_.num_rows, first_bad_));
     needs_.note(summary_);
+    summary_.alike = beginnings_.any();
     summary_.openai = rows_->is_openai();
     summary_.contents = std::make_shared<const ContentSums>(rows_->finish());
     summary_.checksum = summary_.contents->checksum;
@@ -110,6 +140,7 @@ class InputCheck {
   void check_row(PromptRecord& record) {
     check_whole_row(record);
     if (record.error.empty()) needs_.check(record);
+    if (record.error.empty()) beginnings_.add(record);
     if (record.id.empty()) return;
     if (const auto earlier = ids_.add(record.id, record.id_kind, rows_->place())) {
       add_fault(record, fmt::format("the id {} is {}'s already", shown_id(record), rows_->where(*earlier)));
@@ -127,6 +158,7 @@ class InputCheck {
   const Job& job_;
   std::unique_ptr<RowReader> rows_;
   TextNeeds needs_;
+  Beginnings beginnings_;
   IdSet ids_;
   Faults faults_;
   InputSummary summary_;

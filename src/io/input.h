@@ -24,6 +24,7 @@ struct InputSummary {
   /// template was told, by the format it asked with.
   std::string chat_template;
   std::map<std::string, std::string> template_dates;
+  bool alike = false;                    ///< more than a few rows begin as others do
   std::vector<uint64_t> duplicate_rows;  ///< with `on_error: row`: rows whose id an earlier row has
 };
 

@@ -36,7 +36,8 @@ std::optional<SegmentRecord> parse_line(std::string_view line) {
     json.at("logprobs").get_to(segment.traits.logprobs);
     json.at("prompt_logprobs").get_to(segment.traits.prompt_logprobs);
     segment.traits.prompt_is_greedy = json.value("prompt_is_greedy", false);
-    segment.traits.num_answers = json.value("answers", segment.rows);
+    segment.traits.num_answers =
+        json.contains("answers") ? whole_number<uint64_t>(json, "answers") : segment.rows;
     segment.traits.several_answers = segment.traits.num_answers != segment.rows;
     return segment;
   } catch (const nlohmann::json::exception&) {

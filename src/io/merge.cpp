@@ -15,8 +15,10 @@ namespace fs = std::filesystem;
 /// read, so that thousands of segments need no more descriptors than one.
 class SegmentMerge::Cursor {
  public:
-  Cursor(const Directory& directory, const SegmentRecord& record, const std::string& run_id)
+  Cursor(const Directory& directory, const SegmentRecord& record, const std::string& run_id,
+         uint64_t window_bytes)
       : directory_(directory),
+        window_bytes_(window_bytes),
         name_(record.name),
         path_(directory.path_of(record.name)),
         num_rows_(record.rows),
@@ -38,7 +40,7 @@ class SegmentMerge::Cursor {
   }
 
  private:
-  static constexpr uint64_t kMostRows = 256, kWindowBytes = 128 << 10;
+  static constexpr uint64_t kMostRows = 256;
 
   void fill() {
     window_begin_ += in_window_;
@@ -50,7 +52,7 @@ class SegmentMerge::Cursor {
     answers_.clear();
     uint64_t bytes = 0;
     for (const SegmentEntry& entry : entries_) {
-      if (bytes > kWindowBytes) break;
+      if (bytes > window_bytes_) break;
       bytes += entry.bytes;
       if (entry.offset > num_bytes_ || entry.bytes > num_bytes_ - entry.offset)
         throw Error(fmt::format("{} places row {} outside itself", path_.string(), entry.row));
@@ -62,6 +64,7 @@ class SegmentMerge::Cursor {
   }
 
   const Directory& directory_;
+  uint64_t window_bytes_;
   std::string name_;
   fs::path path_;
   uint64_t num_rows_, num_bytes_, window_begin_ = 0, in_window_ = 0;
@@ -70,12 +73,16 @@ class SegmentMerge::Cursor {
 };
 
 namespace {
+constexpr uint64_t kAllWindowsBytes = uint64_t{32} << 20;
 constexpr auto kLaterRow = [](const auto& a, const auto& b) { return a->row() > b->row(); };
 }  // namespace
 
 SegmentMerge::SegmentMerge(const Directory& directory, std::vector<SegmentRecord> segments,
                            const std::string& run_id)
     : directory_(directory), run_id_(run_id), segments_(std::move(segments)) {
+  // Rows that were put in an order lie in all segments: they may all be entered at once.
+  window_bytes_ =
+      std::clamp<uint64_t>(kAllWindowsBytes / std::max<size_t>(segments_.size(), 1), 4 << 10, 128 << 10);
   std::erase_if(segments_, [](const SegmentRecord& segment) { return segment.rows == 0; });
   std::sort(segments_.begin(), segments_.end(),
             [](const auto& a, const auto& b) { return a.first_row < b.first_row; });
@@ -86,7 +93,8 @@ SegmentMerge::~SegmentMerge() = default;
 void SegmentMerge::enter_segments() {
   while (next_segment_ < segments_.size() &&
          (cursors_.empty() || segments_[next_segment_].first_row < cursors_.front()->row())) {
-    cursors_.push_back(std::make_unique<Cursor>(directory_, segments_[next_segment_++], run_id_));
+    cursors_.push_back(
+        std::make_unique<Cursor>(directory_, segments_[next_segment_++], run_id_, window_bytes_));
     std::push_heap(cursors_.begin(), cursors_.end(), kLaterRow);
   }
 }

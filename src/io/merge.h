@@ -10,9 +10,9 @@ namespace moerun {
 
 /// The answers of all segments in row order, one at a time.
 ///
-/// Rows are handed out in order, so a segment's rows lie close together: a segment is entered when its first
-/// row comes, and left after its last, and those entered hold a window of answers each. Memory is that of the
-/// windows, whatever the number of rows. Every answer's checksum is checked as it is read. Thread contract:
+/// A segment is entered when its first row comes, and left after its last, and those entered hold a window of
+/// answers each. Memory is that of the windows, whatever the number of rows; where segments are many, windows
+/// are small. Every answer's checksum is checked as it is read. Thread contract:
 /// one thread at a time.
 class SegmentMerge {
  public:
@@ -30,6 +30,7 @@ class SegmentMerge {
 
   const Directory& directory_;
   const std::string run_id_;
+  uint64_t window_bytes_ = 0;                     // of answers that a segment keeps in memory
   std::vector<SegmentRecord> segments_;           // by first row
   size_t next_segment_ = 0;                       // the first that was not entered
   std::vector<std::unique_ptr<Cursor>> cursors_;  // a heap: the least row at the front

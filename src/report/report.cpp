@@ -23,8 +23,8 @@ void rank_fields(Io&& io, Report& r) {
   io(r.all_to_all), io(r.all_to_all_why), io(r.pid), io(r.peak_host_bytes), io(r.expert_tokens), io(r.load_s),
       io(r.all_to_all_s), io(r.tensor_s);
   auto& e = r.engine;
-  io(e.steps), io(e.prompt_tokens), io(e.output_tokens), io(e.preemptions), io(e.swaps),
-      io(e.max_blocks_used);
+  io(e.steps), io(e.prompt_tokens), io(e.prompt_distinct), io(e.output_tokens), io(e.preemptions),
+      io(e.swaps), io(e.max_blocks_used);
   io(e.num_blocks), io(e.forward_s), io(e.agree_s), io(e.idle_s), io(e.plan_s), io(e.answer_s);
   io(e.talk_s), io(e.first_step_s);
   io(e.full_decode_steps.steps), io(e.full_decode_steps.seconds);
@@ -36,6 +36,13 @@ int64_t prompt_tokens_computed(const JobReport& report) {
   int64_t sum = 0;
   for (const RankReport& rank : report.ranks) sum += rank.engine.prompt_tokens;
   return sum;
+}
+
+/// Null where prompts share nothing because the job says so.
+Json prompt_tokens_distinct(const JobReport& report) {
+  int64_t sum = 0;
+  for (const RankReport& rank : report.ranks) sum += std::max<int64_t>(rank.engine.prompt_distinct, 0);
+  return report.job->scheduler.prefix_sharing ? Json(sum) : Json();
 }
 
 Json rank_json(const RankReport& rank) {
@@ -168,6 +175,7 @@ std::string report_json(const JobReport& report) {
            {"tokens",
             {{"prompt", progress.prompt_tokens},
              {"prompt_computed", prompt_tokens_computed(report)},
+             {"prompt_distinct", prompt_tokens_distinct(report)},
              {"output", progress.output_tokens}}},
            {"throughput",
             {{"requests_per_s", per_second(progress.answered_now, seconds)},

@@ -41,6 +41,7 @@ class Lead {
                       .leaders = leaders_of(start.layout),
                       .source = files.source.get(),
                       .store = files.store.get(),
+                      .order_in = files.order_rows ? std::optional(files.directory->path()) : std::nullopt,
                       .signals = &signals,
                       .show = [this](const JobProgress& progress) { line_.update(progress); },
                       .on_error = [this](const std::exception_ptr& thrown) { fail(watchdog_, thrown); }}) {

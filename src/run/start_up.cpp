@@ -133,6 +133,7 @@ Told lead_start(const CheckedJob& checked, const RunOptions& options, LeadFiles&
   files.directory = opened.directory;
   files.store = std::move(opened.store);
   files.source = open_input(checked.job, checked.config.vocab_size, checked.input);
+  files.order_rows = checked.input.alike && checked.job.scheduler.prefix_sharing;
   return {.text = pack(checked), .start = checked.start};
 }
 

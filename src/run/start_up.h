@@ -44,6 +44,7 @@ struct LeadFiles {
   std::unique_ptr<RecordSource> source;
   std::unique_ptr<ResultStore> store;
   std::shared_ptr<RunDirectory> directory;  ///< the store's
+  bool order_rows = false;                  ///< rows are put in an order in which those that begin alike meet
 };
 
 /// Rank 0 reads and checks the job, opens input and store and tells the others. Faults are printed by rank 0

@@ -342,7 +342,7 @@ CASES = [
     Case("no answers, several for scores alone, and scores from beyond the prompt",
          ["in.jsonl:1: n must be an integer from 1 to 16384, not 0", "in.jsonl:2: n (3) asks for several answers, and max_tokens (0) for none",
           "in.jsonl:3: prompt_logprobs_start is 2, and the prompt has 2 tokens: none is left to score",
-          "in.jsonl:4: prompt_logprobs_start needs prompt_logprobs: true", "in.jsonl:5: prompt_logprobs_start must be an integer from 0"],
+          "in.jsonl:4: prompt_logprobs_start needs prompt_logprobs: true", "in.jsonl:5: prompt_logprobs_start must be an integer of at least 0, not -1"],
          input='{"prompt": "a", "n": 0}\n{"prompt": "a", "n": 3, "max_tokens": 0}\n'
                '{"prompt_token_ids": [1, 2], "prompt_logprobs": true, "prompt_logprobs_start": 2}\n'
                '{"prompt": "a", "prompt_logprobs_start": 1}\n{"prompt": "a", "prompt_logprobs": true, "prompt_logprobs_start": -1}\n'),

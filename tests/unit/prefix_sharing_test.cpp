@@ -305,3 +305,23 @@ TEST_CASE("scores from a position on: what lies before needs no scores of others
   check_answers(rows, outcome);
   CHECK(outcome.computed == 40 + 1 + 9);  // position 39 once more, for its logits
 }
+
+TEST_CASE("what waits lets go of shared blocks that the last one running needs", "[engine]") {
+  // The first needs the whole cache in the end. The others are preempted, and hold their common beginning.
+  for (const int64_t host_blocks : {0, 20}) {
+    CAPTURE(host_blocks);
+    std::vector<Row> rows(3);
+    for (size_t r = 0; r < rows.size(); ++r) {
+      rows[r].prompt.assign(r == 0 ? 10 : 16, r == 0 ? 1 : 2);
+      if (r > 0) rows[r].prompt.insert(rows[r].prompt.end(), {static_cast<int32_t>(10 + r), 3, 4});
+      rows[r].sampling = {.max_tokens = r == 0 ? 70 : 60};
+      rows[r].sampling.draw.logprobs = 0;
+    }
+    SchedulerOptions options = options_with(10, host_blocks);
+    options.limits.max_model_len = 10 * kBlock;
+    Outcome outcome = work(rows, options);
+    check_answers(rows, outcome);
+    CHECK(outcome.preemptions > 1);
+    CHECK(outcome.steps < 1000);
+  }
+}
