@@ -51,7 +51,9 @@ FAMILIES = {
                                                     "moe_intermediate_size": 168, "n_routed_experts": 24, "n_group": 4, "topk_group": 2,
                                                     "num_experts_per_tok": 5, "routed_scaling_factor": 2.5, "use_qk_norm": True,
                                                     "n_shared_experts": 2, "num_nextn_predict_layers": 0}),
-    "MiniMax-M2": ("MiniMaxM2", {**WIDE, "num_attention_heads": 6, "num_key_value_heads": 2, "head_dim": 128, "rotary_dim": 64,
+    "MiniMax-M2": ("MiniMaxM2", {**WIDE, "num_attention_heads": 6, "num_key_value_heads": 2, "head_dim": 128,
+                                 # Not as rotary_dim, which transformers before 5.24 passes over.
+                                 "rope_parameters": {"rope_type": "default", "rope_theta": 5e6, "partial_rotary_factor": 0.5},
                                  "intermediate_size": 200, "num_local_experts": 18, "num_experts_per_tok": 4}),
     "ERNIE 4.5": ("Ernie4_5_Moe", {**WIDE, "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 128, "intermediate_size": 328,
                                    "moe_intermediate_size": 168, "moe_num_experts": 12, "moe_k": 3, "tie_word_embeddings": True}),
