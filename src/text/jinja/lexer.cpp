@@ -237,7 +237,7 @@ class Lexer {
     const bool zeros = text.find_first_not_of('0') == std::string::npos;
     if (!floating && text[0] == '0' && !zeros) {  // `00` then what follows, as jinja2 cuts it
       end = pos_ + source_.substr(pos_).find_first_not_of("0_");
-      text = "0";
+      text.assign(1, '0');
     }
     add(Token::Type::number, "",
         floating ? Value(std::strtod(text.c_str(), nullptr)) : Value(Integer::from_digits(text)));
