@@ -520,7 +520,6 @@ CASES = [
          input=openai({"quite_new": 1})),
     Case("a picture in a chat", ["in.jsonl:1: messages[0].content[0] has the type \"image_url\""],
          input=chat(messages=[{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "x"}}]}])),
-    Case("several answers to one request", ["in.jsonl:1: body.n is not supported other than as 1"], input=chat(n=2)),
     Case("two length limits", ["in.jsonl:1: body has max_tokens and max_completion_tokens; one of them must go"],
          input=chat(max_tokens=1, max_completion_tokens=2)),
     Case("log-probabilities of a chat without asking", ["in.jsonl:1: body.top_logprobs needs body.logprobs: true"],
