@@ -29,8 +29,10 @@ constexpr int kMaxNesting = 128;
 /// recurses, so its depth is bounded while it is read.
 json parsed(const std::string& raw) {
   size_t parts = 0;
-  json line = json::parse(raw, [&](int depth, json::parse_event_t, json&) {
-    if (depth > kMaxNesting) throw BadInput(fmt::format("nested more than {} deep", kMaxNesting));
+  json line = json::parse(raw, [&](int around, json::parse_event_t event, json&) {
+    const bool opens =
+        event == json::parse_event_t::object_start || event == json::parse_event_t::array_start;
+    if (around + opens > kMaxNesting) throw BadInput(fmt::format("nested more than {} deep", kMaxNesting));
     if (++parts > kMostParts) throw BadInput(fmt::format("more than {} keys and values", kMostParts));
     return true;
   });
