@@ -151,11 +151,16 @@ TIDIED := $(HOST_SRC) $(MAIN_SRC)
 lint:                         ## clang-format, clang-tidy and the seam checks
 	@.ci/setup packages packages-lint
 	@clang-format --dry-run -Werror $(LINTED)
-	@$(MAKE) --no-print-directory tidy
+	@$(MAKE) --no-print-directory $(BUILD)/tidied
 	@$(MAKE) $(JOBS) --no-print-directory test-seams
 
 format:                       ## let clang-format rewrite the sources
 	@clang-format -i $(LINTED)
+
+$(BUILD)/tidied: $(LINTED) .clang-tidy tests/lint/tidy
+	@mkdir -p $(@D)
+	@$(MAKE) --no-print-directory tidy
+	@touch $@
 
 tidy:                         ## clang-tidy (TIDIED="src/main.cpp src/base/version.cpp": these alone; DEEP=1: the analyzer to every function's end, an hour)
 	@tests/lint/tidy --jobs $(shell nproc) $(if $(DEEP),--deep) $(TIDIED) -- -std=c++20 $(filter-out -MD -MP,$(CPPFLAGS)) $(shell mpicxx --showme:compile 2>/dev/null) -DMOERUN_CUDA=$(CUDA) -DMOERUN_VERSION='""' -DMOERUN_GIT='""'
