@@ -16,6 +16,6 @@ test-faults: all $(FAULTY_CALLS) ## KILLS=200 kills at random moments (SEED=), e
 test-faults-all: all $(FAULTY_CALLS) ## every call that changes a file fails in each way, at each stage of a job: about an hour
 	@tests/run-suite faults-all $(FAULTS) --kills 0 --calls 0 --only 'a call that fails'
 
-test-faults-short: all $(FAULTY_CALLS) ## a dozen of them
-	@tests/run-suite faults-short $(FAULTS) --kills 12
+test-faults-short: all $(FAULTY_CALLS) ## eight kills, and some of each of the others
+	@tests/run-suite faults-short $(FAULTS) --kills 8
 .PHONY: test-faults test-faults-all test-faults-short
