@@ -43,18 +43,17 @@ __device__ void choose_plain(const MoeRouterArgs& args, int32_t token, const flo
     const int e = lane + i * kWarpSize;
     if (e < args.num_experts) highest = fmaxf(highest, own[i] = logits[e]);
   }
-  for (int d = kWarpSize / 2; d > 0; d /= 2) highest = fmaxf(highest, __shfl_xor_sync(kFullMask, highest, d));
+  highest = warp_max(highest);
   float sum = 0;
   uint32_t keys[kEach];  // ordered as the logits are
 #pragma unroll
   for (int i = 0; i < kEach; ++i) {
     if (lane + i * kWarpSize < args.num_experts) {
       sum += expf(own[i] - highest);
-      const uint32_t bits = __float_as_uint(own[i] + 0.0f);  // −0 counts as 0
-      keys[i] = bits & 0x80000000u ? ~bits : bits | 0x80000000u;
+      keys[i] = ordered_key(own[i]);
     }
   }
-  for (int d = kWarpSize / 2; d > 0; d /= 2) sum += __shfl_xor_sync(kFullMask, sum, d);
+  sum = warp_sum(sum);
 
   float weight = 0, chosen_sum = 0;  // lane i keeps the i-th choice
   int id = 0;
