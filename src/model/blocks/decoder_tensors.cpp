@@ -1,6 +1,9 @@
 #include "model/blocks/decoder_tensors.h"
 
+#include <fmt/format.h>
+
 #include "model/blocks/attention.h"
+#include "model/blocks/dense_mlp.h"
 
 namespace moerun {
 
@@ -13,23 +16,21 @@ void tie(TensorSpec& spec, const char* other) {
   spec.stored.push_back({other, spec.stored.front().shape});
 }
 
-}  // namespace
-
-void decoder_begins(const ModelConfig& config, TensorList& out) {
+void before_layers(const ModelConfig& config, TensorList& out) {
   TensorSpec& table =
       out.matrix(kEmbedding, config.vocab_size, config.hidden_size, Cut::whole, {Role::embedding});
   if (config.tie_word_embeddings) tie(table, kHead);
 }
 
-void layer_with_attention(const ModelConfig& config, const std::string& prefix, int64_t layer,
-                          TensorList& out) {
+void attention_and_norms(const ModelConfig& config, const std::string& prefix, int64_t layer,
+                         TensorList& out) {
   out.vector(prefix + ".input_layernorm.weight", config.hidden_size, Cut::whole, {Role::input_norm, layer});
   attention_tensors(config, prefix + ".self_attn", layer, out);
   out.vector(prefix + ".post_attention_layernorm.weight", config.hidden_size, Cut::whole,
              {Role::post_attention_norm, layer});
 }
 
-void decoder_ends(const ModelConfig& config, TensorList& out) {
+void behind_layers(const ModelConfig& config, TensorList& out) {
   out.vector("model.norm.weight", config.hidden_size, Cut::whole, {Role::final_norm});
   TensorSpec& head =
       out.matrix("lm_head.weight", config.vocab_size, config.hidden_size, Cut::whole, {Role::lm_head});
@@ -40,6 +41,21 @@ void decoder_ends(const ModelConfig& config, TensorList& out) {
   if (config.head_bias)
     out.vector("lm_head.bias", config.vocab_size, Cut::whole, {Role::lm_head_bias}).format.dtype =
         DType::float32;
+}
+
+}  // namespace
+
+void decoder_tensors(const ModelConfig& config, TensorList& out, const SparseMlpTensors& sparse_mlp) {
+  before_layers(config, out);
+  for (int64_t layer = 0; layer < config.num_hidden_layers; ++layer) {
+    const std::string prefix = fmt::format("model.layers.{}", layer);
+    attention_and_norms(config, prefix, layer, out);
+    if (config.is_sparse(layer))
+      sparse_mlp(prefix, layer);
+    else
+      dense_mlp_tensors(config, prefix + ".mlp", layer, kNoExpert, out);
+  }
+  behind_layers(config, out);
 }
 
 }  // namespace moerun

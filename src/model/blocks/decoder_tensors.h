@@ -1,17 +1,16 @@
 #pragma once
+#include <functional>
 #include <string>
 
 #include "model/tensor_spec.h"
 
 namespace moerun {
 
-// The tensors around the MLPs of a decoder with Hugging Face's usual names, in three runs: before the layers,
-// at the beginning of each, and behind them.
+/// Adds the tensors of a sparse layer's MLP. `prefix`: "model.layers.0".
+using SparseMlpTensors = std::function<void(const std::string& prefix, int64_t layer)>;
 
-void decoder_begins(const ModelConfig& config, TensorList& out);
-/// `prefix`: "model.layers.0".
-void layer_with_attention(const ModelConfig& config, const std::string& prefix, int64_t layer,
-                          TensorList& out);
-void decoder_ends(const ModelConfig& config, TensorList& out);
+/// All tensors of a decoder with Hugging Face's usual names; what differs between families is the sparse
+/// layers' MLP. A dense layer's stands under "model.layers.0.mlp".
+void decoder_tensors(const ModelConfig& config, TensorList& out, const SparseMlpTensors& sparse_mlp);
 
 }  // namespace moerun

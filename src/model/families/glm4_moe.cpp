@@ -72,22 +72,15 @@ void read(Fields& fields, ModelConfig& config) {
 }
 
 void tensors(const ModelConfig& config, TensorList& out) {
-  decoder_begins(config, out);
-  for (int64_t layer = 0; layer < config.num_hidden_layers; ++layer) {
-    const std::string prefix = fmt::format("model.layers.{}", layer), mlp = prefix + ".mlp";
-    layer_with_attention(config, prefix, layer, out);
-    if (!config.is_sparse(layer)) {
-      dense_mlp_tensors(config, mlp, layer, kNoExpert, out);
-      continue;
-    }
+  decoder_tensors(config, out, [&](const std::string& prefix, int64_t layer) {
+    const std::string mlp = prefix + ".mlp";
     expert_tensors(config, qwen_experts(mlp), layer, out);
     out.vector(mlp + ".gate.e_score_correction_bias", config.num_experts, Cut::whole,
                {Role::router_bias, layer})
         .format.dtype = DType::float32;
     if (config.shared_intermediate_size > 0)
       dense_mlp_tensors(config, mlp + ".shared_experts", layer, kSharedExpert, out);
-  }
-  decoder_ends(config, out);
+  });
 }
 
 }  // namespace

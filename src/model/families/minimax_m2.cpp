@@ -1,6 +1,4 @@
 // MiniMax-M2 (Hugging Face `modeling_minimax_m2.py`): MiniMax-M2, M2.1, M2.5, M2.7.
-#include <fmt/format.h>
-
 #include "model/blocks/attention.h"
 #include "model/blocks/decoder_tensors.h"
 #include "model/blocks/experts.h"
@@ -56,11 +54,8 @@ void read(Fields& fields, ModelConfig& config) {
 }
 
 void tensors(const ModelConfig& config, TensorList& out) {
-  decoder_begins(config, out);
-  for (int64_t layer = 0; layer < config.num_hidden_layers; ++layer) {
-    const std::string prefix = fmt::format("model.layers.{}", layer);
+  decoder_tensors(config, out, [&](const std::string& prefix, int64_t layer) {
     const std::string published = prefix + ".block_sparse_moe", newer = prefix + ".mlp";
-    layer_with_attention(config, prefix, layer, out);
     expert_tensors(config,
                    {.mlp = published,
                     .newer_mlp = newer,
@@ -72,8 +67,7 @@ void tensors(const ModelConfig& config, TensorList& out) {
                                   {Role::router_bias, layer});
     bias.stored.push_back({newer + ".e_score_correction_bias", {config.num_experts}});
     bias.format.dtype = DType::float32;
-  }
-  decoder_ends(config, out);
+  });
 }
 
 }  // namespace

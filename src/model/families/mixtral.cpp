@@ -1,6 +1,4 @@
 // Mixtral (Hugging Face `modeling_mixtral.py`): Mixtral-8x7B, Mixtral-8x22B.
-#include <fmt/format.h>
-
 #include "model/blocks/attention.h"
 #include "model/blocks/decoder_tensors.h"
 #include "model/blocks/experts.h"
@@ -28,10 +26,7 @@ void read(Fields& fields, ModelConfig& config) {
 }
 
 void tensors(const ModelConfig& config, TensorList& out) {
-  decoder_begins(config, out);
-  for (int64_t layer = 0; layer < config.num_hidden_layers; ++layer) {
-    const std::string prefix = fmt::format("model.layers.{}", layer);
-    layer_with_attention(config, prefix, layer, out);
+  decoder_tensors(config, out, [&](const std::string& prefix, int64_t layer) {
     expert_tensors(config,
                    {.mlp = prefix + ".block_sparse_moe",
                     .newer_mlp = prefix + ".mlp",
@@ -39,8 +34,7 @@ void tensors(const ModelConfig& config, TensorList& out) {
                     .up = ".w3.weight",
                     .down = ".w2.weight"},
                    layer, out);
-  }
-  decoder_ends(config, out);
+  });
 }
 
 }  // namespace

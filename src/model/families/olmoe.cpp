@@ -34,13 +34,9 @@ void read(Fields& fields, ModelConfig& config) {
 }
 
 void tensors(const ModelConfig& config, TensorList& out) {
-  decoder_begins(config, out);
-  for (int64_t layer = 0; layer < config.num_hidden_layers; ++layer) {
-    const std::string prefix = fmt::format("model.layers.{}", layer), mlp = prefix + ".mlp";
-    layer_with_attention(config, prefix, layer, out);
-    expert_tensors(config, qwen_experts(mlp), layer, out);
-  }
-  decoder_ends(config, out);
+  decoder_tensors(config, out, [&](const std::string& prefix, int64_t layer) {
+    expert_tensors(config, qwen_experts(prefix + ".mlp"), layer, out);
+  });
 }
 
 }  // namespace

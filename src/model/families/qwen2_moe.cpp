@@ -1,6 +1,4 @@
 // Qwen2-MoE (Hugging Face `modeling_qwen2_moe.py`): Qwen1.5-MoE-A2.7B, Qwen2-57B-A14B.
-#include <fmt/format.h>
-
 #include "model/blocks/attention.h"
 #include "model/blocks/decoder_tensors.h"
 #include "model/blocks/dense_mlp.h"
@@ -32,20 +30,13 @@ void read(Fields& fields, ModelConfig& config) {
 }
 
 void tensors(const ModelConfig& config, TensorList& out) {
-  decoder_begins(config, out);
-  for (int64_t layer = 0; layer < config.num_hidden_layers; ++layer) {
-    const std::string prefix = fmt::format("model.layers.{}", layer), mlp = prefix + ".mlp";
-    layer_with_attention(config, prefix, layer, out);
-    if (!config.is_sparse(layer)) {
-      dense_mlp_tensors(config, mlp, layer, kNoExpert, out);
-      continue;
-    }
+  decoder_tensors(config, out, [&](const std::string& prefix, int64_t layer) {
+    const std::string mlp = prefix + ".mlp";
     expert_tensors(config, qwen_experts(mlp), layer, out);
     dense_mlp_tensors(config, mlp + ".shared_expert", layer, kSharedExpert, out);
     out.matrix(mlp + ".shared_expert_gate.weight", 1, config.hidden_size, Cut::whole,
                {Role::shared_gate, layer, kSharedExpert});
-  }
-  decoder_ends(config, out);
+  });
 }
 
 }  // namespace

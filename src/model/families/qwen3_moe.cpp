@@ -1,9 +1,6 @@
 // Qwen3-MoE (Hugging Face `modeling_qwen3_moe.py`): Qwen3-30B-A3B, Qwen3-235B-A22B, Qwen3-Coder.
-#include <fmt/format.h>
-
 #include "model/blocks/attention.h"
 #include "model/blocks/decoder_tensors.h"
-#include "model/blocks/dense_mlp.h"
 #include "model/blocks/experts.h"
 #include "model/config_parts.h"
 #include "model/decoder.h"
@@ -32,16 +29,9 @@ void read(Fields& fields, ModelConfig& config) {
 }
 
 void tensors(const ModelConfig& config, TensorList& out) {
-  decoder_begins(config, out);
-  for (int64_t layer = 0; layer < config.num_hidden_layers; ++layer) {
-    const std::string prefix = fmt::format("model.layers.{}", layer), mlp = prefix + ".mlp";
-    layer_with_attention(config, prefix, layer, out);
-    if (config.is_sparse(layer))
-      expert_tensors(config, qwen_experts(mlp), layer, out);
-    else
-      dense_mlp_tensors(config, mlp, layer, kNoExpert, out);
-  }
-  decoder_ends(config, out);
+  decoder_tensors(config, out, [&](const std::string& prefix, int64_t layer) {
+    expert_tensors(config, qwen_experts(prefix + ".mlp"), layer, out);
+  });
 }
 
 }  // namespace
