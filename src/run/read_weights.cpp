@@ -105,8 +105,7 @@ WeightsRead read_weights(const MpiEnv& env, const std::string& model_dir) {
     if (joined.one != joined.another)
       out.fault = fmt::format(
           "{}: ranks {} (host {}) and {} (host {}) read different weights there: copy one folder to all "
-          "hosts, "
-          "and let nothing write to it",
+          "hosts, and let nothing write to it",
           model_dir, joined.one, env.hosts()[joined.one], joined.another, env.hosts()[joined.another]);
     for (const std::string& path : paths_of(model_dir)) out.bytes += std::filesystem::file_size(path);
   } catch (const std::exception& error) {
