@@ -132,11 +132,13 @@ SUITES   := unit
 PACKAGES := packages
 -include $(sort $(wildcard tests/*/*.mk))
 
+# Two suites at a time, since most wait half of their time; what one says is shown when it is over.
 test:                         ## set up, build, run every suite, and end with `N passed, M failed`
 	@.ci/setup $(PACKAGES)
 	@rm -rf $(BUILD)/test-results
 	@$(MAKE) $(JOBS) --no-print-directory all $(BUILD)/tests/unit
-	@for suite in $(SUITES) seams; do $(MAKE) --no-print-directory test-$$suite || true; done
+	@MAKEFLAGS="$(filter-out -j% --jobserver%,$(MAKEFLAGS))" $(MAKE) -k -j2 -O --no-print-directory $(SUITES:%=test-%) || true
+	@$(MAKE) --no-print-directory test-seams || true
 	@tests/run-suite --total
 
 test-unit: $(BUILD)/tests/unit ## the unit tests (no MPI launch, no CUDA library)
