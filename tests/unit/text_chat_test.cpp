@@ -269,6 +269,12 @@ TEST_CASE("What stands beside a model's templates is read within limits", "[text
   write("special_tokens_map.json", "[]");
   CHECK(contains(fault(), "special_tokens_map.json: is no JSON object"));
   write("special_tokens_map.json", "{}");
+  std::filesystem::create_directory(dir / "additional_chat_templates");
+  for (int i = 0; i < 63; ++i) write(fmt::format("additional_chat_templates/{}.jinja", i), "x");
+  CHECK(ChatTemplate::load(dir / "", 0).fault().empty());
+  write("additional_chat_templates/63.jinja", "x");
+  CHECK(contains(fault(), "is one chat template more than the 64 that are read"));
+  std::filesystem::remove_all(dir / "additional_chat_templates");
   write("chat_template.jinja", std::string((1 << 20) + 1, 'x'));
   CHECK(contains(fault(), "chat_template.jinja: has 1048577 bytes, and at most 1048576 are read"));
   std::filesystem::resize_file(dir / "tokenizer_config.json", uint64_t{1} << 40);  // a hole
