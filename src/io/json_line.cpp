@@ -5,6 +5,7 @@
 #include <utility>
 #include <vector>
 
+#include "base/shortened.h"
 #include "text/unicode.h"
 
 namespace moerun {

@@ -1,13 +1,8 @@
 #include "job/fields.h"
 
-namespace moerun {
+#include "base/shortened.h"
 
-std::string shortened(std::string text, size_t most) {
-  if (text.size() <= most) return text;
-  while (most > 0 && (static_cast<unsigned char>(text[most]) & 0xC0) == 0x80) --most;
-  text.resize(most);
-  return text + "…";
-}
+namespace moerun {
 
 std::string shown(const Json& value) {
   return shortened(value.dump(-1, ' ', false, Json::error_handler_t::replace), 60);

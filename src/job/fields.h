@@ -26,8 +26,6 @@ struct Field {
   std::function<Json(const T&)> write;
 };
 
-/// The first `most` bytes of a text, and "…" when there are more; whole characters of UTF-8.
-std::string shortened(std::string text, size_t most);
 /// A value as a message shows it: JSON, cut when long.
 std::string shown(const Json& value);
 /// `must be WHAT, not VALUE`.

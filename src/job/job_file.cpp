@@ -11,6 +11,7 @@
 #include <set>
 #include <utility>
 
+#include "base/shortened.h"
 #include "job/faults.h"
 #include "job/job_fields.h"
 #include "job/nearest.h"

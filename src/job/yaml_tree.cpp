@@ -10,6 +10,7 @@
 #include <sstream>
 #include <string_view>
 
+#include "base/shortened.h"
 #include "job/fields.h"
 
 namespace moerun {

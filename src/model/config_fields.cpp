@@ -4,6 +4,8 @@
 
 #include <cmath>
 
+#include "base/shortened.h"
+
 namespace moerun {
 
 using Json = nlohmann::json;
@@ -19,9 +21,7 @@ bool integer_within(const Json& value, int64_t least, int64_t most, int64_t& out
 
 std::string shown(const Json& value) {
   constexpr size_t kMost = 60;
-  std::string text = value.dump(-1, ' ', true);
-  if (text.size() > kMost) text = text.substr(0, kMost) + "…";
-  return text;
+  return shortened(value.dump(-1, ' ', true), kMost);
 }
 
 const Json* Fields::find(const std::string& key) {

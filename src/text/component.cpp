@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <nlohmann/json.hpp>
 
+#include "base/shortened.h"
 #include "moerun/error.h"
 #include "text/unicode.h"
 
@@ -15,9 +16,7 @@ using nlohmann::json;
 
 /// As much of a value as a message can bear.
 std::string shown(const json& value) {
-  std::string text = value.dump(-1, ' ', false, json::error_handler_t::replace);
-  if (text.size() > 100) text = text.substr(0, 100) + "...";
-  return text;
+  return shortened(value.dump(-1, ' ', false, json::error_handler_t::replace), 100);
 }
 
 }  // namespace

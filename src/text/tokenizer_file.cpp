@@ -7,6 +7,7 @@
 #include <nlohmann/json.hpp>
 #include <optional>
 
+#include "base/shortened.h"
 #include "moerun/error.h"
 
 namespace moerun {
@@ -17,9 +18,7 @@ using nlohmann::json;
 constexpr size_t kMaxShown = 200;
 
 std::string shown(const json& value) {
-  std::string text = value.dump(-1, ' ', false, json::error_handler_t::replace);
-  if (text.size() > kMaxShown) text = text.substr(0, kMaxShown) + "...";
-  return text;
+  return shortened(value.dump(-1, ' ', false, json::error_handler_t::replace), kMaxShown);
 }
 
 class Parser {
