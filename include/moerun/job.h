@@ -62,6 +62,8 @@ struct Job {
     std::optional<RandomInput> random;  ///< instead of path
     enum class OnError { fail, row } on_error = OnError::fail;
     bool allow_external = false;  ///< an HDF5 input may have data in other files
+    /// Of prompts that leave no room for their answers.
+    enum class TruncatePrompt { none, left } truncate_prompt = TruncatePrompt::none;
     bool operator==(const Input&) const = default;
   } input;
   SamplingParams sampling;
@@ -84,5 +86,9 @@ struct Job {
 
   bool operator==(const Job&) const = default;
 };
+
+inline bool truncates_prompts(const Job& job) {
+  return job.input.truncate_prompt == Job::Input::TruncatePrompt::left;
+}
 
 }  // namespace moerun

@@ -25,9 +25,11 @@ struct PromptRecord {
   std::optional<std::string> prompt;
   std::optional<std::vector<int32_t>> prompt_token_ids;
   std::optional<std::string> messages;  ///< JSON: {"messages": [...], "tools"?, "enable_thinking"?}
-  SamplingParams sampling;              ///< the job's, with the row's own on top
-  Endpoint endpoint = Endpoint::none;   ///< of an OpenAI batch line, else none
-  std::string model;                    ///< `body.model` of an OpenAI batch line as it was asked for
+  /// Tokens that were dropped from the left of `prompt_token_ids`; −1: none is dropped, or not yet.
+  int32_t prompt_truncated = -1;
+  SamplingParams sampling;             ///< the job's, with the row's own on top
+  Endpoint endpoint = Endpoint::none;  ///< of an OpenAI batch line, else none
+  std::string model;                   ///< `body.model` of an OpenAI batch line as it was asked for
   std::string error;
 };
 
@@ -61,7 +63,8 @@ struct RowResult {
   IdKind id_kind = IdKind::text;
   Endpoint endpoint = Endpoint::none;  ///< the record's, as the id and the model
   std::string model;
-  int32_t prompt_length = 0;
+  int32_t prompt_length = 0;      ///< tokens that the model saw
+  int32_t prompt_truncated = -1;  ///< that were dropped before them; −1: the job drops none
   std::vector<int32_t> token_ids;
   std::string text;  ///< UTF-8
   FinishReason finish_reason = FinishReason::error;

@@ -140,7 +140,9 @@ bool Coordinator::read_ahead() {
       order_->finish();
       return true;
     }
-    if (!parts_.store->answered(record.row)) order_->add(std::move(record));
+    if (parts_.store->answered(record.row)) continue;
+    if (parts_.ids) parts_.ids->truncate_text(record, parts_.max_model_len);
+    order_->add(std::move(record));
   }
   return true;
 }

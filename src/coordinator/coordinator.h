@@ -14,6 +14,7 @@
 
 #include "coordinator/mailbox.h"
 #include "coordinator/messages.h"
+#include "coordinator/prompt_ids.h"
 #include "coordinator/row_order.h"
 #include "fault/signals.h"
 #include "moerun/io.h"
@@ -82,6 +83,10 @@ class Coordinator {
     /// Rows are put in an order in which those that begin alike meet, by way of files here; none: they go out
     /// in the input's order.
     std::optional<std::filesystem::path> order_in;
+    /// Where prompts are truncated, texts are put in order as `ids` and model.max_model_len leave them; null:
+    /// as they are.
+    PromptIds* ids = nullptr;
+    int64_t max_model_len = 0;
     StopSignals* signals = nullptr;
     std::function<void(const JobProgress&)>
         show;                       ///< called often, from the coordinator's thread; may be empty

@@ -7,8 +7,8 @@ namespace {
 // One list of fields for both directions: `io` writes or reads each.
 template <typename Io, typename Result>
 void result_fields(Io&& io, Result& r) {
-  io(r.row), io(r.id), io(r.id_kind), io(r.endpoint), io(r.model), io(r.prompt_length), io(r.token_ids),
-      io(r.text);
+  io(r.row), io(r.id), io(r.id_kind), io(r.endpoint), io(r.model), io(r.prompt_length),
+      io(r.prompt_truncated), io(r.token_ids), io(r.text);
   io(r.finish_reason), io(r.error), io(r.logprobs), io(r.num_top_logprobs), io(r.top_logprobs);
   io(r.prompt_logprobs), io(r.prompt_is_greedy);
 }
@@ -60,7 +60,7 @@ LeaderReport unpack_report(const std::string& bytes) {
 void put_record(WireWriter& out, const PromptRecord& record) {
   const auto put = [&](const auto& value) { out.put(value); };
   put(record.row), put(record.id), put(record.id_kind), put(record.endpoint), put(record.model);
-  put(record.error);
+  put(record.error), put(record.prompt_truncated);
   put_optional(out, record.prompt);
   put_optional(out, record.messages);
   put(record.prompt_token_ids.has_value());
@@ -72,7 +72,7 @@ PromptRecord get_record(WireReader& in) {
   const auto get = [&](auto& value) { in.get(value); };
   PromptRecord record;
   get(record.row), get(record.id), get(record.id_kind), get(record.endpoint), get(record.model);
-  get(record.error);
+  get(record.error), get(record.prompt_truncated);
   get_optional(in, record.prompt);
   get_optional(in, record.messages);
   if (in.get<bool>()) get(record.prompt_token_ids.emplace());

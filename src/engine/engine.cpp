@@ -116,9 +116,17 @@ void Engine::take_rows() {
       if (counts) distinct_.add(sequence->prompt(), row.place);
       leader.scheduler->add(std::move(*sequence));
     } else {
-      leader.link->add(std::get<RowResult>(std::move(prepared)));
+      add_answer(std::get<RowResult>(std::move(prepared)));
     }
   }
+}
+
+void Engine::add_answer(RowResult result) {
+  if (result.prompt_truncated > 0) {
+    ++stats_.truncated_rows;
+    stats_.prompt_truncated += result.prompt_truncated;
+  }
+  parts_.leader->link->add(std::move(result));
 }
 
 void Engine::broadcast(StepPlan& plan, int32_t& flags) {
@@ -168,7 +176,7 @@ void Engine::answer(const StepPlan& plan, const std::vector<TokenResult>& result
   const int64_t shared = leader.scheduler->num_shared_tokens();
   leader.link->count(prompt + static_cast<uint64_t>(shared - counted_shared_), drawn);
   counted_shared_ = shared;
-  for (RowResult& result : leader.scheduler->postprocess(plan, results)) leader.link->add(std::move(result));
+  for (RowResult& result : leader.scheduler->postprocess(plan, results)) add_answer(std::move(result));
 }
 
 }  // namespace moerun

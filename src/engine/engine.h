@@ -24,6 +24,8 @@ struct StepCount {
 /// What one rank counted; a leader's counts of rows and tokens are its group's.
 struct EngineStats {
   int64_t steps = 0, prompt_tokens = 0, output_tokens = 0;
+  int64_t truncated_rows = 0,
+          prompt_truncated = 0;  ///< prompts that lost their beginning; their tokens that went
   int64_t prompt_distinct = -1;  ///< tokens of a trie over the group's prompts; −1: not counted
   int64_t preemptions = 0, swaps = 0, max_blocks_used = 0, num_blocks = 0;
   double forward_s = 0, agree_s = 0, idle_s = 0;  ///< in the model, in the agreement, without work anywhere
@@ -66,6 +68,7 @@ class Engine {
   StepPlan plan_step(int32_t& flags);
   void talk();
   void take_rows();
+  void add_answer(RowResult result);
   void broadcast(StepPlan& plan, int32_t& flags);
   std::vector<TokenResult> gather(const StepPlan& plan, const StepResult& mine);
   void answer(const StepPlan& plan, const std::vector<TokenResult>& results);

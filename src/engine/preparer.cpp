@@ -3,16 +3,19 @@
 #include <fmt/format.h>
 
 #include "job/sampling_fields.h"
+#include "job/truncation.h"
 #include "moerun/error.h"
 
 namespace moerun {
 
-std::vector<int32_t> Preparer::ids_of(const PromptRecord& record) {
-  if (record.prompt_token_ids) return *record.prompt_token_ids;
-  if (!tokenizer_) throw BadInput("the model folder has no tokenizer.json: give prompt_token_ids");
-  // A chat template writes the special tokens that a conversation has; a prompt gets its tokenizer's.
-  if (record.messages) return tokenizer_->encode(chat_template_->render(*record.messages));
-  return tokenizer_->encode_prompt(record.prompt.value_or(std::string()));
+void Preparer::truncate(PromptRecord& record) const {
+  // Of a row that was cut before, both were looked at then.
+  const size_t length = record.prompt_token_ids->size();
+  for (const std::string& wrong :
+       {no_room_for_prompt(record.sampling, limits_.max_model_len),
+        record.prompt_truncated < 0 ? beyond_prompt(record.sampling, length) : std::string()})
+    if (!wrong.empty()) throw BadInput(wrong);
+  truncate_left(record, limits_.max_model_len);
 }
 
 std::variant<Sequence, RowResult> Preparer::prepare(PromptRecord record) {
@@ -21,11 +24,15 @@ std::variant<Sequence, RowResult> Preparer::prepare(PromptRecord record) {
                    .id_kind = record.id_kind,
                    .endpoint = record.endpoint,
                    .model = record.model,
+                   .prompt_truncated = limits_.truncate_prompts ? 0 : -1,
                    .error = record.error};
   if (!failed.error.empty()) return failed;
   try {
-    std::vector<int32_t> ids = ids_of(record);
+    prompt_ids_.make(record);
+    if (limits_.truncate_prompts) truncate(record);
+    std::vector<int32_t>& ids = *record.prompt_token_ids;
     failed.prompt_length = static_cast<int32_t>(ids.size());
+    failed.prompt_truncated = record.prompt_truncated;
     if (ids.empty()) throw BadInput("the prompt is empty");
     if (static_cast<int64_t>(ids.size()) > limits_.max_model_len)
       throw BadInput(fmt::format("the prompt has {} tokens, and model.max_model_len is {}", ids.size(),
@@ -35,7 +42,8 @@ std::variant<Sequence, RowResult> Preparer::prepare(PromptRecord record) {
         throw BadInput(fmt::format("token id {} is outside the vocabulary of {}", id, vocab_size_));
     if (std::string wrong = beyond_prompt(record.sampling, ids.size()); !wrong.empty()) throw BadInput(wrong);
     const bool scores = record.sampling.prompt_logprobs;
-    Sequence sequence(std::move(record), std::move(ids), tokenizer_);
+    std::vector<int32_t> prompt = std::move(ids);
+    Sequence sequence(std::move(record), std::move(prompt), tokenizer_);
     if (!sequence.wants_token(limits_) && !scores) return sequence.finish(FinishReason::length).value();
     return sequence;
   } catch (const BadInput& fault) {

@@ -3,6 +3,7 @@
 #include <string>
 #include <variant>
 
+#include "coordinator/prompt_ids.h"
 #include "engine/sequence.h"
 #include "moerun/model_config.h"
 #include "moerun/record.h"
@@ -18,7 +19,7 @@ class Preparer {
   /// `tokenizer` may be null (a model folder without one, for token-id input): answers then have no text.
   Preparer(Tokenizer* tokenizer, const ChatTemplate* chat_template, AnswerLimits limits, int64_t vocab_size)
       : tokenizer_(tokenizer),
-        chat_template_(chat_template),
+        prompt_ids_(tokenizer, chat_template),
         limits_(std::move(limits)),
         vocab_size_(vocab_size) {}
 
@@ -26,10 +27,10 @@ class Preparer {
   std::variant<Sequence, RowResult> prepare(PromptRecord record);
 
  private:
-  std::vector<int32_t> ids_of(const PromptRecord& record);
+  void truncate(PromptRecord& record) const;
 
   Tokenizer* tokenizer_;
-  const ChatTemplate* chat_template_;
+  PromptIds prompt_ids_;
   AnswerLimits limits_;
   int64_t vocab_size_;
 };

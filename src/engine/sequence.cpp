@@ -25,6 +25,7 @@ std::shared_ptr<RowInWork> row_of(PromptRecord record, std::vector<int32_t> prom
   row->result.id_kind = record.id_kind;
   row->result.endpoint = record.endpoint;
   row->result.model = std::move(record.model);
+  row->result.prompt_truncated = record.prompt_truncated;
   row->result.prompt_length = static_cast<int32_t>(row->prompt.size());
   return row;
 }

@@ -14,9 +14,10 @@
 
 namespace moerun {
 
-/// What of the model ends or bounds an answer.
+/// What of the model and the job ends or bounds an answer.
 struct AnswerLimits {
   int64_t max_model_len = 0;
+  bool truncate_prompts = false;  ///< `input.truncate_prompt: left`
   std::vector<int32_t> eos_token_ids;
 };
 

@@ -14,6 +14,7 @@
 #include "io/row_reader.h"
 #include "job/faults.h"
 #include "job/sampling_fields.h"
+#include "job/truncation.h"
 #include "moerun/error.h"
 #include "text/chat_template.h"
 #include "text/checksum.h"
@@ -26,18 +27,27 @@ std::string shown_id(const PromptRecord& record) {
   return record.id_kind == IdKind::integer ? record.id : fmt::format("\"{}\"", record.id);
 }
 
-/// What takes all of a row to see, whatever its form.
-void check_whole_row(PromptRecord& record) {
-  if (!record.error.empty() || !record.prompt_token_ids) return;
-  if (const std::string wrong = beyond_prompt(record.sampling, record.prompt_token_ids->size());
-      !wrong.empty())
-    add_fault(record, wrong);
+/// What takes all of a row to see, whatever its form. Ids are truncated, if the job asks for it.
+void check_whole_row(const Job& job, PromptRecord& record) {
+  if (!record.error.empty()) return;
+  const auto check = [&](const std::string& wrong) {
+    if (!wrong.empty()) add_fault(record, wrong);
+  };
+  if (record.prompt_token_ids) check(beyond_prompt(record.sampling, record.prompt_token_ids->size()));
+  if (!truncates_prompts(job)) return;
+  check(no_room_for_prompt(record.sampling, job.model.max_model_len));
+  if (record.error.empty() && record.prompt_token_ids) truncate_left(record, job.model.max_model_len);
 }
 
-/// Nothing of a random input can be wrong, and its rows need not be counted.
+/// Rows of a random input need not be counted, and all can be said of them at once.
 InputSummary summary_of_random(const Job& job, int64_t vocab_size) {
   const RandomInput& random = *job.input.random;
   InputSummary summary;
+  SamplingParams longest;
+  longest.max_tokens = most_random_length(random.output_len, random.range_ratio);
+  if (const std::string wrong = no_room_for_prompt(longest, job.model.max_model_len);
+      truncates_prompts(job) && !wrong.empty())
+    throw BadInput("input.random.output_len: " + wrong);
   summary.num_rows = static_cast<uint64_t>(random.num_prompts);
   if (job.input.limit > 0)
     summary.num_rows = std::min(summary.num_rows, static_cast<uint64_t>(job.input.limit));
@@ -138,7 +148,7 @@ class InputCheck {
 
  private:
   void check_row(PromptRecord& record) {
-    check_whole_row(record);
+    check_whole_row(job_, record);
     if (record.error.empty()) needs_.check(record);
     if (record.error.empty()) beginnings_.add(record);
     if (record.id.empty()) return;
@@ -169,7 +179,8 @@ class InputCheck {
 class InputSource : public RecordSource {
  public:
   InputSource(const Job& job, int64_t vocab_size, const InputSummary& summary)
-      : rows_(open_rows(job, vocab_size)),
+      : job_(job),
+        rows_(open_rows(job, vocab_size)),
         bad_rows_go_on_(job.input.on_error == Job::Input::OnError::row),
         num_rows_(summary.num_rows),
         duplicates_(summary.duplicate_rows) {
@@ -183,7 +194,7 @@ class InputSource : public RecordSource {
           "the input has {} rows; it had {} when it was checked, and must not change during the job", row_,
           num_rows_));
     ++row_;
-    check_whole_row(record);
+    check_whole_row(job_, record);
     if (std::binary_search(duplicates_.begin(), duplicates_.end(), record.row))
       add_fault(record, fmt::format("the id {} is an earlier row's already", shown_id(record)));
     if (record.error.empty()) return true;
@@ -200,6 +211,7 @@ class InputSource : public RecordSource {
   uint64_t num_rows() const override { return num_rows_; }
 
  private:
+  Job job_;
   std::unique_ptr<RowReader> rows_;
   bool bad_rows_go_on_;
   uint64_t num_rows_;

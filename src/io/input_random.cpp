@@ -53,8 +53,7 @@ class RandomRows : public RowReader {
   int64_t length(int64_t mean, uint32_t word) const {
     const auto least =
         std::max<int64_t>(1, std::llround(std::floor(static_cast<double>(mean) * (1 - random_.range_ratio))));
-    const auto most = std::min<int64_t>(
-        INT32_MAX, std::llround(std::floor(static_cast<double>(mean) * (1 + random_.range_ratio))));
+    const int64_t most = most_random_length(mean, random_.range_ratio);
     return least + below(most - least + 1, word);
   }
 
@@ -65,6 +64,11 @@ class RandomRows : public RowReader {
 };
 
 }  // namespace
+
+int32_t most_random_length(int64_t mean, double range_ratio) {
+  return static_cast<int32_t>(
+      std::min<int64_t>(INT32_MAX, std::llround(std::floor(static_cast<double>(mean) * (1 + range_ratio)))));
+}
 
 std::unique_ptr<RowReader> make_random_rows(const Job& job, int64_t vocab_size) {
   return std::make_unique<RandomRows>(job, vocab_size);

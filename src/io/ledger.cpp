@@ -36,6 +36,7 @@ std::optional<SegmentRecord> parse_line(std::string_view line) {
     json.at("logprobs").get_to(segment.traits.logprobs);
     json.at("prompt_logprobs").get_to(segment.traits.prompt_logprobs);
     segment.traits.prompt_is_greedy = json.value("prompt_is_greedy", false);
+    segment.traits.prompt_truncated = json.value("prompt_truncated", false);
     segment.traits.num_answers =
         json.contains("answers") ? whole_number<uint64_t>(json, "answers") : segment.rows;
     segment.traits.several_answers = segment.traits.num_answers != segment.rows;
@@ -78,6 +79,7 @@ std::string ledger_line(const SegmentRecord& segment) {
                                                   {"logprobs", segment.traits.logprobs},
                                                   {"prompt_logprobs", segment.traits.prompt_logprobs},
                                                   {"prompt_is_greedy", segment.traits.prompt_is_greedy},
+                                                  {"prompt_truncated", segment.traits.prompt_truncated},
                                                   {"answers", segment.traits.num_answers}}
                                .dump();
   return fmt::format("{:08x} {}\n", crc32_of(text), text);

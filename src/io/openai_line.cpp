@@ -169,9 +169,10 @@ void append_openai_line(const RowResult& result, const OpenAiLines& lines, std::
     put_choice(result, index++, answer, texts, out);
     completion += answer.token_ids.size();
   }
-  put(out,
-      R"(], "usage": {{"prompt_tokens": {}, "completion_tokens": {}, "total_tokens": {}}}}}}}, "error": null}})",
+  put(out, R"(], "usage": {{"prompt_tokens": {}, "completion_tokens": {}, "total_tokens": {})",
       result.prompt_length, completion, static_cast<size_t>(result.prompt_length) + completion);
+  if (result.prompt_truncated >= 0) put(out, R"(, "prompt_truncated": {})", result.prompt_truncated);
+  out += R"(}}}, "error": null})";
 }
 
 }  // namespace moerun

@@ -190,6 +190,7 @@ struct Hdf5Results::Columns {
     id.emplace(*group, "id", string_chunk);
     id_is_integer.emplace(*group, "id_is_integer", row_chunk);
     prompt_length.emplace(*group, "prompt_length", row_chunk);
+    if (traits.prompt_truncated) prompt_truncated.emplace(*group, "prompt_truncated", row_chunk);
     finish_reason.emplace(*group, std::min(num_answers, kStringBatch));
     if (traits.several_answers) {
       answer_row.emplace(*group, "answer_row", answer_chunk);
@@ -214,7 +215,7 @@ struct Hdf5Results::Columns {
 
   hdf5::File file;
   std::optional<hdf5::Group> group;
-  std::optional<Column<int32_t>> tokens, prompt_length, top_tokens, answer_index;
+  std::optional<Column<int32_t>> tokens, prompt_length, prompt_truncated, top_tokens, answer_index;
   std::optional<Column<uint64_t>> offsets, text_offsets, prompt_offsets, answer_row;
   std::optional<Column<uint8_t>> text, id_is_integer, prompt_is_greedy;
   std::optional<StringColumn> id, error;
@@ -267,6 +268,7 @@ void Hdf5Results::append(const RowResult& result) {
   to.id->push(result.id);
   to.id_is_integer->push(result.id_kind == IdKind::integer);
   to.prompt_length->push(result.prompt_length);
+  if (to.prompt_truncated) to.prompt_truncated->push(std::max(result.prompt_truncated, 0));
   to.error->push(result.error);
   if (to.prompt_logprobs) {
     to.prompt_logprobs->push(result.prompt_logprobs);
@@ -289,9 +291,9 @@ WrittenResults Hdf5Results::finish(const OutputAttributes& attributes) {
     };
     (close_one(columns), ...);
   };
-  close(to.tokens, to.prompt_length, to.top_tokens, to.offsets, to.text_offsets, to.prompt_offsets, to.text,
-        to.id, to.id_is_integer, to.error, to.finish_reason, to.logprobs, to.top_logprobs, to.prompt_logprobs,
-        to.prompt_is_greedy, to.answer_row, to.answer_index);
+  close(to.tokens, to.prompt_length, to.prompt_truncated, to.top_tokens, to.offsets, to.text_offsets,
+        to.prompt_offsets, to.text, to.id, to.id_is_integer, to.error, to.finish_reason, to.logprobs,
+        to.top_logprobs, to.prompt_logprobs, to.prompt_is_greedy, to.answer_row, to.answer_index);
   to.group->close();
   to.group.reset();
   visit_attributes(attributes,

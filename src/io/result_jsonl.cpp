@@ -65,6 +65,7 @@ void append_result_line(const RowResult& result, std::string& out) {
   put(out, R"({{"row": {}, "id": )", result.row);
   put_id(result, out);
   put(out, R"(, "prompt_length": {}, )", result.prompt_length);
+  if (result.prompt_truncated >= 0) put(out, R"("prompt_truncated": {}, )", result.prompt_truncated);
   if (result.more_answers.empty()) {
     put_answer(result, out);
   } else {

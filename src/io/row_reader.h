@@ -34,6 +34,8 @@ class RowReader {
 std::unique_ptr<RowReader> open_jsonl_rows(const Job& job, int64_t vocab_size);
 std::unique_ptr<RowReader> open_text_rows(const Job& job);
 std::unique_ptr<RowReader> open_hdf5_rows(const Job& job, int64_t vocab_size);
+/// The most that a length of `input.random` may be drawn as.
+int32_t most_random_length(int64_t mean, double range_ratio);
 std::unique_ptr<RowReader> make_random_rows(const Job& job, int64_t vocab_size);
 
 /// The reader that the input's extension (or `input.random`) asks for.

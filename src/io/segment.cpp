@@ -34,9 +34,10 @@ struct PackedRow {
 };
 static_assert(sizeof(PackedRow) == 56);
 
-// Behind the row's own arrays: its greedy choices and other answers, when it has any.
+// Behind the row's own arrays, where a row has something of it.
 struct PackedMore {
   uint32_t num_prompt_is_greedy, num_answers;
+  int32_t prompt_truncated;
 };
 struct PackedAnswer {
   uint32_t finish_reason;
@@ -91,8 +92,10 @@ class Unpacker {
 uint32_t count_of(const auto& values) { return static_cast<uint32_t>(values.size()); }
 
 void pack_more(const RowResult& result, std::string& out) {
-  if (result.prompt_is_greedy.empty() && result.more_answers.empty()) return;
-  const PackedMore more = {count_of(result.prompt_is_greedy), count_of(result.more_answers)};
+  if (result.prompt_is_greedy.empty() && result.more_answers.empty() && result.prompt_truncated < 0) return;
+  const PackedMore more = {.num_prompt_is_greedy = count_of(result.prompt_is_greedy),
+                           .num_answers = count_of(result.more_answers),
+                           .prompt_truncated = result.prompt_truncated};
   put(out, &more, 1);
   put(out, result.prompt_is_greedy.data(), result.prompt_is_greedy.size());
   for (const Answer& answer : result.more_answers) {
@@ -112,6 +115,7 @@ void pack_more(const RowResult& result, std::string& out) {
 void unpack_more(Unpacker& in, RowResult& result) {
   PackedMore more = {};
   in.get(&more, 1);
+  result.prompt_truncated = more.prompt_truncated;
   in.fill(result.prompt_is_greedy, more.num_prompt_is_greedy);
   for (uint32_t i = 0; i < more.num_answers; ++i) {
     PackedAnswer head = {};
@@ -155,6 +159,7 @@ void RowTraits::add(const RowResult& result) {
   prompt_logprobs |= !result.prompt_logprobs.empty();
   prompt_is_greedy |= !result.prompt_is_greedy.empty();
   several_answers |= !result.more_answers.empty();
+  prompt_truncated |= result.prompt_truncated >= 0;
   num_answers += 1 + result.more_answers.size();
   for (const Answer& answer : result.more_answers) logprobs |= !answer.logprobs.empty();
 }
@@ -166,6 +171,7 @@ void RowTraits::add(const RowTraits& others) {
   prompt_logprobs |= others.prompt_logprobs;
   prompt_is_greedy |= others.prompt_is_greedy;
   several_answers |= others.several_answers;
+  prompt_truncated |= others.prompt_truncated;
   num_answers += others.num_answers;
 }
 

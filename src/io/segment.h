@@ -46,6 +46,7 @@ struct RowTraits {
   int32_t num_top_logprobs = 0;  ///< the most of any row
   bool logprobs = false, prompt_logprobs = false;
   bool prompt_is_greedy = false, several_answers = false;
+  bool prompt_truncated = false;  ///< rows say how much of their prompts was dropped
   uint64_t num_answers = 0;
 
   void add(const RowResult& result);

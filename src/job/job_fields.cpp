@@ -56,6 +56,7 @@ std::vector<Field<Job>> make_fields() {
   using AllToAll = Job::Parallel::AllToAll;
   using Device = Job::DeviceKind;
   using OnError = Job::Input::OnError;
+  using TruncatePrompt = Job::Input::TruncatePrompt;
   using OptionalDType = std::optional<DType>;
   std::vector<Field<Job>> fields{
       text_or_none<Job>(
@@ -129,6 +130,10 @@ std::vector<Field<Job>> make_fields() {
           std::vector<std::pair<std::string, OnError>>{{"fail", OnError::fail}, {"row", OnError::row}}),
       boolean<Job>(
           "input.allow_external", [](auto& j) -> auto& { return j.input.allow_external; }),
+      choice<Job>(
+          "input.truncate_prompt", [](auto& j) -> auto& { return j.input.truncate_prompt; },
+          std::vector<std::pair<std::string, TruncatePrompt>>{{"none", TruncatePrompt::none},
+                                                              {"left", TruncatePrompt::left}}),
   };
   for (const Field<SamplingParams>& field : sampling_fields())
     fields.push_back({"sampling." + field.name,

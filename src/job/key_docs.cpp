@@ -79,6 +79,9 @@ constexpr Text kTexts[] = {
     {"input.limit", "rows", "the first so many; 0 is all"},
     {"input.on_error", "`fail` `row`",
      "a bad row refuses the job, or is answered with an error while the others run"},
+    {"input.truncate_prompt", "`none` `left`",
+     "`left`: of a prompt that is too long the last `model.max_model_len` − `max_tokens` tokens are kept, so "
+     "that its answer has room; `none`: a prompt beyond `model.max_model_len` is answered with an error"},
     {"input.random.num_prompts", "rows", "of the input"},
     {"input.random.input_len", "tokens", "of a prompt"},
     {"input.random.output_len", "tokens", "of an answer, which is as long as asked for (`ignore_eos`)"},

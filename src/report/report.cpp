@@ -23,8 +23,8 @@ void rank_fields(Io&& io, Report& r) {
   io(r.all_to_all), io(r.all_to_all_why), io(r.pid), io(r.peak_host_bytes), io(r.expert_tokens), io(r.load_s),
       io(r.all_to_all_s), io(r.tensor_s);
   auto& e = r.engine;
-  io(e.steps), io(e.prompt_tokens), io(e.prompt_distinct), io(e.output_tokens), io(e.preemptions),
-      io(e.swaps), io(e.max_blocks_used);
+  io(e.steps), io(e.prompt_tokens), io(e.prompt_distinct), io(e.truncated_rows), io(e.prompt_truncated),
+      io(e.output_tokens), io(e.preemptions), io(e.swaps), io(e.max_blocks_used);
   io(e.num_blocks), io(e.forward_s), io(e.agree_s), io(e.idle_s), io(e.plan_s), io(e.answer_s);
   io(e.talk_s), io(e.first_step_s);
   io(e.full_decode_steps.steps), io(e.full_decode_steps.seconds);
@@ -32,9 +32,9 @@ void rank_fields(Io&& io, Report& r) {
   io(p.placements), io(p.loads), io(p.counted_tokens), io(p.expert_tokens), io(p.copies), io(p.seconds);
 }
 
-int64_t prompt_tokens_computed(const JobReport& report) {
+int64_t sum_of(const JobReport& report, int64_t EngineStats::*count) {
   int64_t sum = 0;
-  for (const RankReport& rank : report.ranks) sum += rank.engine.prompt_tokens;
+  for (const RankReport& rank : report.ranks) sum += rank.engine.*count;
   return sum;
 }
 
@@ -171,11 +171,13 @@ std::string report_json(const JobReport& report) {
             {{"total", progress.num_rows},
              {"answered", progress.num_answered},
              {"answered_now", progress.answered_now},
-             {"errors_now", progress.row_errors}}},
+             {"errors_now", progress.row_errors},
+             {"truncated_now", sum_of(report, &EngineStats::truncated_rows)}}},
            {"tokens",
             {{"prompt", progress.prompt_tokens},
-             {"prompt_computed", prompt_tokens_computed(report)},
+             {"prompt_computed", sum_of(report, &EngineStats::prompt_tokens)},
              {"prompt_distinct", prompt_tokens_distinct(report)},
+             {"prompt_truncated", sum_of(report, &EngineStats::prompt_truncated)},
              {"output", progress.output_tokens}}},
            {"throughput",
             {{"requests_per_s", per_second(progress.answered_now, seconds)},
@@ -235,6 +237,10 @@ std::string report_text(const JobReport& report) {
       per_second(progress.answered_now, seconds), rate(progress.prompt_tokens), rate(progress.output_tokens),
       rate(tokens), per_second(progress.output_tokens, seconds) / ranks, per_second(tokens, seconds) / ranks);
   text += fmt::format("  steady      {}\n", steady_text(progress));
+  if (const int64_t rows = sum_of(report, &EngineStats::truncated_rows); rows > 0)
+    text += fmt::format("  truncated   {} prompts, by {} tokens in all\n",
+                        with_commas(static_cast<uint64_t>(rows)),
+                        with_commas(static_cast<uint64_t>(sum_of(report, &EngineStats::prompt_truncated))));
   text += fmt::format(
       "  time        load {:.1f} s, warm-up {:.1f} s, steady {:.1f} s, tail {:.1f} s, merge {:.1f} s\n",
       times.load, times.warm_up, times.steady, times.tail, times.merge);

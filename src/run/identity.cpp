@@ -71,6 +71,7 @@ Fingerprint fingerprint_of(const CheckedJob& checked) {
                   {"input", checked.input.checksum},
                   {"input rows", std::to_string(checked.input.num_rows)},
                   {"input.on_error", job.input.on_error == Job::Input::OnError::row ? "row" : "fail"},
+                  {"input.truncate_prompt", truncates_prompts(job) ? "left" : "none"},
                   {"model config", checked.config.checksum},
                   {"end-of-sequence ids", fmt::format("{}", fmt::join(checked.config.eos_token_ids, ","))},
                   {"model weights", weights_of(checked)},

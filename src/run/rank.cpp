@@ -55,6 +55,7 @@ LeaderParts Rank::leader_parts(int64_t num_blocks) {
     tokenizer_ = Tokenizer::load(job.model.path);
   chat_template_ = ChatTemplate::load(job.model.path, run_.start);
   const AnswerLimits limits{.max_model_len = job.model.max_model_len,
+                            .truncate_prompts = truncates_prompts(job),
                             .eos_token_ids = run_.config.eos_token_ids};
   LeaderParts leader;
   const std::vector<int> leaders = leaders_of(run_.layout);

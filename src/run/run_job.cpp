@@ -4,6 +4,9 @@
 #include <unistd.h>
 
 #include <chrono>
+#include <filesystem>
+#include <memory>
+#include <optional>
 
 #include "coordinator/coordinator.h"
 #include "moerun/error.h"
@@ -37,11 +40,14 @@ class Lead {
        Watchdog& watchdog)
       : watchdog_(watchdog),
         line_(isatty(STDERR_FILENO) != 0),
+        texts_(files.order_rows && truncates_prompts(start.job) ? std::make_unique<Texts>(start) : nullptr),
         coordinator_({.control = comms.control,
                       .leaders = leaders_of(start.layout),
                       .source = files.source.get(),
                       .store = files.store.get(),
                       .order_in = files.order_rows ? std::optional(files.directory->path()) : std::nullopt,
+                      .ids = texts_ ? &texts_->ids : nullptr,
+                      .max_model_len = start.job.model.max_model_len,
                       .signals = &signals,
                       .show = [this](const JobProgress& progress) { line_.update(progress); },
                       .on_error = [this](const std::exception_ptr& thrown) { fail(watchdog_, thrown); }}) {
@@ -59,8 +65,23 @@ class Lead {
   }
 
  private:
+  /// What the coordinator's thread makes ids of texts with.
+  struct Texts {
+    explicit Texts(const Start& start)
+        : tokenizer(std::filesystem::exists(start.job.model.path + "/tokenizer.json")
+                        ? std::optional(Tokenizer::load(start.job.model.path))
+                        : std::nullopt),
+          chat_template(ChatTemplate::load(start.job.model.path, start.start)),
+          ids(tokenizer ? &*tokenizer : nullptr, &chat_template) {}
+
+    std::optional<Tokenizer> tokenizer;
+    ChatTemplate chat_template;
+    PromptIds ids;
+  };
+
   Watchdog& watchdog_;
   ProgressLine line_;
+  std::unique_ptr<Texts> texts_;
   Coordinator coordinator_;
 };
 

@@ -346,6 +346,16 @@ CASES = [
          input='{"prompt": "a", "n": 0}\n{"prompt": "a", "n": 3, "max_tokens": 0}\n'
                '{"prompt_token_ids": [1, 2], "prompt_logprobs": true, "prompt_logprobs_start": 2}\n'
                '{"prompt": "a", "prompt_logprobs_start": 1}\n{"prompt": "a", "prompt_logprobs": true, "prompt_logprobs_start": -1}\n'),
+    Case("an answer that leaves no room for what truncation keeps",
+         ["in.jsonl:2: max_tokens is 64, and model.max_model_len 64: input.truncate_prompt: left keeps room for the whole answer, and there is none for a prompt",
+          "in.jsonl:3: prompt_logprobs_start is 9, and the prompt has 2 tokens: none is left to score"],
+         arguments=("job.yaml", "input.truncate_prompt=left", "model.max_model_len=64"),
+         input='{"prompt": "a", "max_tokens": 63}\n{"prompt": "a", "max_tokens": 64}\n{"prompt_token_ids": [1, 2], "prompt_logprobs": true, "prompt_logprobs_start": 9}\n',
+         runs=True),
+    Case("an answer of a random input that leaves no room for what truncation keeps",
+         ["input.random.output_len: max_tokens is 66, and model.max_model_len 64: input.truncate_prompt: left keeps room"],
+         arguments=("job.yaml", "input={path: null, random: {num_prompts: 3, input_len: 4, output_len: 60, range_ratio: 0.1}, truncate_prompt: left}", "model.max_model_len=64")),
+    Case("truncation on the right", ['input.truncate_prompt must be one of none, left, not "right"'], arguments=("job.yaml", "input.truncate_prompt=right")),
     Case("best_of", ["in.jsonl:1: body.best_of is not supported other than as 1 beside one answer: 4 would change the answer"],
          input='{"custom_id": "a", "method": "POST", "url": "/v1/completions", "body": {"model": "tiny-moe", "prompt": "a", "n": 2, "best_of": 4}}\n'),
 

@@ -55,6 +55,7 @@ inline RowResult several_answers_to(uint64_t row) {
                                    .top_logprobs = other.top_logprobs});
   }
   for (size_t i = 0; i < result.prompt_logprobs.size(); ++i) result.prompt_is_greedy.push_back(i % 2);
+  result.prompt_truncated = static_cast<int32_t>(row % 2) * 5;
   return result;
 }
 
@@ -110,11 +111,12 @@ inline bool same_answer(const RowResult& a, const RowResult& b) {
     return std::string(reinterpret_cast<const char*>(values.data()), values.size() * sizeof(float));
   };
   return a.row == b.row && a.id == b.id && a.id_kind == b.id_kind && a.endpoint == b.endpoint &&
-         a.model == b.model && a.prompt_length == b.prompt_length && a.token_ids == b.token_ids &&
-         a.text == b.text && a.finish_reason == b.finish_reason && a.error == b.error &&
-         bits(a.logprobs) == bits(b.logprobs) && a.num_top_logprobs == b.num_top_logprobs &&
-         a.top_logprobs == b.top_logprobs && bits(a.prompt_logprobs) == bits(b.prompt_logprobs) &&
-         a.prompt_is_greedy == b.prompt_is_greedy && a.more_answers == b.more_answers;
+         a.model == b.model && a.prompt_length == b.prompt_length &&
+         a.prompt_truncated == b.prompt_truncated && a.token_ids == b.token_ids && a.text == b.text &&
+         a.finish_reason == b.finish_reason && a.error == b.error && bits(a.logprobs) == bits(b.logprobs) &&
+         a.num_top_logprobs == b.num_top_logprobs && a.top_logprobs == b.top_logprobs &&
+         bits(a.prompt_logprobs) == bits(b.prompt_logprobs) && a.prompt_is_greedy == b.prompt_is_greedy &&
+         a.more_answers == b.more_answers;
 }
 
 }  // namespace moerun

@@ -119,6 +119,7 @@ TEST_CASE(
     std::vector<std::vector<int32_t>> tokens;
     std::vector<std::string> reasons;
     std::vector<uint8_t> greedy;
+    std::vector<int32_t> truncated;
     for (uint64_t row = 0; row < job->num_rows; ++row) {
       const RowResult want = several_answers_to(row);
       for (size_t index = 0; index <= want.more_answers.size(); ++index) {
@@ -127,6 +128,7 @@ TEST_CASE(
         reasons.emplace_back(
             name_of(index == 0 ? want.finish_reason : want.more_answers[index - 1].finish_reason));
       }
+      truncated.push_back(std::max(want.prompt_truncated, 0));
       greedy.insert(greedy.end(), want.prompt_is_greedy.begin(), want.prompt_is_greedy.end());
       if (want.prompt_is_greedy.empty()) greedy.insert(greedy.end(), want.prompt_logprobs.size(), 255);
     }
@@ -135,6 +137,7 @@ TEST_CASE(
     CHECK(all("answer_index").read<int32_t>(0, all("answer_index").rows()) == indices);
     CHECK(all("finish_reason").read_strings(0, all("finish_reason").rows()) == reasons);
     CHECK(all("prompt_is_greedy").read<uint8_t>(0, all("prompt_is_greedy").rows()) == greedy);
+    CHECK(all("prompt_truncated").read<int32_t>(0, all("prompt_truncated").rows()) == truncated);
     CHECK(all("id").rows() == job->num_rows);
     const auto offsets = all("offsets").read<uint64_t>(0, rows.size() + 1);
     for (size_t i = 0; i < rows.size(); ++i)
@@ -143,7 +146,7 @@ TEST_CASE(
   const StoreJob plain;
   plain.go(1);
   const hdf5::File file = hdf5::File::open(plain.job.output.path);
-  for (const char* name : {"answer_row", "answer_index", "prompt_is_greedy"})
+  for (const char* name : {"answer_row", "answer_index", "prompt_is_greedy", "prompt_truncated"})
     CHECK_FALSE(file.has(std::string("results/") + name));
 }
 
