@@ -25,7 +25,7 @@ namespace moerun {
 struct JobProgress {
   uint64_t num_rows = 0, num_answered = 0;        ///< all; answered, earlier runs included
   uint64_t answered_now = 0, row_errors = 0;      ///< by this run
-  uint64_t prompt_tokens = 0, output_tokens = 0;  ///< computed or taken over by this run, drawn by it
+  uint64_t prompt_tokens = 0, output_tokens = 0;  ///< computed or drawn by this run, or taken over
   uint64_t handed_out = 0;                        ///< rows
   uint64_t most_output_tokens = 0;                ///< of those: the sum of n · max_tokens
   int64_t running = 0, waiting = 0;               ///< sequences at the leaders

@@ -18,7 +18,7 @@ struct LeaderReport {
   int32_t want = 0;            ///< answers that it could take rows for now
   bool finished = false;       ///< its last report: it holds no rows any more
   uint64_t prompt_tokens = 0;  ///< computed, or taken over from others, since its last report
-  uint64_t output_tokens = 0;  ///< drawn since its last report
+  uint64_t output_tokens = 0;  ///< drawn, or of rows that repeat others, since its last report
   int32_t running = 0, waiting = 0;
   std::vector<RowResult> results;
 };

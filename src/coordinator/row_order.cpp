@@ -1,10 +1,13 @@
 #include "coordinator/row_order.h"
 
 #include <algorithm>
-#include <bit>
+#include <functional>
+#include <optional>
 #include <string>
+#include <unordered_set>
 #include <utility>
 
+#include "job/answer_key.h"
 #include "moerun/error.h"
 
 namespace moerun {
@@ -17,6 +20,8 @@ constexpr double kPiecesAGroup = 256;
 constexpr double kMostTwice = 0.005;
 /// Bytes of a key a token: of ids exactly, of text about.
 constexpr double kTokenBytes = 4;
+/// Kinds of rows with one prompt that are told apart.
+constexpr size_t kMostKinds = 4096;
 /// A token that is drawn costs about what so many of a prompt do: a step reads all weights for it.
 constexpr double kDrawnTokens = 8;
 
@@ -65,6 +70,12 @@ size_t bytes_alike(const std::string& a, const std::string& b) {
       std::mismatch(a.begin(), a.begin() + static_cast<std::ptrdiff_t>(most), b.begin()).first - a.begin());
 }
 
+/// What tells rows with equal prompts apart of which each is computed; 0 where all are.
+uint64_t kind_of(const SamplingParams& sampling) {
+  const std::optional<std::string> key = answer_key(sampling);
+  return key ? std::hash<std::string>()(*key) | 1 : 0;
+}
+
 double drawn_work(const SamplingParams& sampling) {
   return kDrawnTokens * static_cast<double>(sampling.n) * static_cast<double>(sampling.max_tokens);
 }
@@ -83,7 +94,7 @@ void RowOrder::add(PromptRecord record) {
   const double drawn = drawn_work(record.sampling);
   work_ += static_cast<double>(key.size()) / kTokenBytes + drawn;
   WireWriter packed;
-  packed.put(drawn);
+  packed.put(drawn), packed.put(kind_of(record.sampling));
   put_record(packed, record);
   sorter_.add(key, packed.bytes());
   ++rows_left_;
@@ -94,16 +105,23 @@ void RowOrder::finish() {
   sorter_.finish();
   Piece piece;
   std::string before, packed;
+  std::unordered_set<uint64_t> kinds;  // of the rows that have the same prompt
   for (KeyedRecord row; sorter_.next(row);) {
     const size_t alike = bytes_alike(before, row.key);
     const double twice = static_cast<double>(alike) / kTokenBytes;
-    if (piece.rows > 0 && piece.work >= least && twice <= kMostTwice * piece.work) {
+    double drawn = 0;
+    uint64_t kind = 0;
+    WireReader in(row.record);
+    in.get(drawn), in.get(kind);
+    if (alike < before.size() || alike < row.key.size() || kinds.size() > kMostKinds) kinds.clear();
+    const bool repeats = kind != 0 && kinds.contains(kind);
+    if (!repeats && piece.rows > 0 && piece.work >= least && twice <= kMostTwice * piece.work) {
       pieces_.push_back(piece);
       piece = {.begin = piece.end, .end = piece.end};
+      kinds.clear();
     }
-    double drawn = 0;
-    WireReader(row.record).get(drawn);
-    piece.work += static_cast<double>(row.key.size() - alike) / kTokenBytes + drawn;
+    kinds.insert(kind);
+    if (!repeats) piece.work += static_cast<double>(row.key.size() - alike) / kTokenBytes + drawn;
     packed.clear();
     const uint64_t bytes = alike;
     row.record.append(reinterpret_cast<const char*>(&bytes), sizeof bytes);
@@ -132,7 +150,7 @@ bool RowOrder::next(size_t group, bool begins, PromptRecord& record, RowPlace& p
   KeyedRecord row;
   if (!to.reader->next(row)) throw Error("rows that were put in order are missing");
   WireReader in(row.record);
-  in.get<double>();
+  in.get<double>(), in.get<uint64_t>();
   record = get_record(in);
   const auto alike = in.get<uint64_t>();
   restore(row.key, record);

@@ -16,7 +16,8 @@ namespace moerun {
 /// that what rows begin with is computed by one group. Once sorted by their prompts, rows are cut into pieces
 /// where that costs next to nothing: where a row has so little in common with the one before it that to
 /// compute it once more is less than a two-hundredth of what the piece computes anyway. A group works through
-/// one piece after the other, the largest first.
+/// one piece after the other, the largest first. Rows that are answered as the row before them is
+/// (engine/repeated_rows.h) cost nothing, and stay with it.
 ///
 /// Text is sorted as text, and a conversation as its JSON: texts that begin alike have tokens that begin
 /// alike, so nothing is tokenized here. Memory is bounded; what is more lies in files without names. Thread

@@ -102,22 +102,31 @@ void Engine::talk() {
   const int64_t num_seqs = scheduler.options().num_seqs_of_any_length;
   const int64_t ahead = std::max<int64_t>(num_seqs / 4, 1);
   const int64_t room = std::max<int64_t>(num_seqs - scheduler.num_running(), 0);
-  parts_.leader->link->report(room + ahead - scheduler.num_waiting(), scheduler.num_running(),
-                              scheduler.num_waiting());
+  const int64_t want = repeated_.full() ? 0 : room + ahead - scheduler.num_waiting();
+  parts_.leader->link->report(want, scheduler.num_running(), scheduler.num_waiting());
   take_rows();
 }
 
 void Engine::take_rows() {
   LeaderParts& leader = *parts_.leader;
-  const bool counts = leader.scheduler->options().share_prefixes;
+  const bool shares = leader.scheduler->options().share_prefixes;
   for (LeaderLink::Row& row : leader.link->poll()) {
     auto prepared = leader.preparer->prepare(std::move(row.record));
-    if (auto* const sequence = std::get_if<Sequence>(&prepared)) {
-      if (counts) distinct_.add(sequence->prompt(), row.place);
-      leader.scheduler->add(std::move(*sequence));
-    } else {
+    auto* const sequence = std::get_if<Sequence>(&prepared);
+    if (!sequence) {
       add_answer(std::get<RowResult>(std::move(prepared)));
+      continue;
     }
+    auto turn = RepeatedRows::Turn::computes;
+    RowResult answer;
+    if (shares) {
+      distinct_.add(sequence->prompt(), row.place);
+      turn = repeated_.add(*sequence, answer);
+    }
+    if (turn == RepeatedRows::Turn::computes)
+      leader.scheduler->add(std::move(*sequence));
+    else if (turn == RepeatedRows::Turn::answered)
+      add_repeated_answer(std::move(answer));
   }
 }
 
@@ -127,6 +136,15 @@ void Engine::add_answer(RowResult result) {
     stats_.prompt_truncated += result.prompt_truncated;
   }
   parts_.leader->link->add(std::move(result));
+}
+
+void Engine::add_repeated_answer(RowResult result) {
+  ++stats_.repeated_rows;
+  uint64_t tokens = result.token_ids.size();
+  for (const Answer& answer : result.more_answers) tokens += answer.token_ids.size();
+  const uint64_t answers = 1 + result.more_answers.size();
+  parts_.leader->link->count(answers * static_cast<uint64_t>(result.prompt_length), tokens);
+  add_answer(std::move(result));
 }
 
 void Engine::broadcast(StepPlan& plan, int32_t& flags) {
@@ -176,7 +194,10 @@ void Engine::answer(const StepPlan& plan, const std::vector<TokenResult>& result
   const int64_t shared = leader.scheduler->num_shared_tokens();
   leader.link->count(prompt + static_cast<uint64_t>(shared - counted_shared_), drawn);
   counted_shared_ = shared;
-  for (RowResult& result : leader.scheduler->postprocess(plan, results)) add_answer(std::move(result));
+  for (RowResult& result : leader.scheduler->postprocess(plan, results)) {
+    for (RowResult& other : repeated_.finish(result)) add_repeated_answer(std::move(other));
+    add_answer(std::move(result));
+  }
 }
 
 }  // namespace moerun

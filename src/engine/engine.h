@@ -9,6 +9,7 @@
 #include "engine/distinct_tokens.h"
 #include "engine/leader_link.h"
 #include "engine/preparer.h"
+#include "engine/repeated_rows.h"
 #include "engine/scheduler.h"
 #include "fault/progress.h"
 #include "moerun/step_runner.h"
@@ -26,6 +27,7 @@ struct EngineStats {
   int64_t steps = 0, prompt_tokens = 0, output_tokens = 0;
   int64_t truncated_rows = 0,
           prompt_truncated = 0;  ///< prompts that lost their beginning; their tokens that went
+  int64_t repeated_rows = 0;     ///< that were answered as a row was with the same ids and sampling
   int64_t prompt_distinct = -1;  ///< tokens of a trie over the group's prompts; −1: not counted
   int64_t preemptions = 0, swaps = 0, max_blocks_used = 0, num_blocks = 0;
   double forward_s = 0, agree_s = 0, idle_s = 0;  ///< in the model, in the agreement, without work anywhere
@@ -69,6 +71,7 @@ class Engine {
   void talk();
   void take_rows();
   void add_answer(RowResult result);
+  void add_repeated_answer(RowResult result);
   void broadcast(StepPlan& plan, int32_t& flags);
   std::vector<TokenResult> gather(const StepPlan& plan, const StepResult& mine);
   void answer(const StepPlan& plan, const std::vector<TokenResult>& results);
@@ -77,6 +80,7 @@ class Engine {
   int tp_rank_ = 0, tp_size_ = 1;
   EngineStats stats_;
   DistinctTokens distinct_;
+  RepeatedRows repeated_;
   int64_t counted_shared_ = 0;  // prompt tokens taken over that were reported
 };
 

@@ -37,6 +37,8 @@ class Sequence {
 
   const SamplingParams& sampling() const { return row_->sampling; }
   uint64_t row() const { return row_->result.row; }
+  /// The row's result but for what comes from the model.
+  const RowResult& asked() const { return row_->result; }
   int32_t index() const { return index_; }  ///< of the answer among the row's
   /// Tells the sequence from all others of a job.
   uint64_t key() const { return row() * kMaxAnswers + static_cast<uint64_t>(index_); }

@@ -73,8 +73,8 @@ constexpr Text kTexts[] = {
      "rows that run at once takes prompts at the rate at which answers end, so that steps are alike and "
      "sequences end one by one"},
     {"scheduler.prefix_sharing", "`auto` `off`",
-     "prompts that begin alike are computed once as far as they do; those of `input.random` are not looked "
-     "at. Answers keep the same bits"},
+     "prompts that begin alike are computed once as far as they do, and rows that are equal once; those of "
+     "`input.random` are not looked at. Answers keep the same bits"},
     {"input.path", "path", "`.jsonl`, `.h5`/`.hdf5` or `.txt`"},
     {"input.limit", "rows", "the first so many; 0 is all"},
     {"input.on_error", "`fail` `row`",

@@ -24,7 +24,13 @@ StepResult NullModel::collect() {
   for (size_t i = 0; i < plan.logit_rows.size(); ++i) {
     const LogitRow& row = plan.logit_rows[i];
     if (row.token_index < part.begin || row.token_index >= part.end) continue;
-    const uint32_t word = draw_words(draw_key(row.draw.seed, row.stream, row.position), 0).word[0];
+    // The most likely token is what comes before it alone.
+    const bool greedy = row.draw.temperature < kGreedyTemperature;
+    const DrawKey key =
+        greedy ? draw_key(0, static_cast<uint64_t>(plan.tokens[static_cast<size_t>(row.token_index)]),
+                          row.position)
+               : draw_key(row.draw.seed, row.stream, row.position);
+    const uint32_t word = draw_words(key, 0).word[0];
     TokenResult result{.token = row.target, .logprob = uniform};
     if (row.target < 0) result.token = static_cast<int32_t>(word % static_cast<uint64_t>(vocab_size_));
     for (int32_t id = 0; id < row.draw.logprobs; ++id) {

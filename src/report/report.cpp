@@ -23,8 +23,8 @@ void rank_fields(Io&& io, Report& r) {
   io(r.all_to_all), io(r.all_to_all_why), io(r.pid), io(r.peak_host_bytes), io(r.expert_tokens), io(r.load_s),
       io(r.all_to_all_s), io(r.tensor_s);
   auto& e = r.engine;
-  io(e.steps), io(e.prompt_tokens), io(e.prompt_distinct), io(e.truncated_rows), io(e.prompt_truncated),
-      io(e.output_tokens), io(e.preemptions), io(e.swaps), io(e.max_blocks_used);
+  io(e.steps), io(e.prompt_tokens), io(e.prompt_distinct), io(e.truncated_rows), io(e.repeated_rows),
+      io(e.prompt_truncated), io(e.output_tokens), io(e.preemptions), io(e.swaps), io(e.max_blocks_used);
   io(e.num_blocks), io(e.forward_s), io(e.agree_s), io(e.idle_s), io(e.plan_s), io(e.answer_s);
   io(e.talk_s), io(e.first_step_s);
   io(e.full_decode_steps.steps), io(e.full_decode_steps.seconds);
@@ -172,13 +172,15 @@ std::string report_json(const JobReport& report) {
              {"answered", progress.num_answered},
              {"answered_now", progress.answered_now},
              {"errors_now", progress.row_errors},
-             {"truncated_now", sum_of(report, &EngineStats::truncated_rows)}}},
+             {"truncated_now", sum_of(report, &EngineStats::truncated_rows)},
+             {"repeated_now", sum_of(report, &EngineStats::repeated_rows)}}},
            {"tokens",
             {{"prompt", progress.prompt_tokens},
              {"prompt_computed", sum_of(report, &EngineStats::prompt_tokens)},
              {"prompt_distinct", prompt_tokens_distinct(report)},
              {"prompt_truncated", sum_of(report, &EngineStats::prompt_truncated)},
-             {"output", progress.output_tokens}}},
+             {"output", progress.output_tokens},
+             {"output_computed", sum_of(report, &EngineStats::output_tokens)}}},
            {"throughput",
             {{"requests_per_s", per_second(progress.answered_now, seconds)},
              {"steady_tokens_per_s", steady ? Json(*steady) : Json()},
@@ -215,6 +217,23 @@ std::string report_json(const JobReport& report) {
   return out.dump(2) + "\n";
 }
 
+namespace {
+
+/// What rows had in common, as lines for people.
+std::string prompts_text(const JobReport& report) {
+  std::string text;
+  const auto computed = static_cast<uint64_t>(sum_of(report, &EngineStats::prompt_tokens));
+  if (const uint64_t asked = report.outcome.progress.prompt_tokens; computed < asked)
+    text += fmt::format("  prefixes    {} of {} prompt tokens were computed\n", with_commas(computed),
+                        with_commas(asked));
+  if (const auto rows = static_cast<uint64_t>(sum_of(report, &EngineStats::repeated_rows)); rows > 0)
+    text += fmt::format("  repeated    {} rows were answered as others with the same prompt and sampling\n",
+                        with_commas(rows));
+  return text;
+}
+
+}  // namespace
+
 std::string report_text(const JobReport& report) {
   const JobProgress& progress = report.outcome.progress;
   const double seconds = progress.seconds;
@@ -237,6 +256,7 @@ std::string report_text(const JobReport& report) {
       per_second(progress.answered_now, seconds), rate(progress.prompt_tokens), rate(progress.output_tokens),
       rate(tokens), per_second(progress.output_tokens, seconds) / ranks, per_second(tokens, seconds) / ranks);
   text += fmt::format("  steady      {}\n", steady_text(progress));
+  text += prompts_text(report);
   if (const int64_t rows = sum_of(report, &EngineStats::truncated_rows); rows > 0)
     text += fmt::format("  truncated   {} prompts, by {} tokens in all\n",
                         with_commas(static_cast<uint64_t>(rows)),

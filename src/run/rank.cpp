@@ -63,16 +63,17 @@ LeaderParts Rank::leader_parts(int64_t num_blocks) {
   leader.link = std::make_unique<LeaderLink>(comms_.control, static_cast<int>(group));
   leader.preparer = std::make_unique<Preparer>(tokenizer_ ? &*tokenizer_ : nullptr, &*chat_template_, limits,
                                                run_.config.vocab_size);
-  leader.scheduler = std::make_unique<Scheduler>(
-      SchedulerOptions{.max_num_seqs = run_.sequences.most,
-                       .num_seqs_of_any_length = run_.sequences.of_any_length,
-                       .max_num_batched_tokens = job.scheduler.max_num_batched_tokens,
-                       .block_size = job.memory.block_size,
-                       .num_blocks = num_blocks,
-                       .num_host_blocks = plan_.memory.num_host_blocks,
-                       .limits = limits,
-                       // Random prompts begin alike by chance alone, and looking for it is work a row.
-                       .share_prefixes = job.scheduler.prefix_sharing && !job.input.random});
+  leader.scheduler = std::make_unique<Scheduler>(SchedulerOptions{
+      .max_num_seqs = run_.sequences.most,
+      .num_seqs_of_any_length = run_.sequences.of_any_length,
+      .max_num_batched_tokens = job.scheduler.max_num_batched_tokens,
+      .block_size = job.memory.block_size,
+      .num_blocks = num_blocks,
+      .num_host_blocks = plan_.memory.num_host_blocks,
+      .limits = limits,
+      // Random prompts begin alike by chance alone, and looking for it is work a row; but
+      // several answers share theirs.
+      .share_prefixes = job.scheduler.prefix_sharing && (!job.input.random || job.sampling.n > 1)});
   return leader;
 }
 

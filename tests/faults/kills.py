@@ -14,13 +14,14 @@ LAYOUTS = [(1, ["parallel.tensor=1", "parallel.data=1"]), (2, ["parallel.tensor=
            (2, ["parallel.tensor=1", "parallel.data=2"]), (4, ["parallel.tensor=2", "parallel.data=2"]),
            (4, ["parallel.tensor=2", "parallel.data=1", "parallel.replicas=2"])]
 SCHEDULES = {2: [], 5: ["scheduler.max_num_batched_tokens=48"], 8: ["memory.block_size=16"]}  # by scheduler.max_num_seqs
+TRUNCATION = ["model.max_model_len=340", "input.truncate_prompt=left"]
 SAMPLING = ["sampling.max_tokens=40", "sampling.temperature=0.8", "sampling.seed=3", "sampling.logprobs=2",
             "sampling.prompt_logprobs=true"]
 # Results are sealed every five seconds; jobs shorter than that see it only when something breaks.
 SIZES = {"long": (64, 8), "short": (24, 3)}  # rows, and seconds that they take on the null device
-DEVICES = {"cpu": ["device=cpu", *SAMPLING],
+DEVICES = {"cpu": ["device=cpu", *TRUNCATION, *SAMPLING],
            # No arithmetic, a pretended step time.
-           "null": ["device=null", "sampling.max_tokens=40", "sampling.logprobs=0"]}
+           "null": ["device=null", *TRUNCATION, "sampling.max_tokens=40", "sampling.logprobs=0"]}
 
 # The phase that a kill is aimed at: how often, and how long after its beginning (seconds, at most).
 AIMS = {"start-up": (2, 0.8), "load": (2, 0.15), "run": (7, 3.0), "sealing": (3, 0.01), "merge": (5, 0.01), "end": (1, 0.1)}
@@ -62,20 +63,24 @@ class Kills:
         return Job(self.program, self.folder, name, [*DEVICES[device], f"input.path={self.prompts()}", f"input.limit={self.rows}"])
 
     def prompts(self):
-        """The demo's prompts, eight behind the same beginning each; every third row has three answers."""
+        """The demo's prompts, eight behind the same beginning each; every third row has three answers. Of six rows the second repeats
+        the first, greedily, and the fifth the fourth, by a seed of their own."""
         path = pathlib.Path(self.folder) / "alike.jsonl"
         if not path.exists():
             path.parent.mkdir(parents=True, exist_ok=True)
             rows = [json.loads(line) for line in open(REPOSITORY / "data/prompts.jsonl")]
             begins = [" ".join(row["prompt"] for row in rows[i:i + 8]) for i in range(0, len(rows), 8)]
-            path.write_text("".join(json.dumps({**row, "prompt": f"{begins[i % len(begins)]} {row['prompt']}", **({"n": 3, "max_tokens": 14} if i % 3 == 0 else {})}) + "\n"
-                                    for i, row in enumerate(rows)))
+            asked = [{"prompt": f"{begins[i % len(begins)]} {row['prompt']}", **({"n": 3, "max_tokens": 14} if i % 3 == 0 else {}),
+                      **({"temperature": 0} if i % 6 == 0 else {"temperature": 0.8, "seed": 9} if i % 6 == 3 else {})} for i, row in enumerate(rows)]
+            path.write_text("".join(json.dumps({"id": row["id"], **asked[i - 1 if i % 6 in (1, 4) else i]}) + "\n" for i, row in enumerate(rows)))
         return path
 
     def reference(self, device):
         if device not in self.references:
             job = self.job(device, f"undisturbed-{device}")
-            job.finish()
+            said = job.finish()
+            for part in ("prefixes", "repeated", "truncated"):
+                expect(f"\n  {part} " in said, f"nothing is {part}:\n{said}")
             self.references[device] = job
         return self.references[device]
 

@@ -69,6 +69,28 @@ TEST_CASE("records are sorted by their keys, also those that memory does not hol
   CHECK(std::filesystem::is_empty(directory.path()));
 }
 
+TEST_CASE("rows that repeat stay with the row that is computed, and cost nothing", "[order]") {
+  const TemporaryDirectory directory;
+  RowOrder order({.directory = directory.path(), .num_groups = 4});
+  std::map<int32_t, uint64_t> prompts;  // of rows that repeat
+  for (uint64_t row = 0; row < 4000; ++row) {
+    PromptRecord record = ids_of(row, {static_cast<int32_t>(row * 7 % 40), 1, 2});
+    if (row % 2 == 0)  // each of these is computed, wherever it is
+      record.sampling = {.draw = {.temperature = 1}, .max_tokens = 5};
+    order.add(std::move(record));
+  }
+  order.finish();
+  std::map<int32_t, std::set<size_t>> groups_of;  // of rows that repeat
+  const auto got = share_out(order, 4);
+  for (size_t group = 0; group < 4; ++group)
+    for (const PromptRecord& record : got[group])
+      if (record.row % 2 == 1) groups_of[record.prompt_token_ids->front()].insert(group);
+  CHECK(groups_of.size() == 20);
+  for (const auto& [prompt, groups] : groups_of) CHECK(groups.size() == 1);
+  // What is drawn is shared out evenly all the same.
+  for (const auto& rows : got) CHECK(std::abs(static_cast<double>(rows.size()) - 1000) < 150);
+}
+
 TEST_CASE("a row comes out of the order as it went in", "[order]") {
   const TemporaryDirectory directory;
   RowOrder order({.directory = directory.path(), .num_groups = 1, .memory_bytes = 64});
