@@ -30,6 +30,11 @@ bench-gpu: all $(BUILD)/tests/ceilings $(BUILD)/tests/ops_bench $(BUILD)/tests/k
 	@tests/bench/gpu --build $(BUILD) --json $(BUILD)/bench-gpu.json $(BENCH_GPU_ARGS)
 .PHONY: bench-gpu
 
+# Evaluations: rows that begin alike. BENCH_PREFIXES_ARGS='--only "mmlu drawn" --device null' runs a part, on another device.
+bench-prefixes: all $(if $(filter 1,$(CUDA)),$(BUILD)/tests/kernel_profile.so) ## evaluation-shaped rows with their beginnings shared and without (dummy weights): rows/s; text and build/bench-prefixes.json
+	@tests/bench/prefixes --build $(BUILD) --json $(BUILD)/bench-prefixes.json $(BENCH_PREFIXES_ARGS)
+.PHONY: bench-prefixes
+
 # The expert exchange alone, one rank a GPU or CPU ranks. BENCH_EXCHANGE_ARGS='--all-to-all nccl' and RANKS say what runs.
 RANKS ?= 2
 EXCHANGE_BENCH_OBJ := $(call obj,tests/bench/exchange_bench.cpp tests/bench/exchange_check.cpp)
