@@ -31,6 +31,18 @@ class Collective {
   virtual void check() const {}
 };
 
+/// What a dispatch brought to this rank's experts, and where their sums go. Valid until combine.
+struct Dispatched {
+  Routed tokens;
+  /// Where expert_ffn puts the sums: a row a token; with `partial_offsets`, which has the first row of each
+  /// token, several; with `pairs` a row for each (token, choice) pair, not summed: the token's own rank does
+  /// that.
+  Tensor partials;
+  Ints partial_offsets;
+  bool pairs = false;
+  bool local = false;  ///< nothing moves: `partials` are the layer's own sums, and combine does nothing
+};
+
 /// Carries tokens to the ranks that hold their experts and the partial sums back. A layer calls dispatch,
 /// computes, then combine. Zero tokens are fine and take part. Thread contract: the engine thread alone.
 /// Throws Error.
@@ -40,25 +52,12 @@ class ExpertExchange {
   /// Says how many tokens each rank of the engine brings to this step's exchanges (the step's agreement
   /// already knows). [ep ranks]
   virtual void begin_step(const std::vector<int32_t>& tokens_of_rank) = 0;
-  /// Sends each token once to every rank that holds one of its experts. Returns what arrived here; valid
-  /// until combine.
-  virtual Routed dispatch(const Routed& tokens) = 0;
-  /// Where expert_ffn puts the partial sums of what arrived (rows and, when several a token,
-  /// partial_offsets). `out` is what combine will be given: where nothing moves, they are the sums
-  /// themselves.
-  virtual Tensor partials(Tensor out) = 0;
-  virtual Ints partial_offsets() = 0;
-  /// Returns the partial sums and adds them along the expert tree into out [tokens, hidden].
-  virtual void combine(Tensor out) = 0;
-  /// Whether it asks the layer's ExpertSlots which copy of an expert computes a token; without that, tokens
-  /// go to their experts' homes.
-  virtual bool takes_copies() const { return false; }
+  /// Sends each token once to every rank that holds one of its experts. `sums` [tokens, hidden] is what
+  /// combine will be given.
+  virtual Dispatched dispatch(const Routed& tokens, Tensor sums) = 0;
+  /// Returns the partial sums and adds them along the expert tree into `sums`.
+  virtual void combine(Tensor sums) = 0;
   virtual std::string name() const = 0;
-  /// Whether nothing moves: dispatch and combine do nothing, and expert_ffn's sums are the layer's.
-  virtual bool local() const { return false; }
-  /// Whether expert_ffn leaves a row for each (token, choice) pair in partials() instead of sums: the token's
-  /// own rank then adds them.
-  virtual bool wants_pairs() const { return false; }
   /// Seconds that this rank has spent in dispatch and combine so far, its waits for other ranks included; −1:
   /// not measured. May wait for the device.
   virtual double seconds() const { return -1; }

@@ -48,70 +48,73 @@ std::unique_ptr<ExpertExchange> mpi_exchange(const BackendRequest& request) {
 
 #if MOERUN_CUDA
 
-Backends gpu_backends(const BackendRequest& request) {
-  Device& device = *request.device;
-  const int ranks = size_of_comm(request.ep);
-  const GpuLinks links = ranks > 1 ? gpu_links(request.ep) : GpuLinks();
-  const ExchangeChoice picked = ranks > 1 ? choose_exchange(request.all_to_all, *request.experts, links)
-                                          : ExchangeChoice{AllToAll::automatic, "one rank holds all experts"};
-  Backends out{.why = picked.why};
-  if (size_of_comm(request.tp) == 1)
-    out.tp = std::make_unique<LocalCollective>(device);
-  else if (!links.shared || picked.exchange == AllToAll::nccl)
-    out.tp = make_nccl_collective(request.tp, device, group_bytes(request));
-  else
-    out.tp = mpi_collective(request);
-  const ExchangeOptions options{.rank_of = request.experts->ranks(),
-                                .copies = request.experts->num_redundant() > 0,
-                                .max_tokens = static_cast<int32_t>(request.part_tokens),
-                                .hidden = static_cast<int32_t>(request.hidden_size),
-                                .num_experts_per_tok = static_cast<int32_t>(request.num_experts_per_tok)};
-  switch (picked.exchange) {
-    case AllToAll::automatic:
-      out.exchange = std::make_unique<LocalExchange>();
-      break;
-    case AllToAll::mpi:
-      out.exchange = mpi_exchange(request);
-      break;
-    case AllToAll::nccl:
-      out.exchange = make_nccl_exchange(request.ep, device, options, request.progress);
-      break;
-    case AllToAll::p2p:
-      out.exchange = make_p2p_exchange(request.ep, device, options);
-      break;
-  }
-  return out;
+ExchangeOptions options_of(const BackendRequest& request) {
+  return {.rank_of = request.experts->ranks(),
+          .copies = request.experts->num_redundant() > 0,
+          .max_tokens = static_cast<int32_t>(request.part_tokens),
+          .hidden = static_cast<int32_t>(request.hidden_size),
+          .num_experts_per_tok = static_cast<int32_t>(request.num_experts_per_tok)};
+}
+
+constexpr ExchangeMakers kMakers{
+    .p2p =
+        [](const BackendRequest& request) {
+          return make_p2p_exchange(request.ep, *request.device, options_of(request));
+        },
+    .nccl =
+        [](const BackendRequest& request) {
+          return make_nccl_exchange(request.ep, *request.device, options_of(request), request.progress);
+        },
+    .mpi = mpi_exchange};
+
+EngineLinks links_of(const BackendRequest& request) {
+  if (request.device->host_memory()) return {.gpus = false};
+  return size_of_comm(request.ep) > 1 ? gpu_links(request.ep) : EngineLinks();
+}
+
+std::unique_ptr<Collective> gpu_collective(const BackendRequest& request) {
+  return make_nccl_collective(request.tp, *request.device, group_bytes(request));
 }
 
 #else
 
-Backends gpu_backends(const BackendRequest&) { throw Error("this program was built without CUDA"); }
+constexpr ExchangeMakers kMakers{.mpi = mpi_exchange};
+
+EngineLinks links_of(const BackendRequest& request) {
+  if (!request.device->host_memory()) throw Error("this program was built without CUDA");
+  return {.gpus = false};
+}
+
+std::unique_ptr<Collective> gpu_collective(const BackendRequest&) {
+  throw Error("this program was built without CUDA");
+}
 
 #endif
-
-Backends host_backends(const BackendRequest& request) {
-  if (request.all_to_all == AllToAll::nccl || request.all_to_all == AllToAll::p2p)
-    throw BadInput(fmt::format("parallel.all_to_all: {} needs device: cuda",
-                               request.all_to_all == AllToAll::nccl ? "nccl" : "p2p"));
-  Backends out;
-  if (size_of_comm(request.tp) == 1)
-    out.tp = std::make_unique<LocalCollective>(*request.device);
-  else
-    out.tp = mpi_collective(request);
-  if (size_of_comm(request.ep) == 1) {
-    out.exchange = std::make_unique<LocalExchange>();
-    out.why = "one rank holds all experts";
-  } else {
-    out.exchange = mpi_exchange(request);
-    out.why = "the host's memory is the device's";
-  }
-  return out;
-}
 
 }  // namespace
 
 Backends make_backends(const BackendRequest& request) {
-  Backends out = request.device->host_memory() ? host_backends(request) : gpu_backends(request);
+  const EngineLinks links = links_of(request);
+  Backends out;
+  bool nccl = false;
+  if (size_of_comm(request.ep) == 1) {
+    if (request.all_to_all != AllToAll::automatic)  // also where there is nothing to exchange
+      choose_exchange(request.all_to_all, *request.experts, links);
+    out.exchange = std::make_unique<LocalExchange>();
+    out.why = "one rank holds all experts";
+  } else {
+    const ExchangeChoice choice = choose_exchange(request.all_to_all, *request.experts, links);
+    out.exchange = (kMakers.*choice.backend->make)(request);
+    out.why = choice.why;
+    nccl = choice.backend->all_to_all == AllToAll::nccl;
+  }
+  // NCCL takes ranks that share a GPU where the exchange by it was allowed that.
+  if (size_of_comm(request.tp) == 1)
+    out.tp = std::make_unique<LocalCollective>(*request.device);
+  else if (links.gpus && (!links.shared || nccl))
+    out.tp = gpu_collective(request);
+  else
+    out.tp = mpi_collective(request);
   out.all_to_all = out.exchange->name();
   return out;
 }

@@ -1,8 +1,9 @@
 #include "comm/exchange_choice.h"
 
+#include <fmt/format.h>
+
 #include <string_view>
 
-#include "comm/exchange_options.h"
 #include "moerun/error.h"
 
 namespace moerun {
@@ -11,35 +12,27 @@ using AllToAll = Job::Parallel::AllToAll;
 
 namespace {
 
-ExchangeChoice choose_automatically(const ExpertMap& experts, const GpuLinks& links) {
-  if (links.shared) return {AllToAll::mpi, "ranks share a GPU: through the host's memory, for tests alone"};
-  if (links.one_node && links.peer_access)
-    return {AllToAll::p2p, "every rank's GPU can address every other one of the engine"};
-  if (experts.num_redundant() == 0 && one_subtree_a_rank(experts.ranks(), experts.ep_size()))
-    return {AllToAll::nccl, links.one_node ? "a GPU cannot address every other one of the engine"
-                                           : "the ranks of an engine are on several nodes"};
-  return {AllToAll::mpi,
-          "GPUs cannot address each other, and nccl takes no redundant experts and needs a power of two of "
-          "ranks that divides the experts"};
+ExchangeChoice choose_automatically(const ExpertMap& experts, const EngineLinks& links) {
+  const ExchangeBackend& mpi = exchange_backend(AllToAll::mpi);
+  if (!links.gpus) return {&mpi, "the host's memory is the device's"};
+  if (links.shared) return {&mpi, "ranks share a GPU: through the host's memory, for tests alone"};
+  std::string why;  // those before were refused
+  for (const ExchangeBackend& backend : exchange_backends()) {
+    const std::vector<ExchangeRefusal> refusals = backend.refuses(experts, links);
+    if (refusals.empty()) return {&backend, why.empty() ? backend.chosen_first : why};
+    why += (why.empty() ? "" : "; ") + refusals.front().why;
+  }
+  throw BadInput(fmt::format("parallel.all_to_all: no exchange can be had: {}", why));
 }
 
 }  // namespace
 
-ExchangeChoice choose_exchange(AllToAll asked, const ExpertMap& experts, const GpuLinks& links) {
+ExchangeChoice choose_exchange(AllToAll asked, const ExpertMap& experts, const EngineLinks& links) {
   if (asked == AllToAll::automatic) return choose_automatically(experts, links);
-  if (asked == AllToAll::nccl && !links.nccl)
-    throw BadInput(
-        "parallel.all_to_all: nccl: ranks of an engine share a GPU: use p2p or mpi (NCCL takes two on one "
-        "from 2.30.3 on, with NCCL_MULTI_RANK_GPU_ENABLE=1 in every rank's environment)");
-  if (asked == AllToAll::p2p && !links.one_node)
-    throw BadInput(
-        "parallel.all_to_all: p2p: the ranks of an engine are on several nodes: use nccl or mpi, or one "
-        "replica a node");
-  if (asked == AllToAll::p2p && !links.peer_access)
-    throw BadInput(
-        "parallel.all_to_all: p2p: a rank's GPU cannot address every other one (is each rank shown one GPU "
-        "alone?): use nccl or mpi");
-  return {asked, "asked for"};
+  const ExchangeBackend& backend = exchange_backend(asked);
+  for (const ExchangeRefusal& refusal : backend.refuses(experts, links))
+    throw BadInput(fmt::format("{}: {}", refusal.key, refusal.text()));
+  return {&backend, "asked for"};
 }
 
 bool nccl_takes_shared_gpus(int version, const char* enabled) {

@@ -7,6 +7,7 @@
 #include <set>
 #include <string_view>
 
+#include "comm/exchange_choice.h"
 #include "comm/mpi_env.h"
 #include "comm/nccl_collective.h"
 #include "comm/nccl_exchange.h"
@@ -35,7 +36,7 @@ bool reaches(const cudaUUID_t& uuid, int own) {
 
 }  // namespace
 
-GpuLinks gpu_links(MPI_Comm engine) {
+EngineLinks gpu_links(MPI_Comm engine) {
   int own = 0, ranks = 1, rank = 0, on_this_node = 0;
   CUDA_CHECK(cudaGetDevice(&own));
   MPI_CHECK(MPI_Comm_size(engine, &ranks));

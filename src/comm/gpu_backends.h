@@ -5,8 +5,8 @@
 #include <memory>
 #include <string>
 
-#include "comm/exchange_choice.h"
 #include "comm/exchange_options.h"
+#include "comm/exchange_table.h"
 #include "fault/progress.h"
 #include "moerun/comm.h"
 
@@ -16,7 +16,7 @@ namespace moerun {
 // CUDA=1. Thread contract: the engine thread, which has chosen its device.
 
 /// Collective over `engine`. Throws Error.
-GpuLinks gpu_links(MPI_Comm engine);
+EngineLinks gpu_links(MPI_Comm engine);
 
 /// Whether the NCCL that was loaded takes two ranks on one GPU in this process's environment.
 bool nccl_takes_shared_gpus();

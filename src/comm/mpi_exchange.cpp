@@ -172,7 +172,8 @@ void MpiExchange::plan_own_tokens(const int32_t* ids, int64_t n) {
   }
 }
 
-Routed MpiExchange::dispatch(const Routed& tokens) {
+Dispatched MpiExchange::dispatch(const Routed& tokens, Tensor sums) {
+  (void)sums;
   const int64_t n = tokens.x.rows;
   if (n != tokens_of_rank_.at(static_cast<size_t>(rank_))) {
     throw Error(fmt::format("expert exchange: {} tokens, and begin_step said {}", n,
@@ -229,7 +230,7 @@ void MpiExchange::pack(const HostTokens& own, int rank, char* x, char* ids, char
   }
 }
 
-Routed MpiExchange::arrange(const HostTokens& own, const std::vector<size_t>& count) {
+Dispatched MpiExchange::arrange(const HostTokens& own, const std::vector<size_t>& count) {
   auto* const x = static_cast<char*>(x_out_.write(arrived_.x.data));
   auto* const ids = static_cast<int32_t*>(ids_out_.write(arrived_.topk_ids.data));
   auto* const weights = static_cast<float*>(weights_out_.write(arrived_.topk_weights.data));
@@ -262,24 +263,17 @@ Routed MpiExchange::arrange(const HostTokens& own, const std::vector<size_t>& co
   weights_out_.deliver(arrived_.topk_weights.data, row * k_ * 4);
   offsets_out_.deliver(offsets_.data, (row + 1) * 4);
   const auto rows = static_cast<int64_t>(row);
-  return {.x = arrived_.x.first(rows),
-          .topk_ids = {arrived_.topk_ids.data, rows * static_cast<int64_t>(k_)},
-          .topk_weights = arrived_.topk_weights.first(rows)};
+  return {.tokens = {.x = arrived_.x.first(rows),
+                     .topk_ids = {arrived_.topk_ids.data, rows * static_cast<int64_t>(k_)},
+                     .topk_weights = arrived_.topk_weights.first(rows)},
+          .partials = partials_.first(partial),
+          // One subtree a rank: every token that arrives has exactly one partial sum.
+          .partial_offsets =
+              max_partials_[static_cast<size_t>(rank_)] <= 1 ? Ints{} : Ints{offsets_.data, rows + 1}};
 }
 
-Tensor MpiExchange::partials(Tensor out) {
-  (void)out;
-  return partials_.first(static_cast<int64_t>(partials_begin_.back()));
-}
-
-Ints MpiExchange::partial_offsets() {
-  // One subtree a rank: every token that arrives has exactly one partial sum.
-  if (max_partials_[static_cast<size_t>(rank_)] <= 1) return {};
-  return {offsets_.data, static_cast<int64_t>(arrived_begin_.back()) + 1};
-}
-
-void MpiExchange::combine(Tensor out) {
-  const auto* const sums =
+void MpiExchange::combine(Tensor sums) {
+  const auto* const partials =
       static_cast<const char*>(partials_out_.read(partials_.data, partials_begin_.back() * row_bytes_));
   requests_.clear();
   for (int r = 0; r < ranks_; ++r) {
@@ -294,18 +288,18 @@ void MpiExchange::combine(Tensor out) {
     const size_t begin = partials_begin_[static_cast<size_t>(r)];
     const size_t rows = partials_begin_[static_cast<size_t>(r) + 1] - begin;
     if (rows == 0) continue;
-    MPI_CHECK(MPI_Isend(sums + begin * row_bytes_, byte_count(rows * row_bytes_), MPI_BYTE, r, kPartials, ep_,
-                        new_request()));
+    MPI_CHECK(MPI_Isend(partials + begin * row_bytes_, byte_count(rows * row_bytes_), MPI_BYTE, r, kPartials,
+                        ep_, new_request()));
   }
   const auto self = static_cast<size_t>(rank_);
-  std::memcpy(returned_[self].data(), sums + partials_begin_[self] * row_bytes_,
+  std::memcpy(returned_[self].data(), partials + partials_begin_[self] * row_bytes_,
               expected_[self] * row_bytes_);
   wait_all();
 
-  auto* const result = static_cast<char*>(result_.write(out.data));
+  auto* const result = static_cast<char*>(result_.write(sums.data));
   for (size_t token = 0; token + 1 < span_begin_.size(); ++token)
     add_spans(token, result + token * row_bytes_);
-  result_.deliver(out.data, out.bytes());
+  result_.deliver(sums.data, sums.bytes());
 }
 
 void MpiExchange::add_spans(size_t token, void* out) {

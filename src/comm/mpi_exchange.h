@@ -36,11 +36,8 @@ class MpiExchange : public ExpertExchange {
   MpiExchange(MPI_Comm ep, const ExpertMap& map, Device& device, const Options& options);
 
   void begin_step(const std::vector<int32_t>& tokens_of_rank) override;
-  Routed dispatch(const Routed& tokens) override;
-  Tensor partials(Tensor out) override;
-  Ints partial_offsets() override;
-  void combine(Tensor out) override;
-  bool takes_copies() const override { return true; }
+  Dispatched dispatch(const Routed& tokens, Tensor sums) override;
+  void combine(Tensor sums) override;
   std::string name() const override { return "mpi"; }
 
  private:
@@ -75,7 +72,7 @@ class MpiExchange : public ExpertExchange {
   /// The tokens that go to `rank`, as it gets them; the pointers need not be aligned.
   void pack(const HostTokens& own, int rank, char* x, char* ids, char* weights);
   /// Puts what arrived, count[r] tokens from rank r, into one batch.
-  Routed arrange(const HostTokens& own, const std::vector<size_t>& count);
+  Dispatched arrange(const HostTokens& own, const std::vector<size_t>& count);
   /// Adds one own token's partial sums along the tree; their rows are overwritten.
   void add_spans(size_t token, void* out);
   MPI_Request* new_request();
@@ -125,11 +122,10 @@ class MpiExchange : public ExpertExchange {
 class LocalExchange : public ExpertExchange {
  public:
   void begin_step(const std::vector<int32_t>& tokens_of_rank) override { (void)tokens_of_rank; }
-  Routed dispatch(const Routed& tokens) override { return tokens; }
-  Tensor partials(Tensor out) override { return out; }
-  Ints partial_offsets() override { return {}; }
-  void combine(Tensor out) override { (void)out; }
-  bool local() const override { return true; }
+  Dispatched dispatch(const Routed& tokens, Tensor sums) override {
+    return {.tokens = tokens, .partials = sums, .local = true};
+  }
+  void combine(Tensor sums) override { (void)sums; }
   std::string name() const override { return "local"; }
   double seconds() const override { return 0; }
   bool capturable() const override { return true; }

@@ -53,7 +53,8 @@ void NcclExchange::begin_step(const std::vector<int32_t>& tokens_of_rank) {
   by_counts_ = comm_.size() >= choice_.min_ranks && step_tokens_ >= choice_.min_tokens;
 }
 
-Routed NcclExchange::dispatch(const Routed& tokens) {
+Dispatched NcclExchange::dispatch(const Routed& tokens, Tensor sums) {
+  (void)sums;
   own_tokens_ = tokens.x.rows;
   own_ids_ = tokens.topk_ids;
   launch_stopwatch_start(stopwatch_, stream_);
@@ -63,7 +64,9 @@ Routed NcclExchange::dispatch(const Routed& tokens) {
     gather_all(tokens);
   launch_stopwatch_stop(stopwatch_, stream_);
   const int64_t rows = rows_here();
-  return {tokens_.first(rows), {ids_.data, rows * options_.num_experts_per_tok}, weights_.first(rows)};
+  return {
+      .tokens = {tokens_.first(rows), {ids_.data, rows * options_.num_experts_per_tok}, weights_.first(rows)},
+      .partials = partials_.first(rows)};
 }
 
 void NcclExchange::gather_all(const Routed& tokens) {
@@ -131,12 +134,7 @@ void NcclExchange::swap_rows(const void* out, const std::vector<int32_t>& out_co
   comm_.settle();
 }
 
-Tensor NcclExchange::partials(Tensor out) {
-  (void)out;
-  return partials_.first(rows_here());
-}
-
-void NcclExchange::combine(Tensor out) {
+void NcclExchange::combine(Tensor sums) {
   launch_stopwatch_start(stopwatch_, stream_);
   if (by_counts_) {
     swap_rows(partials_.data, in_count_, returned_.data, lists_.count, partials_.row_bytes());
@@ -149,13 +147,13 @@ void NcclExchange::combine(Tensor out) {
                         .row_of = by_counts_ ? row_of_ : nullptr,
                         .ids = own_ids_.data,
                         .rank_of = rank_of_,
-                        .out = out.data,
+                        .out = sums.data,
                         .ranks = comm_.size(),
                         .k = options_.num_experts_per_tok,
                         .hidden = options_.hidden,
                         .num_tokens = static_cast<int32_t>(own_tokens_),
                         .step_tokens = static_cast<int32_t>(step_tokens_),
-                        .dtype = out.dtype},
+                        .dtype = sums.dtype},
                        stream_);
 }
 

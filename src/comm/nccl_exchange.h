@@ -41,10 +41,8 @@ class NcclExchange : public ExpertExchange {
   ~NcclExchange() override { device_.forget_recorded(); }
 
   void begin_step(const std::vector<int32_t>& tokens_of_rank) override;
-  Routed dispatch(const Routed& tokens) override;
-  Tensor partials(Tensor out) override;
-  Ints partial_offsets() override { return {}; }
-  void combine(Tensor out) override;
+  Dispatched dispatch(const Routed& tokens, Tensor sums) override;
+  void combine(Tensor sums) override;
   std::string name() const override { return "nccl"; }
   bool capturable() const override { return !by_counts_; }
   double seconds() const override;

@@ -93,7 +93,8 @@ void P2pExchange::begin_step(const std::vector<int32_t>& tokens_of_rank) {
                             args_.layout.max_tokens));
 }
 
-Routed P2pExchange::dispatch(const Routed& tokens) {
+Dispatched P2pExchange::dispatch(const Routed& tokens, Tensor sums) {
+  (void)sums;
   own_ = tokens;
   launch_p2p_dispatch(args_,
                       {.x = tokens.x.data,
@@ -105,24 +106,20 @@ Routed P2pExchange::dispatch(const Routed& tokens) {
                       stream_);
   const int64_t rows = int64_t{ranks_} * step_tokens_;
   const P2pLayout& layout = args_.layout;
-  return {.x = {window_ + layout.tokens(), args_.dtype, rows, layout.hidden},
-          .topk_ids = {reinterpret_cast<int32_t*>(window_ + layout.ids()), rows * layout.k},
-          .topk_weights = {window_ + layout.weights(), DType::float32, rows, layout.k}};
+  return {.tokens = {.x = {window_ + layout.tokens(), args_.dtype, rows, layout.hidden},
+                     .topk_ids = {reinterpret_cast<int32_t*>(window_ + layout.ids()), rows * layout.k},
+                     .topk_weights = {window_ + layout.weights(), DType::float32, rows, layout.k}},
+          .partials = partials_.first(layout.pairs ? rows * layout.k : rows),
+          .pairs = layout.pairs};
 }
 
-Tensor P2pExchange::partials(Tensor out) {
-  (void)out;
-  const int64_t rows = int64_t{ranks_} * step_tokens_;
-  return partials_.first(wants_pairs() ? rows * args_.layout.k : rows);
-}
-
-void P2pExchange::combine(Tensor out) {
+void P2pExchange::combine(Tensor sums) {
   launch_p2p_return(args_, partials_.data, step_tokens_, stream_);
   launch_p2p_sum({.exchange = &args_,
                   .own_window = window_,
                   .every_slot = every_slot_,
                   .ids = own_.topk_ids.data,
-                  .out = out.data,
+                  .out = sums.data,
                   .num_tokens = static_cast<int32_t>(own_.x.rows),
                   .step_tokens = step_tokens_},
                  stream_);

@@ -48,13 +48,9 @@ class P2pExchange : public ExpertExchange {
   ~P2pExchange() override { device_.forget_recorded(); }
 
   void begin_step(const std::vector<int32_t>& tokens_of_rank) override;
-  Routed dispatch(const Routed& tokens) override;
-  Tensor partials(Tensor out) override;
-  Ints partial_offsets() override { return {}; }
-  void combine(Tensor out) override;
+  Dispatched dispatch(const Routed& tokens, Tensor sums) override;
+  void combine(Tensor sums) override;
   std::string name() const override { return "p2p"; }
-  bool takes_copies() const override { return args_.layout.pairs; }
-  bool wants_pairs() const override { return args_.layout.pairs; }
   bool capturable() const override { return true; }
   double seconds() const override;
   std::string fault() const override;

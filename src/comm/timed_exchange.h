@@ -15,19 +15,19 @@ class TimedExchange : public ExpertExchange {
   void begin_step(const std::vector<int32_t>& tokens_of_rank) override {
     exchange_->begin_step(tokens_of_rank);
   }
-  Routed dispatch(const Routed& tokens) override {
+  Dispatched dispatch(const Routed& tokens, Tensor sums) override {
     const Timed timed(seconds_);
-    return exchange_->dispatch(tokens);
+    return exchange_->dispatch(tokens, sums);
   }
-  Tensor partials(Tensor out) override { return exchange_->partials(out); }
-  Ints partial_offsets() override { return exchange_->partial_offsets(); }
-  void combine(Tensor out) override {
+  void combine(Tensor sums) override {
     const Timed timed(seconds_);
-    exchange_->combine(out);
+    exchange_->combine(sums);
   }
-  bool takes_copies() const override { return exchange_->takes_copies(); }
   std::string name() const override { return exchange_->name(); }
   double seconds() const override { return seconds_; }
+  std::string fault() const override { return exchange_->fault(); }
+  void check() const override { exchange_->check(); }
+  bool capturable() const override { return exchange_->capturable(); }
 
  private:
   std::unique_ptr<ExpertExchange> exchange_;

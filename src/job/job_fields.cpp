@@ -2,6 +2,7 @@
 
 #include <charconv>
 
+#include "comm/exchange_table.h"
 #include "job/sampling_fields.h"
 
 namespace moerun {
@@ -11,6 +12,14 @@ constexpr int64_t kInt32Max = std::numeric_limits<int32_t>::max();
 constexpr int64_t kInt64Max = std::numeric_limits<int64_t>::max();
 constexpr int64_t kMostRanks = 65536;
 const char kAuto[] = "auto";
+
+std::vector<std::pair<std::string, Job::Parallel::AllToAll>> exchange_names() {
+  std::vector<std::pair<std::string, Job::Parallel::AllToAll>> names{
+      {kAuto, Job::Parallel::AllToAll::automatic}};
+  for (const ExchangeBackend& backend : exchange_backends())
+    names.emplace_back(backend.name, backend.all_to_all);
+  return names;
+}
 
 std::string read_block_size(const Json& value, Job& job) {
   int64_t size = 0;
@@ -53,7 +62,6 @@ Field<Job> duration(std::string name, Get get) {
 
 std::vector<Field<Job>> make_fields() {
   using Model = Job::Model;
-  using AllToAll = Job::Parallel::AllToAll;
   using Device = Job::DeviceKind;
   using OnError = Job::Input::OnError;
   using TruncatePrompt = Job::Input::TruncatePrompt;
@@ -85,11 +93,7 @@ std::vector<Field<Job>> make_fields() {
       integer<Job>("parallel.replicas", [](auto& j) -> auto& { return j.parallel.replicas; },
                    {1, kMostRanks}),
       choice<Job>(
-          "parallel.all_to_all", [](auto& j) -> auto& { return j.parallel.all_to_all; },
-          std::vector<std::pair<std::string, AllToAll>>{{"auto", AllToAll::automatic},
-                                                        {"mpi", AllToAll::mpi},
-                                                        {"nccl", AllToAll::nccl},
-                                                        {"p2p", AllToAll::p2p}}),
+          "parallel.all_to_all", [](auto& j) -> auto& { return j.parallel.all_to_all; }, exchange_names()),
       integer<Job>("parallel.redundant_experts",
                    [](auto& j) -> auto& { return j.parallel.redundant_experts; }, {0, kMostRanks}),
       boolean<Job>(

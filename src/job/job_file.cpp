@@ -12,6 +12,7 @@
 #include <utility>
 
 #include "base/shortened.h"
+#include "comm/exchange_table.h"
 #include "job/faults.h"
 #include "job/job_fields.h"
 #include "job/nearest.h"
@@ -221,12 +222,12 @@ void check_together(const Job& job, const std::string& file_name, Given& given) 
   check_extension("output.path", job.output.path, {".h5", ".hdf5"}, given);
   if (job.null_step_ms != 0 && job.device != Job::DeviceKind::null)
     given.faults.add(given.values.at("null_step_ms").where, "null_step_ms is for device: null alone");
-  using AllToAll = Job::Parallel::AllToAll;
-  const bool needs_gpu =
-      job.parallel.all_to_all == AllToAll::nccl || job.parallel.all_to_all == AllToAll::p2p;
-  if (needs_gpu && (job.device == Job::DeviceKind::cpu || job.device == Job::DeviceKind::null))
-    given.faults.add(given.values.at("parallel.all_to_all").where,
-                     "parallel.all_to_all: nccl and p2p need device: cuda");
+  if (job.parallel.all_to_all != Job::Parallel::AllToAll::automatic &&
+      (job.device == Job::DeviceKind::cpu || job.device == Job::DeviceKind::null))
+    for (const ExchangeRefusal& refusal :
+         exchange_backend(job.parallel.all_to_all).refuses(ExpertMap(1, 1), {.gpus = false}))
+      given.faults.add(given.values.at(refusal.key).where,
+                       fmt::format("{}: {}", refusal.key, refusal.text()));
   if (const Contradiction wrong = contradiction(job.sampling); !wrong.what.empty())
     given.faults.add(place_for("sampling." + wrong.option, given, file_name), "sampling: " + wrong.what);
 }

@@ -4,7 +4,7 @@
 
 #include <algorithm>
 
-#include "comm/exchange_options.h"
+#include "comm/exchange_table.h"
 #include "job/faults.h"
 #include "job/job_file.h"
 #include "kernels/cuda/limits.h"
@@ -84,27 +84,12 @@ bool engines_on_one_host(const Layout& layout, const std::vector<std::string>& h
 
 /// What a named exchange cannot do for this engine, that is known before GPUs are asked.
 void check_exchange(const RunPlan& run, const ExpertMap& experts, const Machine& machine, Faults& faults) {
-  const char* const key = "parallel.all_to_all";
   const AllToAll asked = run.job.parallel.all_to_all;
-  const int ranks = run.layout.ep_size();
-  if (asked != AllToAll::nccl && asked != AllToAll::p2p) return;
-  const std::string name = asked == AllToAll::nccl ? "nccl" : "p2p";
-  if (run.job.device != Job::DeviceKind::cuda) faults.add(key, name + " needs device: cuda");
-  if (ranks == 1) return;
-  if (asked == AllToAll::nccl && experts.num_redundant() > 0)
-    faults.add("parallel.redundant_experts",
-               "the all-to-all by nccl knows no copies of experts: set parallel.all_to_all: p2p or mpi");
-  else if (asked == AllToAll::nccl && !one_subtree_a_rank(experts.ranks(), ranks))
-    faults.add(key, fmt::format(
-                        "nccl needs a power of two of ranks that divides the experts evenly; here {} experts "
-                        "are on {} ranks: use p2p or mpi",
-                        experts.num_experts(), ranks));
-  if (asked == AllToAll::p2p && ranks > limits::kMaxP2pRanks)
-    faults.add(key, fmt::format("p2p is for {} ranks at most, not {}: use nccl or mpi", limits::kMaxP2pRanks,
-                                ranks));
-  if (asked == AllToAll::p2p && !engines_on_one_host(run.layout, machine.hosts))
-    faults.add(key,
-               "p2p: the ranks of an engine are on several nodes: use nccl or mpi, or one replica a node");
+  if (asked == AllToAll::automatic) return;
+  const EngineLinks links{.gpus = run.job.device == Job::DeviceKind::cuda,
+                          .one_node = engines_on_one_host(run.layout, machine.hosts)};
+  for (const ExchangeRefusal& refusal : exchange_backend(asked).refuses(experts, links))
+    faults.add(refusal.key, refusal.text());
 }
 
 /// Room for keys and values that is known before there is a device.

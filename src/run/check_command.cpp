@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "comm/cost_model.h"
+#include "comm/exchange_table.h"
 #include "comm/measured_exchange.h"
 #include "device/factory.h"
 #include "job/job_file.h"
@@ -61,12 +62,10 @@ std::vector<MeasuredExchange> measured_for_job(const CheckedJob& checked, const 
   if (path.empty()) return {};
   if (load.ranks == 1)
     throw BadInput(fmt::format("--measured {}: with one rank an engine nothing is exchanged", path));
-  const std::map<Job::Parallel::AllToAll, std::string> names{{Job::Parallel::AllToAll::automatic, ""},
-                                                             {Job::Parallel::AllToAll::mpi, "mpi"},
-                                                             {Job::Parallel::AllToAll::nccl, "nccl"},
-                                                             {Job::Parallel::AllToAll::p2p, "p2p"}};
+  const Job::Parallel::AllToAll asked = checked.job.parallel.all_to_all;
+  const std::string name = asked == Job::Parallel::AllToAll::automatic ? "" : exchange_backend(asked).name;
   try {
-    return measured_for(read_measured_exchange(path), load, names.at(checked.job.parallel.all_to_all));
+    return measured_for(read_measured_exchange(path), load, name);
   } catch (const BadInput& fault) {
     throw BadInput(fmt::format("--measured: {}", fault.what()));
   }

@@ -86,11 +86,6 @@ void LoadedModel::make_exchange() {
       backends_.tp->check();
       backends_.exchange->check();
     });
-  if (parts_.plan.experts.num_redundant() > 0 && !backends_.exchange->takes_copies())
-    throw BadInput(
-        fmt::format("parallel.redundant_experts: the all-to-all by {} knows no copies of experts: "
-                    "set parallel.all_to_all: p2p or mpi",
-                    backends_.all_to_all));
 }
 
 /// Whether the weights have room at all; on the CPU nobody knows.

@@ -21,6 +21,7 @@
 
 #include "comm/backends.h"
 #include "comm/cost_model.h"
+#include "comm/exchange_table.h"
 #include "comm/mpi_env.h"
 #include "device/factory.h"
 #include "moerun/error.h"
@@ -106,8 +107,7 @@ class Bench {
     row.graph = exchange.capturable();
     const Routed routed = own(tokens);
     row.us = median_us(row.graph, tokens, [&] {
-      exchange.dispatch(routed);
-      exchange.partials(out_.first(tokens));
+      exchange.dispatch(routed, out_.first(tokens));
       exchange.combine(out_.first(tokens));
     });
     Collective& collective = *backends_.tp;
@@ -191,7 +191,7 @@ std::string Bench::check_step(const std::vector<int32_t>& step) {
   const bool record = exchange.capturable();
   const StepShape dispatch = new_shape(n), combine = new_shape(n);
   const ExchangeCheck check(experts_, env_.rank(), *device_);
-  Routed arrived;  // a replay leaves it as the recording did
+  Dispatched arrived;  // a replay leaves it as the recording did
   std::string fault;
   // As they come, recorded, and replayed; with other tokens each time.
   for (int round = 0; round < 4; ++round) {
@@ -200,8 +200,8 @@ std::string Bench::check_step(const std::vector<int32_t>& step) {
     check.poison(out_);
     std::vector<int32_t> to = check.tokens_to_rank(mine), from(to.size());
     MPI_CHECK(MPI_Alltoall(to.data(), 1, MPI_INT32_T, from.data(), 1, MPI_INT32_T, env_.world()));
-    run(record, dispatch, [&] { arrived = exchange.dispatch(own(n)); });
-    const int64_t rows = check.compute(arrived, exchange, out_.first(n));
+    run(record, dispatch, [&] { arrived = exchange.dispatch(own(n), out_.first(n)); });
+    const int64_t rows = check.compute(arrived);
     run(record, combine, [&] { exchange.combine(out_.first(n)); });
     device_->synchronize();
     const int64_t expected = std::accumulate(from.begin(), from.end(), int64_t{0});
@@ -255,10 +255,8 @@ int parse(int argc, char** argv, Options& options) {
   CLI::App app("Times dispatch + combine of an expert exchange: mpirun -n RANKS exchange_bench ...");
   const std::map<std::string, Job::DeviceKind> devices{
       {"auto", Job::DeviceKind::automatic}, {"cpu", Job::DeviceKind::cpu}, {"cuda", Job::DeviceKind::cuda}};
-  const std::map<std::string, Job::Parallel::AllToAll> exchanges{{"auto", Job::Parallel::AllToAll::automatic},
-                                                                 {"mpi", Job::Parallel::AllToAll::mpi},
-                                                                 {"nccl", Job::Parallel::AllToAll::nccl},
-                                                                 {"p2p", Job::Parallel::AllToAll::p2p}};
+  std::map<std::string, Job::Parallel::AllToAll> exchanges{{"auto", Job::Parallel::AllToAll::automatic}};
+  for (const ExchangeBackend& backend : exchange_backends()) exchanges[backend.name] = backend.all_to_all;
   app.add_option("--device", options.device, "auto, cpu or cuda")
       ->transform(CLI::CheckedTransformer(devices));
   app.add_option("--all-to-all", options.all_to_all, "auto, mpi, nccl or p2p")

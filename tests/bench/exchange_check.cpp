@@ -88,7 +88,8 @@ void ExchangeCheck::store(const std::vector<float>& row, char* out) const {
   for (size_t i = 0; i < row.size(); ++i) store_float(out, dtype_, static_cast<int64_t>(i), row[i]);
 }
 
-int64_t ExchangeCheck::compute(const Routed& arrived, ExpertExchange& exchange, Tensor out) const {
+int64_t ExchangeCheck::compute(const Dispatched& here) const {
+  const Routed& arrived = here.tokens;
   const int64_t n = arrived.x.rows, hidden = arrived.x.cols, k = arrived.topk_weights.cols;
   std::vector<char> x(arrived.x.bytes());
   std::vector<int32_t> ids(static_cast<size_t>(n * k));
@@ -97,9 +98,8 @@ int64_t ExchangeCheck::compute(const Routed& arrived, ExpertExchange& exchange, 
   device_.copy_to_host(ids.data(), arrived.topk_ids.data, ids.size() * 4);
   device_.copy_to_host(weights.data(), arrived.topk_weights.data, weights.size() * 4);
 
-  const Tensor partials = exchange.partials(out);
-  const bool pairs = exchange.wants_pairs();  // a row for each (token, choice) pair
-  const bool one_a_token = exchange.partial_offsets().size == 0;
+  const Tensor& partials = here.partials;
+  const bool pairs = here.pairs, one_a_token = here.partial_offsets.size == 0;
   const size_t row_bytes = partials.row_bytes();
   std::vector<char> sums(partials.bytes(), '\xFF');
   int64_t next = 0, with_experts = 0;

@@ -35,8 +35,8 @@ class ExchangeCheck {
   void poison(Tensor tensor) const;
 
   /// The local experts' part of what arrived, into the exchange's partial sums; NaN where nothing is wanted.
-  /// `out` is what combine will be given. Returns the rows that have an expert here.
-  int64_t compute(const Routed& arrived, ExpertExchange& exchange, Tensor out) const;
+  /// Returns the rows that have an expert here.
+  int64_t compute(const Dispatched& here) const;
 
   /// "" when `out` holds the tokens' sums, else what differs.
   std::string compare(const ExchangeTokens& tokens, Tensor out) const;

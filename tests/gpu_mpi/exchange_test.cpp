@@ -129,15 +129,15 @@ class Layer {
   }
 
   void layer(ExpertExchange& exchange, int32_t n) {
-    const Routed here = exchange.dispatch(tokens(n));
-    if (here.x.rows > 0)
-      device_.expert_ffn({.in = here,
+    const Dispatched here = exchange.dispatch(tokens(n), out_.first(n));
+    if (here.tokens.x.rows > 0)
+      device_.expert_ffn({.in = here.tokens,
                           .gate_up = &mine_.gate_up,
                           .down = &mine_.down,
                           .slots = &mine_.slots,
-                          .out = exchange.partials(out_.first(n)),
-                          .partial_offsets = exchange.partial_offsets(),
-                          .pairs = exchange.wants_pairs()});
+                          .out = here.partials,
+                          .partial_offsets = here.partial_offsets,
+                          .pairs = here.pairs});
     exchange.combine(out_.first(n));
   }
 

@@ -150,9 +150,10 @@ void subtrees_here(const Token& token, const std::vector<int32_t>& here, int32_t
 }
 
 /// The model's part: fills the partial sums of what arrived, checking that it arrived once and in full.
-std::string compute_partials(const Case& c, const Routed& arrived, MpiExchange& exchange) {
-  const Ints offsets = exchange.partial_offsets();
-  const Tensor partials = exchange.partials({});
+std::string compute_partials(const Case& c, const Dispatched& brought) {
+  const Routed& arrived = brought.tokens;
+  const Ints offsets = brought.partial_offsets;
+  const Tensor partials = brought.partials;
   int64_t row = 0;
   for (int64_t t = 0; t < arrived.x.rows; ++t) {
     Token token;
@@ -212,10 +213,12 @@ std::string check(const MpiEnv& env, const Case& c) {
       }
     }
     exchange.begin_step(tokens_of_rank);
-    const Routed arrived = exchange.dispatch({.x = x.first(n),
-                                              .topk_ids = {ids.data, n * c.k},
-                                              .topk_weights = weights.first(n),
-                                              .slots = &experts.slots});
+    const Dispatched brought = exchange.dispatch({.x = x.first(n),
+                                                  .topk_ids = {ids.data, n * c.k},
+                                                  .topk_weights = weights.first(n),
+                                                  .slots = &experts.slots},
+                                                 out.first(n));
+    const Routed& arrived = brought.tokens;
     // Every token of every rank that has an expert to be computed here, once, in rank order; and of its
     // experts, those.
     int64_t expected = 0;
@@ -236,7 +239,7 @@ std::string check(const MpiEnv& env, const Case& c) {
       }
     }
     if (arrived.x.rows != expected) note(fmt::format("{} tokens arrived, not {}", arrived.x.rows, expected));
-    note(compute_partials(c, arrived, exchange));
+    note(compute_partials(c, brought));
     exchange.combine(out.first(n));
     for (int t = 0; t < n; ++t) {
       for (int64_t i = 0; i < c.hidden; ++i) {

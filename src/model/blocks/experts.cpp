@@ -79,19 +79,19 @@ void ExpertsBlock::run(const Step& step, size_t index, const LayerWeights& layer
                       .slots = &slots};
   const bool has_shared = shared_.cols > 0;
   if (n > 0) route(tokens, layer);
-  const Routed here = exchange.dispatch(tokens);
   const Tensor sums = step.delta.first(n);
+  const Dispatched here = exchange.dispatch(tokens, sums);
   const ExpertFfnArgs experts{
-      .in = here,
+      .in = here.tokens,
       .gate_up = &layer.mlp.gate_up,
       .down = &layer.mlp.down,
       .slots = &slots,
-      .out = exchange.partials(sums),
-      .partial_offsets = exchange.partial_offsets(),
-      .pairs = exchange.wants_pairs(),
+      .out = here.partials,
+      .partial_offsets = here.partial_offsets,
+      .pairs = here.pairs,
       .expert_tokens = expert_tokens_ + static_cast<int64_t>(index) * config.num_experts};
-  if (n > 0 && exchange.local() && !has_shared) return device.expert_ffn_add_rms_norm(experts, then);
-  if (here.x.rows > 0) device.expert_ffn(experts);
+  if (n > 0 && here.local && !has_shared) return device.expert_ffn_add_rms_norm(experts, then);
+  if (here.tokens.x.rows > 0) device.expert_ffn(experts);
   if (has_shared) shared_expert_.run(step, layer.shared, shared_);  // while partial sums are on their way
   exchange.combine(sums);
   if (n == 0) return;
