@@ -23,10 +23,7 @@ std::optional<double> JobProgress::seconds_left() const {
 }
 
 Coordinator::Coordinator(Parts parts)
-    : parts_(std::move(parts)),
-      mailbox_(parts_.control),
-      groups_(parts_.leaders.size()),
-      began_(Clock::now()) {
+    : parts_(std::move(parts)), mailbox_(parts_.control), groups_(parts_.leaders.size()) {
   outcome_.progress.num_rows = parts_.source->num_rows();
   outcome_.progress.num_answered = parts_.store->num_answered();
   if (parts_.order_in)
@@ -94,6 +91,7 @@ bool Coordinator::take_reports() {
 void Coordinator::take(LeaderReport report) {
   Group& group = groups_.at(static_cast<size_t>(report.group));
   if (report.want > 0) group.want = report.want;
+  if (!began_) began_ = Clock::now();
   group.finished = report.finished;
   group.running = report.running;
   group.waiting = report.waiting;
@@ -200,6 +198,7 @@ void Coordinator::send_to(size_t group, const Handout& handout) {
 }
 
 void Coordinator::update_progress() {
+  if (!began_) return;
   JobProgress& progress = outcome_.progress;
   const double now = since_began();
   progress.sequence_seconds += static_cast<double>(progress.running) * (now - progress.seconds);

@@ -71,8 +71,9 @@ struct JobOutcome {
 };
 
 /// The coordinator of a job: a host-only thread of rank 0 that reads the input, hands rows to the leaders on
-/// demand, collects answers, seals them, and decides the end. It never touches CUDA or NCCL, and the build
-/// proves that it cannot name them. While nothing comes it sleeps for some milliseconds at a time.
+/// demand, collects answers, seals them, and decides the end. It begins before the weights load: rows that
+/// are put in order are read meanwhile. It never touches CUDA or NCCL, and the build proves that it cannot
+/// name them. While nothing comes it sleeps for some milliseconds at a time.
 class Coordinator {
  public:
   struct Parts {
@@ -132,9 +133,10 @@ class Coordinator {
   void keep(RowResult result);
   void finish();
   void update_progress();
-  /// Seconds since the coordinator began.
+  /// Seconds since a leader first asked for rows; 0 before, while weights load.
   double since_began() const {
-    return std::chrono::duration<double>(std::chrono::steady_clock::now() - began_).count();
+    if (!began_) return 0;
+    return std::chrono::duration<double>(std::chrono::steady_clock::now() - *began_).count();
   }
 
   Parts parts_;
@@ -146,7 +148,7 @@ class Coordinator {
   Stop told_stop_ = Stop::none;
   std::exception_ptr store_fault_;  // a full disk: nothing is kept any more
   JobOutcome outcome_;
-  std::chrono::steady_clock::time_point began_;
+  std::optional<std::chrono::steady_clock::time_point> began_;
   std::timed_mutex store_mutex_;
   std::exception_ptr error_;
   std::thread thread_;

@@ -5,6 +5,7 @@
 #include <span>
 #include <vector>
 
+#include "base/common_prefix.h"
 #include "coordinator/messages.h"
 
 namespace moerun {
@@ -16,11 +17,7 @@ class DistinctTokens {
   void add(std::span<const int32_t> prompt, const RowPlace& place) {
     // Texts in their order are tokens nearly in theirs: the neighbour may be some rows before.
     size_t alike = 0;
-    for (const std::vector<int32_t>& before : last_)
-      alike = std::max(alike,
-                       static_cast<size_t>(
-                           std::mismatch(prompt.begin(), prompt.end(), before.begin(), before.end()).first -
-                           prompt.begin()));
+    for (const std::vector<int32_t>& before : last_) alike = std::max(alike, common_prefix(prompt, before));
     // The row before went to another group, whose tokens these are.
     if (place.ordered && !place.follows)
       alike = std::max(alike, static_cast<size_t>(place.alike * static_cast<double>(prompt.size())));
@@ -28,6 +25,7 @@ class DistinctTokens {
     last_[next_++ % last_.size()].assign(prompt.begin(), prompt.end());
   }
   int64_t count() const { return count_; }
+  int64_t rows() const { return static_cast<int64_t>(next_); }
 
  private:
   std::array<std::vector<int32_t>, 4> last_;

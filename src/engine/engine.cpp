@@ -102,9 +102,19 @@ void Engine::talk() {
   const int64_t num_seqs = scheduler.options().num_seqs_of_any_length;
   const int64_t ahead = std::max<int64_t>(num_seqs / 4, 1);
   const int64_t room = std::max<int64_t>(num_seqs - scheduler.num_running(), 0);
-  const int64_t want = repeated_.full() ? 0 : room + ahead - scheduler.num_waiting();
+  const int64_t want =
+      repeated_.full() ? 0 : std::max(room + ahead, rows_that_fill_steps()) - scheduler.num_waiting();
   parts_.leader->link->report(want, scheduler.num_running(), scheduler.num_waiting());
   take_rows();
+}
+
+int64_t Engine::rows_that_fill_steps() const {
+  // A step computes what its rows have in common, the next ones what follows it: so many that three steps
+  // could be filled are enough to choose from.
+  constexpr int64_t kSteps = 3, kMost = 4096;
+  const SchedulerOptions& options = parts_.leader->scheduler->options();
+  if (!options.share_prefixes || distinct_.count() == 0) return 0;
+  return std::min(kSteps * options.max_num_batched_tokens * distinct_.rows() / distinct_.count(), kMost);
 }
 
 void Engine::take_rows() {

@@ -69,6 +69,9 @@ class Engine {
 
   StepPlan plan_step(int32_t& flags);
   void talk();
+  /// Waiting rows that bring as many tokens to compute as some steps take, by what rows had of their own so
+  /// far: many where they begin alike. 0 where nothing is shared.
+  int64_t rows_that_fill_steps() const;
   void take_rows();
   void add_answer(RowResult result);
   void add_repeated_answer(RowResult result);

@@ -3,17 +3,15 @@
 #include <algorithm>
 #include <functional>
 
+#include "base/common_prefix.h"
+
 namespace moerun {
 
 namespace {
 
 using Tokens = std::span<const int32_t>;
 
-int32_t common(Tokens a, Tokens b) {
-  const size_t most = std::min(a.size(), b.size());
-  return static_cast<int32_t>(
-      std::mismatch(a.begin(), a.begin() + static_cast<ptrdiff_t>(most), b.begin()).first - a.begin());
-}
+int32_t common(Tokens a, Tokens b) { return static_cast<int32_t>(common_prefix(a, b)); }
 
 /// Of `alike` tokens that a prompt has in common with another, those that it need not compute: a token whose
 /// logits it wants stays its own. `scores` are what the other has or will have.
@@ -31,13 +29,14 @@ int32_t usable(const Sequence& sequence, int32_t alike, const PromptScores& scor
 }  // namespace
 
 bool PrefixCache::Less::operator()(Tokens a, Tokens b) const {
-  return std::lexicographical_compare(a.begin(), a.end(), b.begin(), b.end());
+  const size_t alike = common_prefix(a, b);
+  return alike < a.size() && alike < b.size() ? a[alike] < b[alike] : a.size() < b.size();
 }
 
 bool PrefixCache::Less::operator()(const Sequence* a, const Sequence* b) const {
   const Tokens x = a->prompt(), y = b->prompt();
-  const auto [i, j] = std::mismatch(x.begin(), x.end(), y.begin(), y.end());
-  if (i != x.end() && j != y.end()) return *i < *j;
+  const size_t alike = common_prefix(x, y);
+  if (alike < x.size() && alike < y.size()) return x[alike] < y[alike];
   return x.size() != y.size() ? x.size() < y.size() : std::less<>()(a, b);
 }
 

@@ -124,15 +124,16 @@ int run_job(MpiEnv& env, const RunOptions& options, StopSignals& signals, std::o
     if (start.exit_code) return *start.exit_code;
     signals.set_limits(start.job.limits);
     const Communicators comms(env, start.layout);
-    Rank rank(env, start, comms, *watchdog);
+    std::optional<Rank> rank;
     std::optional<Lead> lead;
     try {
       if (env.rank() == 0) lead.emplace(start, files, comms, signals, *watchdog);
-      rank.run();
+      rank.emplace(env, start, comms, *watchdog);
+      rank->run();
       watchdog->set_phase(Phase::merge);
       if (lead) report.outcome = lead->join();
       const Waiting waiting(&watchdog->progress());
-      for (const std::string& bytes : env.all_gather(pack(rank.report())))
+      for (const std::string& bytes : env.all_gather(pack(rank->report())))
         report.ranks.push_back(unpack_rank_report(bytes));
       int code = 0;
       if (lead) {

@@ -197,7 +197,7 @@ TEST_CASE("types, ranges and contradictions of job values", "[job]") {
       {"limits: {time: -5}", "limits.time must be seconds"},
       {"limits: {grace: '1:2:3'}", "limits.grace must be seconds"},
       {"null_step_ms: 3", "null_step_ms is for device: null alone"},
-      {"parallel: {all_to_all: p2p}\ndevice: cpu", "nccl and p2p need device: cuda"},
+      {"parallel: {all_to_all: p2p}\ndevice: cpu", "p2p needs device: cuda"},
       {"report: {path: 3}", "report.path must be a text (in quotes where it looks like a number), not 3"},
   }));
   CAPTURE(more);
