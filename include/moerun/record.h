@@ -76,6 +76,12 @@ struct RowResult {
   std::vector<float> prompt_logprobs;
   /// As prompt_logprobs, when asked: 1 where the model would have chosen the token; 0 for a prompt's first.
   std::vector<uint8_t> prompt_is_greedy;
+  int32_t num_prompt_top_logprobs = 0;  ///< n of `prompt_logprobs: n`
+  /// [prompt_logprobs * num_prompt_top_logprobs], best first; −1 and NaN where there is none (a prompt's
+  /// first token, a vocabulary that has fewer).
+  std::vector<std::pair<int32_t, float>> prompt_top_logprobs;
+  /// The tokens of prompt_logprobs, where an OpenAI response line spells them.
+  std::vector<int32_t> scored_tokens;
   std::vector<Answer> more_answers;  ///< 1 … n − 1; empty where there is an error
 };
 

@@ -37,10 +37,11 @@ struct SamplingParams {
   std::vector<std::string> stop;  ///< the answer ends before the first of these; the text leaves it out
   std::vector<int32_t> stop_token_ids;
   bool ignore_eos = false;
-  bool prompt_logprobs = false;
+  int32_t prompt_logprobs = -1;  ///< −1: none; 0: of the prompt's tokens; n: and of the n most likely at each
   int32_t prompt_logprobs_start = 0;  ///< position of the first token that is scored
   bool prompt_is_greedy = false;      ///< whether each scored token is the one that greedy would choose
 
+  bool scores_prompt() const { return prompt_logprobs >= 0; }
   bool operator==(const SamplingParams&) const = default;
   /// Each member in turn, to travel: `io` writes or reads it.
   template <class Params, class Io>

@@ -10,7 +10,8 @@ void result_fields(Io&& io, Result& r) {
   io(r.row), io(r.id), io(r.id_kind), io(r.endpoint), io(r.model), io(r.prompt_length),
       io(r.prompt_truncated), io(r.token_ids), io(r.text);
   io(r.finish_reason), io(r.error), io(r.logprobs), io(r.num_top_logprobs), io(r.top_logprobs);
-  io(r.prompt_logprobs), io(r.prompt_is_greedy);
+  io(r.prompt_logprobs), io(r.prompt_is_greedy), io(r.num_prompt_top_logprobs), io(r.prompt_top_logprobs);
+  io(r.scored_tokens);
 }
 
 template <typename Io, typename Report>

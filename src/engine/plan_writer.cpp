@@ -77,7 +77,8 @@ class PlanWriter {
 
   /// The token that greedy would choose tells whether it is the one that is scored.
   static DrawParams score_of(const Sequence& sequence) {
-    return {.logprobs = sequence.sampling().prompt_is_greedy ? 1 : 0};
+    const SamplingParams& sampling = sequence.sampling();
+    return {.logprobs = std::max(sampling.prompt_logprobs, sampling.prompt_is_greedy ? 1 : 0)};
   }
 
   void add_drawn_rows(const Scheduled& one, int32_t token_index) {

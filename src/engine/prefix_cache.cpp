@@ -13,6 +13,11 @@ using Tokens = std::span<const int32_t>;
 
 int32_t common(Tokens a, Tokens b) { return static_cast<int32_t>(common_prefix(a, b)); }
 
+/// What a kept prompt takes of memory, in tokens with a score: one of the most likely takes as much as both.
+size_t weight_of(Tokens prompt, const PromptScores& scores) {
+  return prompt.size() * static_cast<size_t>(1 + scores.num_top());
+}
+
 /// Of `alike` tokens that a prompt has in common with another, those that it need not compute: a token whose
 /// logits it wants stays its own. `scores` are what the other has or will have.
 int32_t usable(const Sequence& sequence, int32_t alike, const PromptScores& scores) {
@@ -101,17 +106,21 @@ void PrefixCache::computed(const Sequence& sequence) {
     uses_.splice(uses_.begin(), uses_, there->second.use);
     // Scores that serve more prompts take the place of others.
     PromptScores& scores = there->second.scores;
-    if (sequence.scores().asked() && (!scores.asked() || sequence.scores().serve(scores, scores.begin())))
+    if (sequence.scores().asked() && (!scores.asked() || sequence.scores().serve(scores, scores.begin()))) {
       scores = sequence.scores();
+      kept_tokens_ -= there->second.weight;
+      kept_tokens_ += there->second.weight = weight_of(prompt, scores);
+    }
     return;
   }
-  while (!kept_.empty() && (kept_.size() >= kMostKept || kept_tokens_ + prompt.size() > most_kept_tokens()))
-    evict();
-  kept_tokens_ += prompt.size();
+  const size_t weight = weight_of(prompt, sequence.scores());
+  while (!kept_.empty() && (kept_.size() >= kMostKept || kept_tokens_ + weight > most_kept_tokens())) evict();
+  kept_tokens_ += weight;
   const auto [at, fresh] = kept_.try_emplace({prompt.begin(), prompt.end()});
   uses_.push_front(at->first);
   at->second.use = uses_.begin();
   at->second.scores = sequence.scores();
+  at->second.weight = weight;
   cache_.keep(sequence.kv, sequence.prompt_length(), at->second.kv);
 }
 
@@ -119,7 +128,7 @@ bool PrefixCache::evict(size_t but) {
   if (kept_.size() <= but) return false;
   const auto at = kept_.find(uses_.back());
   uses_.pop_back();
-  kept_tokens_ -= at->first.size();
+  kept_tokens_ -= at->second.weight;
   cache_.let_go(at->second.kv);
   kept_.erase(at);
   return true;

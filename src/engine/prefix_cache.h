@@ -63,6 +63,7 @@ class PrefixCache {
   struct Kept {
     KvBlocks kv;
     PromptScores scores;
+    size_t weight = 0;  // in tokens
     std::list<std::span<const int32_t>>::iterator use;
   };
   static constexpr size_t kMostKept = 4096;
@@ -77,7 +78,7 @@ class PrefixCache {
   std::set<const Sequence*, Less> begun_;
   std::unordered_set<uint64_t> begun_keys_;
   std::unordered_set<const Sequence*> fresh_;  // begun in the step that is being made: nothing is there yet
-  size_t kept_tokens_ = 0;
+  size_t kept_tokens_ = 0;                     // by what they weigh
   KvCache& cache_;
   std::list<std::span<const int32_t>> uses_;  ///< of `kept_`, the last first
 };

@@ -41,7 +41,7 @@ std::variant<Sequence, RowResult> Preparer::prepare(PromptRecord record) {
       if (id < 0 || id >= vocab_size_)
         throw BadInput(fmt::format("token id {} is outside the vocabulary of {}", id, vocab_size_));
     if (std::string wrong = beyond_prompt(record.sampling, ids.size()); !wrong.empty()) throw BadInput(wrong);
-    const bool scores = record.sampling.prompt_logprobs;
+    const bool scores = record.sampling.scores_prompt();
     std::vector<int32_t> prompt = std::move(ids);
     Sequence sequence(std::move(record), std::move(prompt), tokenizer_);
     if (!sequence.wants_token(limits_) && !scores) return sequence.finish(FinishReason::length).value();

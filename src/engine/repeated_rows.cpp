@@ -20,7 +20,9 @@ size_t bytes_of(const auto& answer) {
 size_t bytes_of_row(const RowResult& result) {
   size_t bytes = sizeof result + result.id.size() + result.model.size() + result.error.size() +
                  bytes_of(result) + result.prompt_logprobs.size() * sizeof(float) +
-                 result.prompt_is_greedy.size();
+                 result.prompt_is_greedy.size() +
+                 result.prompt_top_logprobs.size() * sizeof(result.prompt_top_logprobs[0]) +
+                 result.scored_tokens.size() * sizeof(int32_t);
   for (const Answer& answer : result.more_answers) bytes += sizeof answer + bytes_of(answer);
   return bytes;
 }

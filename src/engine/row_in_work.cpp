@@ -39,6 +39,9 @@ RowResult RowInWork::take_result() {
   result.more_answers.assign(std::make_move_iterator(answers.begin() + 1),
                              std::make_move_iterator(answers.end()));
   scores.move_to(result);
+  if (result.endpoint != Endpoint::none && result.num_prompt_top_logprobs > 0)
+    result.scored_tokens.assign(prompt.end() - static_cast<ptrdiff_t>(result.prompt_logprobs.size()),
+                                prompt.end());
   return std::move(result);
 }
 

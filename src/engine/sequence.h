@@ -62,7 +62,7 @@ class Sequence {
 
   /// Scores of the prompt's tokens, as far as they are known. Only the row's first answer has them computed.
   const PromptScores& scores() const { return row_->scores; }
-  bool scored() const { return sampling().prompt_logprobs && index_ == 0; }
+  bool scored() const { return sampling().scores_prompt() && index_ == 0; }
   /// Position of the first token whose score is wanted and not known; the prompt's length where there is
   /// none.
   int32_t first_unscored() const {

@@ -143,7 +143,7 @@ void read_id(const Json& id, const char* name, PromptRecord& record) {
 void check_row_sampling(const Json& given, int64_t vocab_size, PromptRecord& record) {
   if (const Contradiction wrong = contradiction(record.sampling); !wrong.what.empty())
     add_fault(record, wrong.what);
-  if (!record.sampling.prompt_logprobs) {  // also a job's that the row takes away: then these go with it
+  if (!record.sampling.scores_prompt()) {  // also a job's that the row takes away: then these go with it
     for (const char* name : {"prompt_logprobs_start", "prompt_is_greedy"})
       if (given.contains(name) && given[name] != 0 && given[name] != false)
         add_fault(record, fmt::format("{} needs prompt_logprobs: true", name));

@@ -36,6 +36,8 @@ std::optional<SegmentRecord> parse_line(std::string_view line) {
     json.at("logprobs").get_to(segment.traits.logprobs);
     json.at("prompt_logprobs").get_to(segment.traits.prompt_logprobs);
     segment.traits.prompt_is_greedy = json.value("prompt_is_greedy", false);
+    if (json.contains("num_prompt_top_logprobs"))
+      segment.traits.num_prompt_top_logprobs = whole_number<int32_t>(json, "num_prompt_top_logprobs");
     segment.traits.prompt_truncated = json.value("prompt_truncated", false);
     segment.traits.num_answers =
         json.contains("answers") ? whole_number<uint64_t>(json, "answers") : segment.rows;
@@ -68,20 +70,22 @@ LedgerContents parse_ledger(std::string_view bytes) {
 }
 
 std::string ledger_line(const SegmentRecord& segment) {
-  const std::string text = nlohmann::ordered_json{{"name", segment.name},
-                                                  {"bytes", segment.bytes},
-                                                  {"rows", segment.rows},
-                                                  {"first_row", segment.first_row},
-                                                  {"last_row", segment.last_row},
-                                                  {"sha256", segment.sha256},
-                                                  {"row_errors", segment.traits.row_errors},
-                                                  {"num_top_logprobs", segment.traits.num_top_logprobs},
-                                                  {"logprobs", segment.traits.logprobs},
-                                                  {"prompt_logprobs", segment.traits.prompt_logprobs},
-                                                  {"prompt_is_greedy", segment.traits.prompt_is_greedy},
-                                                  {"prompt_truncated", segment.traits.prompt_truncated},
-                                                  {"answers", segment.traits.num_answers}}
-                               .dump();
+  const std::string text =
+      nlohmann::ordered_json{{"name", segment.name},
+                             {"bytes", segment.bytes},
+                             {"rows", segment.rows},
+                             {"first_row", segment.first_row},
+                             {"last_row", segment.last_row},
+                             {"sha256", segment.sha256},
+                             {"row_errors", segment.traits.row_errors},
+                             {"num_top_logprobs", segment.traits.num_top_logprobs},
+                             {"logprobs", segment.traits.logprobs},
+                             {"prompt_logprobs", segment.traits.prompt_logprobs},
+                             {"prompt_is_greedy", segment.traits.prompt_is_greedy},
+                             {"num_prompt_top_logprobs", segment.traits.num_prompt_top_logprobs},
+                             {"prompt_truncated", segment.traits.prompt_truncated},
+                             {"answers", segment.traits.num_answers}}
+          .dump();
   return fmt::format("{:08x} {}\n", crc32_of(text), text);
 }
 

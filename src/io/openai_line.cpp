@@ -1,6 +1,9 @@
 #include "io/openai_line.h"
 
 #include <algorithm>
+#include <cmath>
+#include <span>
+#include <string>
 #include <string_view>
 
 #include "io/json_text.h"
@@ -119,6 +122,44 @@ void put_completion_logprobs(const auto& answer, size_t num_top, const TokenText
   out += '}';
 }
 
+/// A token of a prompt as vLLM spells it: {"id": {"logprob", "rank", "decoded_token"}, …}, the token itself
+/// first. How many are more likely is known of the most likely alone.
+void put_prompt_token(const RowResult& row, size_t i, const TokenTexts& texts, std::string& out) {
+  const auto count = static_cast<size_t>(row.num_prompt_top_logprobs);
+  const std::span top = std::span(row.prompt_top_logprobs).subspan(i * count, count);
+  const int32_t own = row.scored_tokens[i];
+  const auto put_one = [&](int32_t token, float logprob, size_t rank) {
+    put(out, R"("{}": {{"logprob": )", token);
+    put_float(logprob, out);
+    out += R"(, "rank": )";
+    out += rank > 0 ? std::to_string(rank) : "null";
+    out += R"(, "decoded_token": )";
+    texts.put_text(token, out);
+    out += '}';
+  };
+  const auto at = std::find_if(top.begin(), top.end(), [&](const auto& one) { return one.first == own; });
+  out += '{';
+  put_one(own, row.prompt_logprobs[i], at == top.end() ? 0 : static_cast<size_t>(at - top.begin()) + 1);
+  for (size_t k = 0; k < top.size(); ++k) {
+    if (top[k].first == own || top[k].first < 0) continue;
+    out += ", ";
+    put_one(top[k].first, top[k].second, k + 1);
+  }
+  out += '}';
+}
+
+void put_prompt_logprobs(const RowResult& row, const TokenTexts& texts, std::string& out) {
+  if (row.prompt_logprobs.empty()) return;
+  out += R"(, "prompt_logprobs": )";
+  if (row.num_prompt_top_logprobs == 0) return put_floats(row.prompt_logprobs, out);
+  put_list(row.prompt_logprobs.size(), out, [&](size_t i) {
+    if (std::isnan(row.prompt_logprobs[i]))  // the first
+      out += "null";
+    else
+      put_prompt_token(row, i, texts, out);
+  });
+}
+
 /// One of a row's answers: the row itself, or one of its others.
 void put_choice(const RowResult& row, size_t index, const auto& answer, const TokenTexts& texts,
                 std::string& out) {
@@ -134,10 +175,8 @@ void put_choice(const RowResult& row, size_t index, const auto& answer, const To
     put_chat_logprobs(answer, num_top(row), texts, out);
   else
     put_completion_logprobs(answer, num_top(row), texts, out);
-  if (index == 0 && !row.prompt_logprobs.empty()) {
-    out += R"(, "prompt_logprobs": )";
-    put_floats(row.prompt_logprobs, out);
-  }
+  // vLLM has the prompt's in a completion's choice, and beside the choices of a chat.
+  if (index == 0 && !(chat && row.num_prompt_top_logprobs > 0)) put_prompt_logprobs(row, texts, out);
   if (index == 0 && !row.prompt_is_greedy.empty()) {
     out += R"(, "prompt_is_greedy": )";
     put_bools(row.prompt_is_greedy, out);
@@ -169,7 +208,9 @@ void append_openai_line(const RowResult& result, const OpenAiLines& lines, std::
     put_choice(result, index++, answer, texts, out);
     completion += answer.token_ids.size();
   }
-  put(out, R"(], "usage": {{"prompt_tokens": {}, "completion_tokens": {}, "total_tokens": {})",
+  out += ']';
+  if (chat && result.num_prompt_top_logprobs > 0) put_prompt_logprobs(result, texts, out);
+  put(out, R"(, "usage": {{"prompt_tokens": {}, "completion_tokens": {}, "total_tokens": {})",
       result.prompt_length, completion, static_cast<size_t>(result.prompt_length) + completion);
   if (result.prompt_truncated >= 0) put(out, R"(, "prompt_truncated": {})", result.prompt_truncated);
   out += R"(}}}, "error": null})";

@@ -207,6 +207,13 @@ struct Hdf5Results::Columns {
       prompt_logprobs.emplace(*group, "prompt_logprobs", kChunkValues);
       prompt_offsets.emplace(*group, "prompt_offsets", row_chunk + 1);
       prompt_offsets->push(0);
+      num_prompt_top = static_cast<uint64_t>(std::max(traits.num_prompt_top_logprobs, 0));
+      if (num_prompt_top > 0) {
+        const uint64_t chunk = kChunkValues / num_prompt_top;
+        prompt_top_tokens.emplace(*group, "prompt_top_tokens", chunk, std::vector<uint64_t>{num_prompt_top});
+        prompt_top_logprobs.emplace(*group, "prompt_top_logprobs", chunk,
+                                    std::vector<uint64_t>{num_prompt_top});
+      }
       if (traits.prompt_is_greedy) prompt_is_greedy.emplace(*group, "prompt_is_greedy", kChunkValues);
     }
     offsets->push(0);
@@ -215,13 +222,14 @@ struct Hdf5Results::Columns {
 
   hdf5::File file;
   std::optional<hdf5::Group> group;
-  std::optional<Column<int32_t>> tokens, prompt_length, prompt_truncated, top_tokens, answer_index;
+  std::optional<Column<int32_t>> tokens, prompt_length, prompt_truncated, top_tokens, prompt_top_tokens,
+      answer_index;
   std::optional<Column<uint64_t>> offsets, text_offsets, prompt_offsets, answer_row;
   std::optional<Column<uint8_t>> text, id_is_integer, prompt_is_greedy;
   std::optional<StringColumn> id, error;
   std::optional<ReasonColumn> finish_reason;
-  std::optional<Column<float>> logprobs, top_logprobs, prompt_logprobs;
-  uint64_t num_top = 0, num_tokens = 0, num_text_bytes = 0, num_prompt_logprobs = 0;
+  std::optional<Column<float>> logprobs, top_logprobs, prompt_logprobs, prompt_top_logprobs;
+  uint64_t num_top = 0, num_prompt_top = 0, num_tokens = 0, num_text_bytes = 0, num_prompt_logprobs = 0;
 };
 
 Hdf5Results::Hdf5Results(const std::filesystem::path& path, const RowTraits& traits, uint64_t num_rows)
@@ -232,6 +240,28 @@ Hdf5Results::~Hdf5Results() {
   // rubbish and its process is about to end, so its handles are left as they are.
   if (!finished_) (void)columns_.release();
 }
+
+namespace {
+
+struct TopColumns {
+  Column<int32_t>& tokens;
+  Column<float>& logprobs;
+  uint64_t count;  // of each token
+};
+
+/// The most likely of each of `num_tokens` tokens, for which a row has `count` each or none.
+void push_top(const TopColumns& to, uint64_t num_tokens, const std::vector<std::pair<int32_t, float>>& top,
+              int32_t count) {
+  const auto has = static_cast<uint64_t>(std::max(count, 0));
+  for (uint64_t i = 0; i < num_tokens; ++i)
+    for (uint64_t k = 0; k < to.count; ++k) {
+      const auto& [token, logprob] = k < has ? top.at(i * has + k) : std::pair<int32_t, float>(-1, kNone);
+      to.tokens.push(token);
+      to.logprobs.push(logprob);
+    }
+}
+
+}  // namespace
 
 /// One of a row's answers: the row itself, or one of its others.
 void Hdf5Results::append_answer(const RowResult& row, int32_t index, const auto& answer) {
@@ -251,14 +281,9 @@ void Hdf5Results::append_answer(const RowResult& row, int32_t index, const auto&
     to.logprobs->push(num_tokens, kNone);
   else if (to.logprobs)
     to.logprobs->push(answer.logprobs);
-  const uint64_t has_top = static_cast<uint64_t>(std::max(row.num_top_logprobs, 0));
-  for (uint64_t i = 0; to.num_top > 0 && i < num_tokens; ++i)
-    for (uint64_t k = 0; k < to.num_top; ++k) {
-      const auto& [token, logprob] =
-          k < has_top ? answer.top_logprobs.at(i * has_top + k) : std::pair<int32_t, float>(-1, kNone);
-      to.top_tokens->push(token);
-      to.top_logprobs->push(logprob);
-    }
+  if (to.num_top > 0)
+    push_top({.tokens = *to.top_tokens, .logprobs = *to.top_logprobs, .count = to.num_top}, num_tokens,
+             answer.top_logprobs, row.num_top_logprobs);
 }
 
 void Hdf5Results::append(const RowResult& result) {
@@ -274,6 +299,10 @@ void Hdf5Results::append(const RowResult& result) {
     to.prompt_logprobs->push(result.prompt_logprobs);
     to.prompt_offsets->push(to.num_prompt_logprobs += result.prompt_logprobs.size());
   }
+  if (to.num_prompt_top > 0)
+    push_top(
+        {.tokens = *to.prompt_top_tokens, .logprobs = *to.prompt_top_logprobs, .count = to.num_prompt_top},
+        result.prompt_logprobs.size(), result.prompt_top_logprobs, result.num_prompt_top_logprobs);
   // Aligned with `prompt_logprobs` also for a row that did not ask for it.
   if (to.prompt_is_greedy && result.prompt_is_greedy.empty())
     to.prompt_is_greedy->push(result.prompt_logprobs.size(), kNotAsked);
@@ -293,7 +322,8 @@ WrittenResults Hdf5Results::finish(const OutputAttributes& attributes) {
   };
   close(to.tokens, to.prompt_length, to.prompt_truncated, to.top_tokens, to.offsets, to.text_offsets,
         to.prompt_offsets, to.text, to.id, to.id_is_integer, to.error, to.finish_reason, to.logprobs,
-        to.top_logprobs, to.prompt_logprobs, to.prompt_is_greedy, to.answer_row, to.answer_index);
+        to.top_logprobs, to.prompt_logprobs, to.prompt_top_tokens, to.prompt_top_logprobs,
+        to.prompt_is_greedy, to.answer_row, to.answer_index);
   to.group->close();
   to.group.reset();
   visit_attributes(attributes,

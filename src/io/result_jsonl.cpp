@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cmath>
 
 #include "io/directory.h"
 #include "io/durable_file.h"
@@ -28,6 +29,24 @@ void put_id(const RowResult& result, std::string& out) {
   out += result.id_kind == IdKind::integer ? result.id : string_or_null(result.id);
 }
 
+void put_top(const std::pair<int32_t, float>* top, size_t count, std::string& out) {
+  put_list(count, out, [&](size_t k) {
+    put(out, "[{}, ", top[k].first);
+    put_float(top[k].second, out);
+    out += ']';
+  });
+}
+
+void put_prompt_top(const RowResult& result, std::string& out) {
+  const auto count = static_cast<size_t>(result.num_prompt_top_logprobs);
+  put_list(result.prompt_logprobs.size(), out, [&](size_t i) {
+    if (std::isnan(result.prompt_logprobs[i]))  // a prompt's first token
+      out += "null";
+    else
+      put_top(&result.prompt_top_logprobs[i * count], count, out);
+  });
+}
+
 /// What of an answer comes from its tokens alone: the row's, or one of its others.
 void put_logprobs(const RowResult& row, const auto& answer, std::string& out) {
   if (!answer.logprobs.empty()) {
@@ -36,14 +55,8 @@ void put_logprobs(const RowResult& row, const auto& answer, std::string& out) {
   }
   if (num_top(row) == 0) return;
   out += R"(, "top_logprobs": )";
-  put_list(answer.top_logprobs.size() / num_top(row), out, [&](size_t i) {
-    put_list(num_top(row), out, [&](size_t k) {
-      const auto& [token, logprob] = answer.top_logprobs[i * num_top(row) + k];
-      put(out, "[{}, ", token);
-      put_float(logprob, out);
-      out += ']';
-    });
-  });
+  put_list(answer.top_logprobs.size() / num_top(row), out,
+           [&](size_t i) { put_top(&answer.top_logprobs[i * num_top(row)], num_top(row), out); });
 }
 
 void put_answer(const auto& answer, std::string& out) {
@@ -82,6 +95,10 @@ void append_result_line(const RowResult& result, std::string& out) {
   if (!result.prompt_logprobs.empty()) {
     out += R"(, "prompt_logprobs": )";
     put_floats(result.prompt_logprobs, out);
+  }
+  if (result.num_prompt_top_logprobs > 0 && !result.prompt_logprobs.empty()) {
+    out += R"(, "prompt_top_logprobs": )";
+    put_prompt_top(result, out);
   }
   if (!result.prompt_is_greedy.empty()) {
     out += R"(, "prompt_is_greedy": )";

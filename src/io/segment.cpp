@@ -37,7 +37,8 @@ static_assert(sizeof(PackedRow) == 56);
 // Behind the row's own arrays, where a row has something of it.
 struct PackedMore {
   uint32_t num_prompt_is_greedy, num_answers;
-  int32_t prompt_truncated;
+  int32_t prompt_truncated, num_prompt_top_logprobs;
+  uint32_t num_prompt_top, num_scored_tokens;
 };
 struct PackedAnswer {
   uint32_t finish_reason;
@@ -92,12 +93,19 @@ class Unpacker {
 uint32_t count_of(const auto& values) { return static_cast<uint32_t>(values.size()); }
 
 void pack_more(const RowResult& result, std::string& out) {
-  if (result.prompt_is_greedy.empty() && result.more_answers.empty() && result.prompt_truncated < 0) return;
+  if (result.prompt_is_greedy.empty() && result.more_answers.empty() && result.prompt_truncated < 0 &&
+      result.num_prompt_top_logprobs == 0)
+    return;
   const PackedMore more = {.num_prompt_is_greedy = count_of(result.prompt_is_greedy),
                            .num_answers = count_of(result.more_answers),
-                           .prompt_truncated = result.prompt_truncated};
+                           .prompt_truncated = result.prompt_truncated,
+                           .num_prompt_top_logprobs = result.num_prompt_top_logprobs,
+                           .num_prompt_top = count_of(result.prompt_top_logprobs),
+                           .num_scored_tokens = count_of(result.scored_tokens)};
   put(out, &more, 1);
   put(out, result.prompt_is_greedy.data(), result.prompt_is_greedy.size());
+  put_top(out, result.prompt_top_logprobs);
+  put(out, result.scored_tokens.data(), result.scored_tokens.size());
   for (const Answer& answer : result.more_answers) {
     const PackedAnswer head = {.finish_reason = static_cast<uint32_t>(answer.finish_reason),
                                .num_token_ids = count_of(answer.token_ids),
@@ -116,7 +124,10 @@ void unpack_more(Unpacker& in, RowResult& result) {
   PackedMore more = {};
   in.get(&more, 1);
   result.prompt_truncated = more.prompt_truncated;
+  result.num_prompt_top_logprobs = more.num_prompt_top_logprobs;
   in.fill(result.prompt_is_greedy, more.num_prompt_is_greedy);
+  in.fill_top(result.prompt_top_logprobs, more.num_prompt_top);
+  in.fill(result.scored_tokens, more.num_scored_tokens);
   for (uint32_t i = 0; i < more.num_answers; ++i) {
     PackedAnswer head = {};
     in.get(&head, 1);
@@ -155,6 +166,7 @@ uint32_t crc32_of(std::string_view bytes) {
 void RowTraits::add(const RowResult& result) {
   row_errors += result.finish_reason == FinishReason::error;
   num_top_logprobs = std::max(num_top_logprobs, result.num_top_logprobs);
+  num_prompt_top_logprobs = std::max(num_prompt_top_logprobs, result.num_prompt_top_logprobs);
   logprobs |= !result.logprobs.empty();
   prompt_logprobs |= !result.prompt_logprobs.empty();
   prompt_is_greedy |= !result.prompt_is_greedy.empty();
@@ -167,6 +179,7 @@ void RowTraits::add(const RowResult& result) {
 void RowTraits::add(const RowTraits& others) {
   row_errors += others.row_errors;
   num_top_logprobs = std::max(num_top_logprobs, others.num_top_logprobs);
+  num_prompt_top_logprobs = std::max(num_prompt_top_logprobs, others.num_prompt_top_logprobs);
   logprobs |= others.logprobs;
   prompt_logprobs |= others.prompt_logprobs;
   prompt_is_greedy |= others.prompt_is_greedy;
@@ -233,8 +246,8 @@ void check_result(const RowResult& result) {
   const auto fail = [&](const std::string& what) {
     throw Error(fmt::format("the answer to row {} is damaged: {}", result.row, what));
   };
-  if (result.num_top_logprobs < 0 || result.num_top_logprobs > kMostTopLogprobs)
-    fail(fmt::format("{} most likely tokens", result.num_top_logprobs));
+  for (const int32_t count : {result.num_top_logprobs, result.num_prompt_top_logprobs})
+    if (count < 0 || count > kMostTopLogprobs) fail(fmt::format("{} most likely tokens", count));
   const auto check = [&](const auto& answer) {
     const size_t num_tokens = answer.token_ids.size();
     if (!answer.logprobs.empty() && answer.logprobs.size() != num_tokens)
@@ -245,6 +258,12 @@ void check_result(const RowResult& result) {
   };
   check(result);
   for (const Answer& answer : result.more_answers) check(answer);
+  const size_t num_scored = result.prompt_logprobs.size();
+  if (result.prompt_top_logprobs.size() != static_cast<size_t>(result.num_prompt_top_logprobs) * num_scored)
+    fail(fmt::format("{} most likely tokens where {} for each of {} scores belong",
+                     result.prompt_top_logprobs.size(), result.num_prompt_top_logprobs, num_scored));
+  if (!result.scored_tokens.empty() && result.scored_tokens.size() != num_scored)
+    fail(fmt::format("{} tokens for {} scores", result.scored_tokens.size(), num_scored));
   if (!result.prompt_is_greedy.empty() && result.prompt_is_greedy.size() != result.prompt_logprobs.size())
     fail(fmt::format("{} greedy choices for {} log-probabilities", result.prompt_is_greedy.size(),
                      result.prompt_logprobs.size()));

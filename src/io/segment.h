@@ -43,7 +43,7 @@ inline constexpr size_t kRunIdBytes = 32;
 /// What the columns of an output need to know about its rows.
 struct RowTraits {
   uint64_t row_errors = 0;
-  int32_t num_top_logprobs = 0;  ///< the most of any row
+  int32_t num_top_logprobs = 0, num_prompt_top_logprobs = 0;  ///< the most of any row
   bool logprobs = false, prompt_logprobs = false;
   bool prompt_is_greedy = false, several_answers = false;
   bool prompt_truncated = false;  ///< rows say how much of their prompts was dropped

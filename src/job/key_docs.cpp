@@ -115,7 +115,9 @@ constexpr Text kTexts[] = {
     {"sampling.ignore_eos", "bool", "answers do not end at the model's end-of-sequence tokens"},
     {"sampling.logprobs", "`null` or 0…20",
      "0: log-probabilities of the chosen tokens; n: and of the n most likely"},
-    {"sampling.prompt_logprobs", "bool", "log-probabilities of the prompt's tokens"},
+    {"sampling.prompt_logprobs", "bool or 0…20",
+     "`true` or 0: log-probabilities of the prompt's tokens; n: and of the n most likely in the place of "
+     "each"},
     {"sampling.prompt_logprobs_start", "position",
      "the first token that is scored; those before it cost no logits and are not written"},
     {"sampling.prompt_is_greedy", "bool",

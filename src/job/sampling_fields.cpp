@@ -51,6 +51,20 @@ std::string read_stop_token_ids(const Json& value, SamplingParams& target) {
   return "";
 }
 
+/// true asks for the log-probabilities of the prompt's tokens, as 0 does; n also for the n most likely.
+std::string read_prompt_logprobs(const Json& value, SamplingParams& target) {
+  int64_t count = value == true ? 0 : -1;
+  const IntegerRange range{0, kMaxLogprobs};
+  if (!value.is_boolean() && !value.is_null() && !range.read(value, count))
+    return must_be("true, false or an integer " + range.words(), value);
+  target.prompt_logprobs = static_cast<int32_t>(count);
+  return "";
+}
+
+Json write_prompt_logprobs(const SamplingParams& from) {
+  return from.prompt_logprobs > 0 ? Json(from.prompt_logprobs) : Json(from.prompt_logprobs == 0);
+}
+
 std::vector<Field<SamplingParams>> make_fields() {
   using S = SamplingParams;
   return {
@@ -73,8 +87,7 @@ std::vector<Field<SamplingParams>> make_fields() {
           "ignore_eos", [](auto& s) -> auto& { return s.ignore_eos; }),
       integer_or<S>(
           "logprobs", [](auto& s) -> auto& { return s.draw.logprobs; }, {0, kMaxLogprobs}, Json(), -1),
-      boolean<S>(
-          "prompt_logprobs", [](auto& s) -> auto& { return s.prompt_logprobs; }),
+      {"prompt_logprobs", read_prompt_logprobs, write_prompt_logprobs},
       integer<S>("prompt_logprobs_start", [](auto& s) -> auto& { return s.prompt_logprobs_start; },
                  {0, kInt32Max}),
       boolean<S>(
@@ -105,7 +118,7 @@ Contradiction contradiction(const SamplingParams& sampling) {
 }
 
 std::string beyond_prompt(const SamplingParams& sampling, size_t prompt_length) {
-  if (!sampling.prompt_logprobs || static_cast<size_t>(sampling.prompt_logprobs_start) < prompt_length)
+  if (!sampling.scores_prompt() || static_cast<size_t>(sampling.prompt_logprobs_start) < prompt_length)
     return "";
   return fmt::format("prompt_logprobs_start is {}, and the prompt has {} tokens: none is left to score",
                      sampling.prompt_logprobs_start, prompt_length);

@@ -356,6 +356,11 @@ CASES = [
          ["input.random.output_len: max_tokens is 66, and model.max_model_len 64: input.truncate_prompt: left keeps room"],
          arguments=("job.yaml", "input={path: null, random: {num_prompts: 3, input_len: 4, output_len: 60, range_ratio: 0.1}, truncate_prompt: left}", "model.max_model_len=64")),
     Case("truncation on the right", ['input.truncate_prompt must be one of none, left, not "right"'], arguments=("job.yaml", "input.truncate_prompt=right")),
+    Case("more of the most likely at a prompt's positions than there may be",
+         ["in.jsonl:1: prompt_logprobs must be true, false or an integer from 0 to 20, not 21", "in.jsonl:2: prompt_logprobs must be true, false or an integer from 0 to 20, not \"5\"",
+          "in.jsonl:3: prompt_logprobs must be true, false or an integer from 0 to 20, not -1", "in.jsonl:4: prompt_is_greedy needs prompt_logprobs: true"],
+         input='{"prompt": "a", "prompt_logprobs": 21}\n{"prompt": "a", "prompt_logprobs": "5"}\n{"prompt": "a", "prompt_logprobs": -1}\n'
+               '{"prompt": "a", "prompt_logprobs": false, "prompt_is_greedy": true}\n'),
     Case("best_of", ["in.jsonl:1: body.best_of is not supported other than as 1 beside one answer: 4 would change the answer"],
          input='{"custom_id": "a", "method": "POST", "url": "/v1/completions", "body": {"model": "tiny-moe", "prompt": "a", "n": 2, "best_of": 4}}\n'),
 

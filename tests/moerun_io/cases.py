@@ -92,7 +92,7 @@ def test_token_ids_to_answers_and_back(folder):
             offsets, tokens = f["prompts/offsets"][:], f["prompts/tokens"][:]
             if [tokens[a:b].tolist() for a, b in zip(offsets, offsets[1:])] != ids:
                 return f"{of}: tokens differ"
-    if wrong := run(folder, folder / "t.h5", device="cpu", logprobs=2, prompt_logprobs=True):
+    if wrong := run(folder, folder / "t.h5", device="cpu", logprobs=2, prompt_logprobs=3):
         return wrong
     moerun_io.join(folder / "t.parquet", folder / "answers.h5", folder / "out.parquet", id="who")
     out = pq.read_table(folder / "out.parquet")
@@ -100,12 +100,13 @@ def test_token_ids_to_answers_and_back(folder):
         r = f["results"]
         tokens, ends, text, text_ends = r["tokens"][:], r["offsets"][:], r["text"][:].tobytes(), r["text_offsets"][:]
         top, prompt, prompt_ends = r["top_tokens"][:], r["prompt_logprobs"][:], r["prompt_offsets"][:]
-        reasons = r["finish_reason"].asstr()[:]
+        prompt_top, reasons = r["prompt_top_tokens"][:], r["finish_reason"].asstr()[:]
     for i, row in enumerate(out.to_pylist()):
         right = (row["who"] == f"w{i}" and row["token_ids"] == tokens[ends[i]:ends[i + 1]].tolist() and row["error"] is None
                  and row["text"] == text[text_ends[i]:text_ends[i + 1]].decode() and row["top_tokens"] == top[ends[i]:ends[i + 1]].tolist()
                  and row["finish_reason"] == reasons[i] and len(row["logprobs"]) == len(row["token_ids"])
-                 and np.array_equal(np.array(row["prompt_logprobs"], np.float32), prompt[prompt_ends[i]:prompt_ends[i + 1]], equal_nan=True))
+                 and np.array_equal(np.array(row["prompt_logprobs"], np.float32), prompt[prompt_ends[i]:prompt_ends[i + 1]], equal_nan=True)
+                 and row["prompt_top_tokens"] == prompt_top[prompt_ends[i]:prompt_ends[i + 1]].tolist() and len(row["prompt_top_logprobs"][0]) == 3)
         if not right:
             return f"row {i}: {row}"
     frame = moerun_io.read(folder / "answers.h5", "pandas")

@@ -100,7 +100,7 @@ limits: {time: "3:55:00", grace: 90}
                                 .stop = {"\n\n", "null", "größe: \"x\"", "\x07"},
                                 .stop_token_ids = {1, 2},
                                 .ignore_eos = true,
-                                .prompt_logprobs = true};
+                                .prompt_logprobs = 0};
   CHECK(job.sampling == sampling);
   CHECK(job.output == Job::Output{"out/a b.h5", "~/x.jsonl"});
   CHECK(job.report.path == "true");

@@ -1,3 +1,4 @@
+#include <limits>
 #include <nlohmann/json.hpp>
 #include <string>
 
@@ -58,6 +59,45 @@ TEST_CASE("log-probabilities of OpenAI lines carry the tokens' texts and bytes",
   REQUIRE(logprobs["text_offset"].size() == completion.token_ids.size());
   CHECK(logprobs["text_offset"][0] == 0);
   CHECK(logprobs["text_offset"].back() == 1);  // characters, not bytes
+}
+
+TEST_CASE("the most likely at a prompt's positions are spelled as vLLM does", "[store]") {
+  const auto tokenizer = std::make_shared<const Tokenizer>(Tokenizer::load(kTinyModel));
+  const OpenAiLines lines{.model = "tiny-moe", .created = 1, .tokenizer = tokenizer};
+  RowResult result = answer(*tokenizer, Endpoint::completions);
+  const int32_t you = result.token_ids.back();
+  const float none = std::numeric_limits<float>::quiet_NaN();
+  result.prompt_length = 3;
+  result.prompt_logprobs = {none, -0.5F, -7};
+  result.num_prompt_top_logprobs = 2;
+  result.prompt_top_logprobs = {{-1, none}, {-1, none}, {300, -0.25F}, {you, -0.5F}, {301, -1}, {302, -1.5F}};
+  result.scored_tokens = {5, you, 303};
+  const auto choice = line_of(result, lines)["response"]["body"]["choices"][0];
+  const auto prompt = choice["prompt_logprobs"];
+  REQUIRE(prompt.size() == 3);
+  CHECK(prompt[0].is_null());
+  CHECK(prompt[1].size() == 2);
+  CHECK(prompt[1][std::to_string(you)] ==
+        nlohmann::json{{"logprob", -0.5}, {"rank", 2}, {"decoded_token", " you"}});
+  CHECK(prompt[1]["300"]["rank"] == 1);
+  CHECK(prompt[1]["300"]["logprob"] == -0.25);
+  CHECK(prompt[2].size() == 3);
+  CHECK(prompt[2]["303"]["logprob"] == -7);
+  CHECK(prompt[2]["303"]["rank"].is_null());  // more likely than it are more than were asked for
+  CHECK(prompt[2]["302"]["rank"] == 2);
+  // The token itself comes first.
+  std::string text;
+  append_openai_line(result, lines, text);
+  CHECK(text.find(R"({"303": )") < text.find(R"("301": )"));
+
+  result.endpoint = Endpoint::chat_completions;
+  const auto body = line_of(result, lines)["response"]["body"];
+  CHECK(body["prompt_logprobs"] == prompt);
+  CHECK_FALSE(body["choices"][0].contains("prompt_logprobs"));
+  result.num_prompt_top_logprobs = 0;
+  result.prompt_top_logprobs.clear();
+  CHECK(line_of(result, lines)["response"]["body"]["choices"][0]["prompt_logprobs"] ==
+        nlohmann::json{nullptr, -0.5, -7.0});
 }
 
 TEST_CASE("tokens without a text are named by their ids", "[store]") {

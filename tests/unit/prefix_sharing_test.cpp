@@ -30,6 +30,16 @@ float score_of(uint64_t key, int32_t target) { return static_cast<float>(next_ke
 /// The model's first choice after others: in every third case the one that is asked about.
 int32_t first_choice(uint64_t key, int32_t target) { return next_key(key, target) % 3 == 0 ? target : -7; }
 
+/// The most likely tokens after others, of which that is the first.
+std::vector<std::pair<int32_t, float>> best_after(uint64_t key, int32_t target, int32_t count) {
+  std::vector<std::pair<int32_t, float>> best;
+  for (int32_t i = 0; i < count; ++i) {
+    const int32_t token = i == 0 ? first_choice(key, target) : static_cast<int32_t>((key + 7) % 1000) + i;
+    best.emplace_back(token, score_of(key, token));
+  }
+  return best;
+}
+
 struct Held {
   uint64_t key = 0;
   int32_t token = -1;
@@ -128,7 +138,8 @@ Outcome work(const std::vector<Row>& rows, const SchedulerOptions& options) {
       // A drawn token carries what it was drawn from, so that an answer tells whether all of it was right.
       result.token = row.target >= 0 ? row.target : token_of(row.stream, row.position);
       result.logprob = score_of(key, result.token);
-      if (row.draw.logprobs > 0) result.top_tokens = {first_choice(key, result.token)};
+      for (const auto& [token, logprob] : best_after(key, result.token, row.draw.logprobs))
+        result.top_tokens.push_back(token), result.top_logprobs.push_back(logprob);
     }
     for (RowResult& result : scheduler.postprocess(plan, results))
       outcome.answers[result.row] = std::move(result);
@@ -151,14 +162,17 @@ void check_answers(const std::vector<Row>& rows, Outcome& outcome) {
     const auto start = static_cast<size_t>(row.sampling.prompt_logprobs_start);
     std::vector<float> scores;
     std::vector<uint8_t> greedy;
+    std::vector<std::pair<int32_t, float>> top;
     for (size_t i = 0; i < row.prompt.size(); ++i) {
       if (i >= start) {
         scores.push_back(score_of(key, row.prompt[i]));
         greedy.push_back(i > 0 && first_choice(key, row.prompt[i]) == row.prompt[i]);
+        for (const auto& one : best_after(key, row.prompt[i], row.sampling.prompt_logprobs))
+          top.push_back(i > 0 ? one : std::pair(-1, 0.0F));
       }
       key = next_key(key, row.prompt[i]);
     }
-    if (row.sampling.prompt_logprobs) {
+    if (row.sampling.scores_prompt()) {
       REQUIRE(result.prompt_logprobs.size() == scores.size());
       if (start == 0) {
         CHECK(std::isnan(result.prompt_logprobs[0]));
@@ -166,6 +180,10 @@ void check_answers(const std::vector<Row>& rows, Outcome& outcome) {
       }
       CHECK(result.prompt_logprobs == scores);
       if (row.sampling.prompt_is_greedy) CHECK(result.prompt_is_greedy == greedy);
+      CHECK(result.num_prompt_top_logprobs == row.sampling.prompt_logprobs);
+      for (auto& [token, logprob] : result.prompt_top_logprobs)
+        if (token == -1 && std::isnan(logprob)) logprob = 0;
+      CHECK(result.prompt_top_logprobs == top);
     }
     REQUIRE(static_cast<int32_t>(result.more_answers.size()) == row.sampling.n - 1);
     const auto check_answer = [&](uint64_t index, const auto& answer) {
@@ -198,10 +216,11 @@ std::vector<Row> random_rows(std::mt19937_64& random, int count) {
       row.prompt.push_back(static_cast<int32_t>(random() % 3));
     row.sampling.draw.logprobs = 0;
     row.sampling.max_tokens = static_cast<int32_t>(random() % 60);
-    row.sampling.prompt_logprobs = random() % 3 == 0 || row.sampling.max_tokens == 0;
-    if (row.sampling.prompt_logprobs && random() % 2 == 0)
+    const bool scored = random() % 3 == 0 || row.sampling.max_tokens == 0;
+    row.sampling.prompt_logprobs = scored ? static_cast<int32_t>(random() % 2 * (random() % 5)) : -1;
+    if (scored && random() % 2 == 0)
       row.sampling.prompt_logprobs_start = static_cast<int32_t>(random() % row.prompt.size());
-    row.sampling.prompt_is_greedy = row.sampling.prompt_logprobs && random() % 2 == 0;
+    row.sampling.prompt_is_greedy = scored && random() % 2 == 0;
     if (row.sampling.max_tokens > 0 && random() % 4 == 0)
       row.sampling.n = 1 + static_cast<int32_t>(random() % 20);
     rows.push_back(std::move(row));
@@ -255,7 +274,7 @@ TEST_CASE("prefix sharing: with room, a prefix is computed once", "[engine]") {
       for (auto [q, preamble] = std::pair(0, fresh({}, 61)); q < 20; ++q)
         for (auto [e, question] = std::pair(0, fresh(preamble, 13)); e < 4; ++e) {
           Row& row = rows.emplace_back(Row{.prompt = fresh(question, 5)});
-          row.sampling = {.max_tokens = 1, .prompt_logprobs = scored};
+          row.sampling = {.max_tokens = 1, .prompt_logprobs = scored ? 0 : -1};
           row.sampling.draw.logprobs = 0;
         }
     SchedulerOptions options = options_with(2000, 0);
@@ -298,7 +317,7 @@ TEST_CASE("scores from a position on: what lies before needs no scores of others
   rows[0].sampling = {.max_tokens = 2};
   rows[1].prompt.assign(40, 1);
   rows[1].prompt.insert(rows[1].prompt.end(), 9, 2);
-  rows[1].sampling = {.max_tokens = 0, .prompt_logprobs = true, .prompt_logprobs_start = 40};
+  rows[1].sampling = {.max_tokens = 0, .prompt_logprobs = 0, .prompt_logprobs_start = 40};
   for (Row& row : rows) row.sampling.draw.logprobs = 0;
   SchedulerOptions options = options_with(400, 0);
   Outcome outcome = work(rows, options);

@@ -1,4 +1,5 @@
 #pragma once
+#include <algorithm>
 #include <cstdint>
 #include <limits>
 #include <memory>
@@ -55,6 +56,13 @@ inline RowResult several_answers_to(uint64_t row) {
                                    .top_logprobs = other.top_logprobs});
   }
   for (size_t i = 0; i < result.prompt_logprobs.size(); ++i) result.prompt_is_greedy.push_back(i % 2);
+  result.num_prompt_top_logprobs = static_cast<int32_t>(row % 4);
+  for (size_t i = 0; i < result.prompt_logprobs.size(); ++i)
+    for (int32_t k = 0; k < result.num_prompt_top_logprobs; ++k)
+      result.prompt_top_logprobs.emplace_back(
+          i == 0 ? -1 : static_cast<int32_t>(i) + k,
+          i == 0 ? std::numeric_limits<float>::quiet_NaN() : -0.25F * static_cast<float>(k));
+  if (row % 4 != 0) result.scored_tokens.assign(result.prompt_logprobs.size(), static_cast<int32_t>(row));
   result.prompt_truncated = static_cast<int32_t>(row % 2) * 5;
   return result;
 }
@@ -116,7 +124,13 @@ inline bool same_answer(const RowResult& a, const RowResult& b) {
          a.finish_reason == b.finish_reason && a.error == b.error && bits(a.logprobs) == bits(b.logprobs) &&
          a.num_top_logprobs == b.num_top_logprobs && a.top_logprobs == b.top_logprobs &&
          bits(a.prompt_logprobs) == bits(b.prompt_logprobs) && a.prompt_is_greedy == b.prompt_is_greedy &&
-         a.more_answers == b.more_answers;
+         a.num_prompt_top_logprobs == b.num_prompt_top_logprobs &&
+         std::equal(a.prompt_top_logprobs.begin(), a.prompt_top_logprobs.end(), b.prompt_top_logprobs.begin(),
+                    b.prompt_top_logprobs.end(),
+                    [](const auto& x, const auto& y) {
+                      return x.first == y.first && (x.second == y.second || x.first == -1);
+                    }) &&
+         a.scored_tokens == b.scored_tokens && a.more_answers == b.more_answers;
 }
 
 }  // namespace moerun

@@ -26,6 +26,7 @@ TEST_CASE("an answer comes back from its packed form bit by bit", "[store]") {
     std::string without = "before";  // what a row with one answer packs is whole by itself
     RowResult one = want;
     one.more_answers.clear(), one.prompt_is_greedy.clear(), one.prompt_truncated = -1;
+    one.num_prompt_top_logprobs = 0, one.prompt_top_logprobs.clear(), one.scored_tokens.clear();
     pack_row(one, without);
     for (size_t bytes = 0; bytes + 6 < packed.size(); bytes += bytes % 2 + 1)
       if (bytes + 6 != without.size()) REQUIRE_THROWS_AS(unpack_row(packed.substr(6, bytes)), Error);

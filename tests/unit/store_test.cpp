@@ -119,7 +119,7 @@ TEST_CASE(
     std::vector<std::vector<int32_t>> tokens;
     std::vector<std::string> reasons;
     std::vector<uint8_t> greedy;
-    std::vector<int32_t> truncated;
+    std::vector<int32_t> truncated, best;
     for (uint64_t row = 0; row < job->num_rows; ++row) {
       const RowResult want = several_answers_to(row);
       for (size_t index = 0; index <= want.more_answers.size(); ++index) {
@@ -128,6 +128,10 @@ TEST_CASE(
         reasons.emplace_back(
             name_of(index == 0 ? want.finish_reason : want.more_answers[index - 1].finish_reason));
       }
+      const auto count = static_cast<size_t>(want.num_prompt_top_logprobs);
+      for (size_t i = 0; i < want.prompt_logprobs.size(); ++i)
+        for (size_t k = 0; k < 3; ++k)
+          best.push_back(k < count ? want.prompt_top_logprobs[i * count + k].first : -1);
       truncated.push_back(std::max(want.prompt_truncated, 0));
       greedy.insert(greedy.end(), want.prompt_is_greedy.begin(), want.prompt_is_greedy.end());
       if (want.prompt_is_greedy.empty()) greedy.insert(greedy.end(), want.prompt_logprobs.size(), 255);
@@ -138,6 +142,8 @@ TEST_CASE(
     CHECK(all("finish_reason").read_strings(0, all("finish_reason").rows()) == reasons);
     CHECK(all("prompt_is_greedy").read<uint8_t>(0, all("prompt_is_greedy").rows()) == greedy);
     CHECK(all("prompt_truncated").read<int32_t>(0, all("prompt_truncated").rows()) == truncated);
+    CHECK(all("prompt_top_tokens").read<int32_t>(0, all("prompt_top_tokens").rows()) == best);
+    CHECK(all("prompt_top_logprobs").rows() == all("prompt_top_tokens").rows());
     CHECK(all("id").rows() == job->num_rows);
     const auto offsets = all("offsets").read<uint64_t>(0, rows.size() + 1);
     for (size_t i = 0; i < rows.size(); ++i)
@@ -146,7 +152,8 @@ TEST_CASE(
   const StoreJob plain;
   plain.go(1);
   const hdf5::File file = hdf5::File::open(plain.job.output.path);
-  for (const char* name : {"answer_row", "answer_index", "prompt_is_greedy", "prompt_truncated"})
+  for (const char* name : {"answer_row", "answer_index", "prompt_is_greedy", "prompt_truncated",
+                           "prompt_top_tokens", "prompt_top_logprobs"})
     CHECK_FALSE(file.has(std::string("results/") + name));
 }
 

@@ -113,7 +113,7 @@ TEST_CASE("a text that is truncated stands in the order by the ids that are left
   CHECK(fits.prompt == text);
   CHECK_FALSE(fits.prompt_token_ids);
   PromptRecord beyond{.prompt = text, .sampling = sampling(16)};
-  beyond.sampling.prompt_logprobs = true;
+  beyond.sampling.prompt_logprobs = 0;
   beyond.sampling.prompt_logprobs_start = static_cast<int32_t>(all.size());
   ids.truncate_text(beyond, 80);
   CHECK(beyond.prompt == text);

@@ -55,6 +55,8 @@ class Answers:
         yield _Column("id", pa.from_numpy_dtype(results["id"].dtype) if integer_ids else pa.string(),
                       (lambda a, b: pa.array(results["id"][a:b])) if integer_ids else self._strings("id"))
         yield _Column("prompt_length", pa.int32(), lambda a, b: pa.array(results["prompt_length"][a:b]))
+        if "prompt_truncated" in results:
+            yield _Column("prompt_truncated", pa.int32(), lambda a, b: pa.array(results["prompt_truncated"][a:b]))
         yield _Column("token_ids", pa.large_list(pa.int32()), self._lists("tokens", "offsets"), True)
         yield _Column("text", pa.large_string(), self._texts, True)
         yield _Column("finish_reason", pa.string(), self._strings("finish_reason"), True)
@@ -67,6 +69,11 @@ class Answers:
                           self._lists("top_logprobs", "offsets"), True)
         if "prompt_logprobs" in results:
             yield _Column("prompt_logprobs", pa.large_list(pa.float32()), self._lists("prompt_logprobs", "prompt_offsets"))
+        if "prompt_top_tokens" in results:
+            yield _Column("prompt_top_tokens", pa.large_list(pa.list_(pa.int32(), results["prompt_top_tokens"].shape[1])),
+                          self._lists("prompt_top_tokens", "prompt_offsets"))
+            yield _Column("prompt_top_logprobs", pa.large_list(pa.list_(pa.float32(), results["prompt_top_logprobs"].shape[1])),
+                          self._lists("prompt_top_logprobs", "prompt_offsets"))
         if "prompt_is_greedy" in results:
             yield _Column("prompt_is_greedy", pa.large_list(pa.uint8()), self._lists("prompt_is_greedy", "prompt_offsets"))
 

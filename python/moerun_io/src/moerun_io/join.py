@@ -5,8 +5,8 @@ from moerun_io.answers import Answers
 from moerun_io.errors import InputError
 from moerun_io.tables import Table, replacing, table_writer
 
-DEFAULT = ("answer_index", "text", "finish_reason", "prompt_length", "error", "token_ids", "logprobs", "top_tokens", "top_logprobs", "prompt_logprobs",
-           "prompt_is_greedy")
+DEFAULT = ("answer_index", "text", "finish_reason", "prompt_length", "prompt_truncated", "error", "token_ids", "logprobs", "top_tokens", "top_logprobs", "prompt_logprobs",
+           "prompt_top_tokens", "prompt_top_logprobs", "prompt_is_greedy")
 
 
 def join(table, answers, out, *, columns=None, prefix="", id=None, overwrite=False):
