@@ -15,6 +15,7 @@
 #include "job/help_command.h"
 #include "moerun/error.h"
 #include "run/check_command.h"
+#include "run/quantize_command.h"
 #include "run/run_job.h"
 #include "text/tokenize_command.h"
 
@@ -24,11 +25,12 @@ using namespace moerun;
 
 /// The command line, parsed.
 struct Command {
-  enum class Kind { run, check, tokenize, help } kind = Kind::run;
+  enum class Kind { run, check, tokenize, quantize, help } kind = Kind::run;
   RunOptions run;
   CheckOptions check;
   std::string model_dir;
-  std::string topic;  ///< of `help`
+  std::string out_dir;  ///< of `quantize`
+  std::string topic;    ///< of `help`
   bool render = false;
 };
 
@@ -74,6 +76,12 @@ std::optional<int> parse(int argc, char** argv, Command& command) {
         "--render", command.render,
         "print what the chat template makes of each line's messages: {\"text\"} or {\"error\"} a line");
     app.add_option("model", command.model_dir, "model folder")->required()->type_name("MODEL_DIR");
+  } else if (word == "quantize") {
+    command.kind = Kind::quantize;
+    app.add_option("in", command.model_dir, "model folder in 16 or 32 bits")->required()->type_name("IN");
+    app.add_option("out", command.out_dir, "folder to be made, in block-scaled FP8")
+        ->required()
+        ->type_name("OUT");
   } else if (word == "help") {
     command.kind = Kind::help;
     app.add_option("topic", command.topic,
@@ -127,6 +135,8 @@ int main(int argc, char** argv) {
       case Command::Kind::tokenize:
         return command.render ? render_main(command.model_dir, std::cin, std::cout)
                               : tokenize_main(command.model_dir, std::cin, std::cout);
+      case Command::Kind::quantize:
+        return quantize_main(command.model_dir, command.out_dir);
       case Command::Kind::help:
         fmt::print("{}", help_text(command.topic, version()));
         return static_cast<int>(ExitCode::ok);

@@ -9,6 +9,8 @@
 
 #include "moerun/dtype.h"
 #include "moerun/dummy.h"
+#include "moerun/fp8.h"
+#include "moerun/half.h"
 #include "moerun/plan.h"
 #include "moerun/router_rule.h"
 
@@ -35,6 +37,23 @@ struct Ints {
   int64_t size = 0;
 };
 
+/// The scales of a part whose dtype is e4m3, as its checkpoint stores them: blocks of weights share one. A
+/// scale for each output row is a block of one row and all columns.
+struct HostScales {
+  const void* data = nullptr;  ///< of the whole tensor [.., stride]; null: every scale is `value`
+  DType dtype = DType::float32;
+  int64_t block_rows = 0, block_cols = 0;  ///< weights of a block; block_cols is a multiple of kScaleGroup
+  int64_t stride = 0;                      ///< scales between rows of blocks
+  int64_t row0 = 0, col0 = 0;  ///< where in the whole tensor the part begins; col0 is one of a group
+  float value = 1;
+
+  /// Of an element of the part.
+  float at(int64_t row, int64_t col) const {
+    if (!data) return value;
+    return load_float(data, dtype, (row0 + row) / block_rows * stride + (col0 + col) / block_cols);
+  }
+};
+
 /// Rows of a checkpoint tensor in host memory (usually a memory-mapped file), or rows of dummy weights that
 /// the device makes itself.
 struct HostMatrix {
@@ -42,8 +61,10 @@ struct HostMatrix {
   DType dtype = DType::float32;
   int64_t rows = 0, cols = 0;
   int64_t row_stride = 0;  ///< elements between rows: a column shard of a wider matrix has row_stride > cols
-  DummyWeights
-      dummy;  ///< without data: element (r, c) is dummy_weight(dummy, dummy.first + r·row_stride + c)
+  /// Without data: element (r, c) is dummy_weight(dummy, dummy.first + r·row_stride + c), rounded to the
+  /// dtype of what it is loaded into.
+  DummyWeights dummy;
+  HostScales scales;  ///< of dtype e4m3
 };
 
 /// The weight of `count` linear maps y = x·Wᵀ, W [out_features, in_features], in the device's own packing
@@ -53,8 +74,20 @@ struct Matrix {
   enum class Kind { plain, gate_up, expert_gate_up, expert_down } kind = Kind::plain;
   void* data = nullptr;
   int64_t count = 1, out_features = 0, in_features = 0;
+  DType dtype = DType::float32;  ///< Device::dtype(), or e4m3: products as moerun/fp8.h says
+  /// Of e4m3: float32 for each of the `count` maps, rows and groups of kScaleGroup along K, in the device's
+  /// own order.
+  float* scales = nullptr;
 
   bool is_gate_up() const { return kind == Kind::gate_up || kind == Kind::expert_gate_up; }
+  bool is_fp8() const { return dtype == DType::e4m3; }
+};
+
+/// What Device::matrix makes room for: members as of Matrix.
+struct MatrixShape {
+  Matrix::Kind kind = Matrix::Kind::plain;
+  int64_t count = 1, out_features = 0, in_features = 0;
+  DType dtype = DType::float32;
 };
 
 /// Which experts of a layer are here: `local_slot[e]` is expert e's index in this rank's expert matrices, −1
@@ -239,12 +272,13 @@ class Device {
   Ints ints(int64_t size, const char* what) {
     return {static_cast<int32_t*>(allocate(static_cast<size_t>(size) * 4, what)), size};
   }
-  virtual Matrix matrix(Matrix::Kind kind, int64_t count, int64_t out_features, int64_t in_features,
-                        const char* what) = 0;
+  /// `shape.dtype`: this device's, or e4m3.
+  virtual Matrix matrix(const MatrixShape& shape, const char* what) = 0;
   /// Fills rows [row0, row0 + part.rows) of map `index` (for gate_up: row0 in [0, 2·I), gate first),
-  /// converting from the checkpoint's dtype.
+  /// converting from the checkpoint's dtype. A part in e4m3 goes to a matrix of e4m3 alone, with its scales,
+  /// and such a matrix takes no other.
   virtual void load(const Matrix& matrix, int64_t index, int64_t row0, const HostMatrix& part) = 0;
-  /// Fills rows of a plain tensor, converting.
+  /// Fills rows of a plain tensor, converting; no part in e4m3.
   virtual void load(const Tensor& tensor, int64_t row0, const HostMatrix& part) = 0;
   /// Bytes that are left for keys and values once weights and buffers are placed (CUDA: of
   /// gpu_memory_utilization; CPU: cpu_kv_gib).
@@ -296,10 +330,11 @@ class Device {
   virtual void rms_norm(Tensor x, const Tensor& weight, float eps, Tensor out) = 0;
   /// residual += delta (rounded to dtype), then out = rms_norm(residual).
   virtual void add_rms_norm(const AddRmsNormArgs& args) = 0;
+  /// x·Wᵀ + bias; where W is in e4m3, as moerun/fp8.h says, here and in all that follows.
   virtual void linear(Tensor x, const Matrix& w, const Tensor* bias, Tensor out) = 0;
   /// y = x·Wᵀ with K cut into `chunks` equal parts (a power of two), each summed ascending, then summed as a
   /// binary tree: the same bits as `chunks/T` parts on each of T ranks followed by
-  /// Collective::reduce_scatter.
+  /// Collective::reduce_scatter. Of W in e4m3 a part is whole groups of kScaleGroup, or there is one part.
   virtual void linear_tree(Tensor x, const Matrix& w, int32_t chunks, Tensor out) = 0;
   /// The bits of linear_tree into `then.delta` and add_rms_norm of it. A device that does both in one pass
   /// leaves `then.delta` undefined.

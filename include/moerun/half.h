@@ -7,8 +7,9 @@
 
 namespace moerun {
 
-/// 16-bit floats on the host. Conversions to them round to nearest, ties to even, as the GPU's do (IEEE 754
-/// binary16; bfloat16 is the upper half of binary32), so that a value rounded here has the bits it has there.
+/// Floats of 16 and 8 bits on the host. Conversions to them round to nearest, ties to even, as the GPU's do
+/// (IEEE 754 binary16; bfloat16 is the upper half of binary32; e4m3 of OFP8 revision 1.0), so that a value
+/// rounded here has the bits it has there.
 
 inline float bfloat16_to_float(uint16_t bits) {
   return std::bit_cast<float>(static_cast<uint32_t>(bits) << 16);
@@ -46,8 +47,36 @@ inline uint16_t float_to_float16(float value) {
   return sign | static_cast<uint16_t>(rounded >> 13);
 }
 
+inline constexpr bool is_nan_e4m3(uint8_t bits) { return (bits & 0x7fu) == 0x7fu; }
+
+inline float e4m3_to_float(uint8_t bits) {
+  const uint32_t sign = static_cast<uint32_t>(bits & 0x80u) << 24;
+  if (is_nan_e4m3(bits)) return std::bit_cast<float>(sign | 0x7fc00000u);
+  // As for float16, rebiased by 2^120.
+  const float value = std::bit_cast<float>(static_cast<uint32_t>(bits & 0x7fu) << 20) * 0x1p120F;
+  return std::bit_cast<float>(sign | std::bit_cast<uint32_t>(value));
+}
+
+/// Saturates at ±448 (`cvt.rn.satfinite.e4m3x2.f32` of PTX).
+inline uint8_t float_to_e4m3(float value) {
+  const auto bits = std::bit_cast<uint32_t>(value);
+  const auto sign = static_cast<uint8_t>((bits >> 24) & 0x80u);
+  const uint32_t magnitude = bits & 0x7fffffffu;
+  if (magnitude > 0x7f800000u) return 0x7f;           // NaN
+  if (magnitude >= 0x43e00000u) return sign | 0x7eu;  // 448 and more
+  if (magnitude < 0x3c800000u) {
+    // Below 2^-6 the result is a multiple of 2^-9, which adding 2^14 leaves, rounded, in the lowest bits.
+    const float shifted = std::bit_cast<float>(magnitude) + 0x1p14F;
+    return sign | static_cast<uint8_t>(std::bit_cast<uint32_t>(shifted) - 0x46800000u);
+  }
+  // Rebias the exponent by −120; a carry out of the mantissa raises the exponent, to 448 at most.
+  const uint32_t rounded = magnitude - 0x3c000000u + 0x7ffffu + ((magnitude >> 20) & 1u);
+  return sign | static_cast<uint8_t>(rounded >> 20);
+}
+
 /// Reads element `i` of an array of `dtype`.
 inline float load_float(const void* data, DType dtype, int64_t i) {
+  if (dtype == DType::e4m3) return e4m3_to_float(static_cast<const uint8_t*>(data)[i]);
   if (dtype == DType::float32) {
     float value = 0;
     std::memcpy(&value, static_cast<const char*>(data) + 4 * i, 4);
@@ -60,6 +89,10 @@ inline float load_float(const void* data, DType dtype, int64_t i) {
 
 /// Writes `value`, rounded to `dtype`, as element `i`.
 inline void store_float(void* data, DType dtype, int64_t i, float value) {
+  if (dtype == DType::e4m3) {
+    static_cast<uint8_t*>(data)[i] = float_to_e4m3(value);
+    return;
+  }
   if (dtype == DType::float32) {
     std::memcpy(static_cast<char*>(data) + 4 * i, &value, 4);
     return;

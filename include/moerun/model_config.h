@@ -1,5 +1,7 @@
 #pragma once
 #include <cstdint>
+#include <functional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -38,6 +40,19 @@ struct PassedOver {
   std::string what;    ///< they are, for the user
 };
 
+/// How a checkpoint keeps the matrices of its linear layers (`quantization_config`). Embedding, router, norms
+/// and LM head are as published in every scheme.
+struct Quantization {
+  /// A matrix is in e4m3, and its scales are a tensor of the module's name with this behind it
+  /// (".weight_scale_inv"); empty: nothing is quantised.
+  std::string scales;
+  int64_t block_rows = 0, block_cols = 0;  ///< weights that share a scale; 0: all columns
+  /// Modules that are not: a module's whole name, or what it begins or ends with, up to a dot.
+  std::set<std::string, std::less<>> not_converted;
+
+  bool is_fp8() const { return !scales.empty(); }
+};
+
 /// What of a checkpoint's config.json changes the arithmetic, whatever the family calls it.
 struct ModelConfig {
   const Family* family = nullptr;  ///< whose file says how these are read and used (src/model/families)
@@ -59,7 +74,8 @@ struct ModelConfig {
   bool mlp_bias = false;                       ///< of dense layers' and the shared expert's
   bool head_bias = false;
   bool tie_word_embeddings = false;
-  DType dtype = DType::bfloat16;       ///< of the checkpoint (`torch_dtype`/`dtype`)
+  DType dtype = DType::bfloat16;  ///< of the checkpoint (`torch_dtype`/`dtype`)
+  Quantization quantization;
   std::vector<int32_t> eos_token_ids;  ///< generation_config.json's, else config.json's
   std::string checksum;                ///< SHA-256 (hex) of config.json's bytes
   std::vector<PassedOver> passed_over;

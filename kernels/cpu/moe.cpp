@@ -54,6 +54,40 @@ void sort_by_expert(const ExpertFfnArgs& args, ExpertFfnScratch& scratch) {
           static_cast<int32_t>(pair);
 }
 
+/// Products of one expert with its m rows.
+class Product {
+ public:
+  Product(int64_t m, int64_t expert, QuantisedRows& quantised)
+      : m_(m), expert_(expert), quantised_(quantised) {}
+
+  /// out [m, n] = x·Wᵀ, W [n, in_features].
+  void operator()(const float* x, const ExpertWeights& w, int64_t n, int64_t in_features, float* out) const {
+    if (w.floats)
+      return gemm({.x = x,
+                   .ldx = in_features,
+                   .m = m_,
+                   .w = w.floats + expert_ * packed_floats(n, in_features),
+                   .n = n,
+                   .in_features = in_features,
+                   .k_end = in_features,
+                   .out = out,
+                   .ldo = n});
+    quantise_rows(x, m_, in_features, quantised_);
+    gemm_fp8({.x = &quantised_,
+              .m = m_,
+              .w = {w.fp8.values + expert_ * fp8_values(n, in_features),
+                    w.fp8.scales + expert_ * fp8_scales(n, in_features)},
+              .n = n,
+              .in_features = in_features,
+              .k_end = in_features,
+              .out = out});
+  }
+
+ private:
+  int64_t m_, expert_;
+  QuantisedRows& quantised_;
+};
+
 /// One expert's tokens: gather, gate and up, SwiGLU, down, weigh. Leaves y rows in the order of
 /// scratch.pairs.
 void run_expert(const ExpertFfnArgs& args, ExpertFfnScratch& scratch, int64_t expert) {
@@ -63,26 +97,11 @@ void run_expert(const ExpertFfnArgs& args, ExpertFfnScratch& scratch, int64_t ex
   for (int64_t i = 0; i < m; ++i)
     std::copy_n(args.x + scratch.pairs[static_cast<size_t>(begin + i)] / args.k * args.hidden, args.hidden,
                 scratch.x.data() + i * args.hidden);
-  gemm({.x = scratch.x.data(),
-        .ldx = args.hidden,
-        .m = m,
-        .w = args.gate_up + expert * packed_floats(2 * args.width, args.hidden),
-        .n = 2 * args.width,
-        .in_features = args.hidden,
-        .k_end = args.hidden,
-        .out = scratch.gate_up.data(),
-        .ldo = 2 * args.width});
+  const Product product(m, expert, scratch.quantised);
+  product(scratch.x.data(), args.gate_up, 2 * args.width, args.hidden, scratch.gate_up.data());
   silu_mul(scratch.gate_up.data(), m, args.width, scratch.h.data());
   float* const y = scratch.y.data() + begin * args.hidden;
-  gemm({.x = scratch.h.data(),
-        .ldx = args.width,
-        .m = m,
-        .w = args.down + expert * packed_floats(args.hidden, args.width),
-        .n = args.hidden,
-        .in_features = args.width,
-        .k_end = args.width,
-        .out = y,
-        .ldo = args.hidden});
+  product(scratch.h.data(), args.down, args.hidden, args.width, y);
   for (int64_t i = 0; i < m; ++i) {
     const float weight = args.weights[scratch.pairs[static_cast<size_t>(begin + i)]];
     for (int64_t j = 0; j < args.hidden; ++j) y[i * args.hidden + j] *= weight;

@@ -2,14 +2,22 @@
 #include <cstdint>
 #include <vector>
 
+#include "kernels/cpu/gemm_fp8.h"
+
 namespace moerun::cpu {
+
+/// A matrix of each local expert, one after the other: packed floats, or e4m3 where `floats` is null.
+struct ExpertWeights {
+  const float* floats = nullptr;
+  Fp8Weight fp8;
+};
 
 struct ExpertFfnArgs {
   const float* x = nullptr;             ///< [n, hidden]
   const int32_t* ids = nullptr;         ///< [n, k] as in Routed
   const float* weights = nullptr;       ///< [n, k]
-  const float* gate_up = nullptr;       ///< [local] packed W [2·width, hidden]
-  const float* down = nullptr;          ///< [local] packed W [hidden, width]
+  ExpertWeights gate_up;                ///< [local] W [2·width, hidden]
+  ExpertWeights down;                   ///< [local] W [hidden, width]
   const int32_t* local_slot = nullptr;  ///< [experts] −1: elsewhere
   int64_t n = 0, k = 0, hidden = 0, width = 0, num_local = 0;
   float* out = nullptr;                      ///< [partials, hidden]
@@ -22,6 +30,7 @@ struct ExpertFfnArgs {
 struct ExpertFfnScratch {
   std::vector<int32_t> expert_begin, pairs, order;
   std::vector<float> x, gate_up, h, y;
+  QuantisedRows quantised;  ///< of the product at hand
 };
 
 /// weight·down(silu(gate x)·up x) of the local experts, summed along the tree over expert ids as far as it is

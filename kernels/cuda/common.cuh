@@ -101,6 +101,7 @@ void with_element(DType dtype, F&& f) {
     case DType::float16:
       return f(__half{});
     case DType::float32:
+    case DType::e4m3:
       break;
   }
   throw Error("the CUDA kernels take bfloat16 or float16, not " + std::string(name_of(dtype)));

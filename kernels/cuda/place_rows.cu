@@ -3,6 +3,7 @@
 
 #include "kernels/cuda/packed_weight.h"
 #include "kernels/cuda/place_rows.h"
+#include "moerun/error.h"
 
 namespace moerun {
 
@@ -59,6 +60,8 @@ void launch_to(const PlaceRowsArgs& args, unsigned grid, cudaStream_t stream) {
     case DType::bfloat16:
       place_rows_kernel<Src, __nv_bfloat16><<<grid, kThreads, 0, stream>>>(args);
       break;
+    case DType::e4m3:
+      throw Error("weights in e4m3 are not placed by this kernel");
   }
 }
 
@@ -77,6 +80,8 @@ void launch_place_rows(const PlaceRowsArgs& args, cudaStream_t stream) {
     case DType::bfloat16:
       launch_to<__nv_bfloat16>(args, grid, stream);
       break;
+    case DType::e4m3:
+      throw Error("weights in e4m3 are not placed by this kernel");
   }
 }
 

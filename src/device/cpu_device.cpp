@@ -13,6 +13,7 @@
 #include "kernels/cpu/attention.h"
 #include "kernels/cpu/elementwise.h"
 #include "kernels/cpu/gemm.h"
+#include "kernels/cpu/gemm_fp8.h"
 #include "kernels/cpu/moe.h"
 #include "kernels/cpu/rope.h"
 #include "kernels/cpu/router.h"
@@ -58,20 +59,32 @@ class CpuDevice : public Device {
     return memory;
   }
 
-  Matrix matrix(Matrix::Kind kind, int64_t count, int64_t out_features, int64_t in_features,
-                const char* what) override {
-    const size_t bytes = static_cast<size_t>(count * cpu::packed_floats(out_features, in_features)) * 4;
-    void* const data = allocate(bytes, what);
-    std::memset(data, 0, bytes);  // the padding of the last panel is multiplied
-    return {kind, data, count, out_features, in_features};
+  Matrix matrix(const MatrixShape& shape, const char* what) override {
+    Matrix out{shape.kind, nullptr, shape.count, shape.out_features, shape.in_features, shape.dtype};
+    const auto zeros = [&](int64_t bytes) {  // the padding of the last panel is multiplied
+      void* const data = allocate(static_cast<size_t>(bytes), what);
+      std::memset(data, 0, static_cast<size_t>(bytes));
+      return data;
+    };
+    const int64_t values = shape.count * cpu::packed_floats(shape.out_features, shape.in_features);
+    out.data = zeros(values * static_cast<int64_t>(size_of(shape.dtype)));
+    if (out.is_fp8())
+      out.scales = static_cast<float*>(
+          zeros(shape.count * cpu::fp8_scales(shape.out_features, shape.in_features) * 4));
+    return out;
   }
 
   void load(const Matrix& matrix, int64_t index, int64_t row0, const HostMatrix& part) override {
-    float* const packed = static_cast<float*>(matrix.data) +
-                          index * cpu::packed_floats(matrix.out_features, matrix.in_features);
+    if (matrix.is_fp8() != (part.dtype == DType::e4m3))  // a caller's mistake, not a user's
+      throw Error("weights in e4m3 belong in a matrix of e4m3, and no others");
+    if (matrix.is_fp8()) load_scales(matrix, index, row0, part);
+    char* const packed = static_cast<char*>(matrix.data) +
+                         index * cpu::packed_floats(matrix.out_features, matrix.in_features) *
+                             static_cast<int64_t>(size_of(matrix.dtype));
     for (int64_t row = 0; row < part.rows; ++row)
       for (int64_t col = 0; col < part.cols; ++col)
-        packed[cpu::packed_offset(row0 + row, col, matrix.in_features)] = value_of(part, row, col);
+        store_float(packed, matrix.dtype, cpu::packed_offset(row0 + row, col, matrix.in_features),
+                    value_of(part, row, col));
   }
 
   void load(const Tensor& tensor, int64_t row0, const HostMatrix& part) override {
@@ -157,6 +170,7 @@ class CpuDevice : public Device {
   }
 
   void linear(Tensor x, const Matrix& w, const Tensor* bias, Tensor out) override {
+    if (w.is_fp8()) cpu::quantise_rows(floats(x), x.rows, x.cols, quantised_);
     product(x, w, 0, w.in_features, floats(out));
     if (bias) add_bias(out, *bias);
   }
@@ -167,10 +181,11 @@ class CpuDevice : public Device {
 
   void linear_tree(Tensor x, const Matrix& w, int32_t chunks, Tensor out) override {
     if (chunks == 1) return linear(x, w, nullptr, out);
-    if (w.in_features % chunks != 0)
+    if (w.in_features % chunks != 0 || (w.is_fp8() && w.in_features / chunks % kScaleGroup != 0))
       throw Error(fmt::format("{} columns do not divide into {} chunks", w.in_features, chunks));
     const int64_t count = out.rows * out.cols, width = w.in_features / chunks;
     parts_.resize(static_cast<size_t>(count * chunks));
+    if (w.is_fp8()) cpu::quantise_rows(floats(x), x.rows, x.cols, quantised_);
     for (int64_t chunk = 0; chunk < chunks; ++chunk)
       product(x, w, chunk * width, (chunk + 1) * width, parts_.data() + chunk * count);
     cpu::tree_sum(parts_.data(), chunks, count, floats(out));
@@ -251,8 +266,8 @@ class CpuDevice : public Device {
     cpu::expert_ffn({.x = floats(args.in.x),
                      .ids = args.in.topk_ids.data,
                      .weights = floats(args.in.topk_weights),
-                     .gate_up = static_cast<const float*>(args.gate_up->data),
-                     .down = static_cast<const float*>(args.down->data),
+                     .gate_up = expert_weights(*args.gate_up),
+                     .down = expert_weights(*args.down),
                      .local_slot = args.slots->host_local_slot.data(),
                      .n = args.in.x.rows,
                      .k = args.in.topk_weights.cols,
@@ -296,7 +311,17 @@ class CpuDevice : public Device {
   }
 
  private:
-  static void product(const Tensor& x, const Matrix& w, int64_t k_begin, int64_t k_end, float* out) {
+  /// Columns [k_begin, k_end) of x and W; `quantised_` is x where W is in e4m3.
+  void product(const Tensor& x, const Matrix& w, int64_t k_begin, int64_t k_end, float* out) const {
+    if (w.is_fp8())
+      return cpu::gemm_fp8({.x = &quantised_,
+                            .m = x.rows,
+                            .w = fp8_weight(w),
+                            .n = w.out_features,
+                            .in_features = w.in_features,
+                            .k_begin = k_begin,
+                            .k_end = k_end,
+                            .out = out});
     cpu::gemm({.x = floats(x),
                .ldx = x.cols,
                .m = x.rows,
@@ -309,12 +334,28 @@ class CpuDevice : public Device {
                .ldo = w.out_features});
   }
 
+  static cpu::Fp8Weight fp8_weight(const Matrix& w) {
+    return {static_cast<const uint8_t*>(w.data), w.scales};
+  }
+  static cpu::ExpertWeights expert_weights(const Matrix& w) {
+    if (w.is_fp8()) return {.fp8 = fp8_weight(w)};
+    return {.floats = static_cast<const float*>(w.data)};
+  }
+  static void load_scales(const Matrix& matrix, int64_t index, int64_t row0, const HostMatrix& part) {
+    float* const scales = matrix.scales + index * cpu::fp8_scales(matrix.out_features, matrix.in_features);
+    for (int64_t row = 0; row < part.rows; ++row)
+      for (int64_t group = 0; group < scale_groups(part.cols); ++group)
+        scales[cpu::fp8_scale_offset(row0 + row, group, matrix.in_features)] =
+            part.scales.at(row, group * kScaleGroup);
+  }
+
   CpuOptions options_;
   std::vector<std::unique_ptr<void, decltype(&std::free)>> blocks_;
   MemoryUses uses_;
   std::vector<std::vector<char>> host_blocks_;  // keys and values of preempted sequences
   StepPlan plan_;                               // the step's, which DevicePlan points into
   std::vector<float> parts_;                    // linear_tree's chunks [chunks, rows, out_features]
+  cpu::QuantisedRows quantised_;                // x of the product at hand
   cpu::ExpertFfnScratch expert_scratch_;
 };
 

@@ -23,6 +23,8 @@ bool read_dtype(const Json& name, DType& dtype) {
     dtype = DType::float16;
   else if (name == "F32")
     dtype = DType::float32;
+  else if (name == "F8_E4M3")
+    dtype = DType::e4m3;
   else
     return false;
   return true;
@@ -67,7 +69,7 @@ TensorEntry read_entry(const Json& entry, uint64_t data_bytes) {
   const auto dtype = entry.find("dtype");
   if (!entry.is_object() || dtype == entry.end() || !dtype->is_string()) malformed("it has no dtype");
   if (!read_dtype(*dtype, tensor.dtype))
-    throw BadInput(fmt::format("has dtype {}; BF16, F16 and F32 are supported",
+    throw BadInput(fmt::format("has dtype {}; BF16, F16, F32 and F8_E4M3 are supported",
                                dtype->get<std::string>().substr(0, 20)));
   const uint64_t elements = read_shape(entry, tensor);
   read_offsets(entry, data_bytes, tensor);
@@ -82,6 +84,7 @@ TensorEntry read_entry(const Json& entry, uint64_t data_bytes) {
 void check_layout(const std::string& path, const std::map<std::string, TensorEntry>& tensors,
                   uint64_t data_bytes, Faults& faults) {
   std::vector<std::pair<const TensorEntry*, const std::string*>> by_place;
+  by_place.reserve(tensors.size());
   for (const auto& [name, tensor] : tensors) by_place.emplace_back(&tensor, &name);
   std::sort(by_place.begin(), by_place.end(), [](const auto& a, const auto& b) {
     return std::tie(a.first->begin, a.first->end) < std::tie(b.first->begin, b.first->end);

@@ -15,7 +15,7 @@ struct Line {
   const char *term, *meaning;
 };
 
-constexpr std::array<Line, 8> kCommands{{
+constexpr std::array<Line, 9> kCommands{{
     {"moerun JOB.yaml [KEY=VALUE ...] [--fresh]", "run, or resume, a job on one rank"},
     {"mpirun -n RANKS moerun JOB.yaml [KEY=VALUE ...]",
      "the same on several, one a GPU; srun --mpi=pmix in Slurm"},
@@ -24,6 +24,7 @@ constexpr std::array<Line, 8> kCommands{{
     {"moerun tokenize MODEL_DIR < lines.jsonl", "{\"text\"|\"messages\"} a line in, {\"ids\"} a line out"},
     {"moerun tokenize --render MODEL_DIR < lines.jsonl",
      "{\"messages\"} a line in, the rendered {\"text\"} a line out"},
+    {"moerun quantize IN OUT", "a model's folder in 16 or 32 bits → one in block-scaled FP8"},
     {"moerun help keys", "every key of a job: type, default, meaning"},
     {"moerun COMMAND --help", "the options of a command"},
     {"moerun --version", "the version and its revision"},

@@ -9,6 +9,7 @@
 #include "model/config_parts.h"
 #include "model/families.h"
 #include "model/generation_config.h"
+#include "model/quantization.h"
 #include "moerun/error.h"
 #include "text/checksum.h"
 
@@ -24,6 +25,7 @@ ModelConfig parse_model_config(const std::string& text, const GenerationConfig& 
 
   config.family = find_family(fields);
   if (config.family) config.family->read(fields, config);
+  const std::vector<std::string> not_converted = read_quantization(fields, config.quantization);
   refuse_unsupported(fields);
   if (config.family) {
     const nlohmann::json* const code = fields.find("auto_map");
@@ -34,6 +36,7 @@ ModelConfig parse_model_config(const std::string& text, const GenerationConfig& 
     config.eos_token_ids = read_eos_ids(fields);
     fields.refuse_unknown(harmless_fields());
     if (faults.empty()) check_shape(config, fields);
+    if (faults.empty()) settle_quantization(not_converted, config, fields);
   }
   if (!generation.eos_token_ids.empty()) config.eos_token_ids = generation.eos_token_ids;
   for (const int32_t id : config.eos_token_ids)

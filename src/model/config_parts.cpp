@@ -181,10 +181,6 @@ void refuse_unsupported(Fields& fields) {
     if (other != types->end())
       fields.fault(fmt::format("layer_types has {}, and full_attention alone is supported", shown(*other)));
   }
-  if (fields.find("quantization_config"))
-    fields.fault("quantization_config: quantised checkpoints are not supported");
-  if (fields.find("compression_config"))
-    fields.fault("compression_config: quantised checkpoints are not supported");
   // Fields of other families, of trainers and of transformers' base class, at the values that change nothing.
   const auto expect = [&](const char* key, const Json& only,
                           const char* why = "other values are not supported") {

@@ -2,6 +2,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "moerun/fp8.h"
 #include "moerun/model_config.h"
 
 namespace moerun {
@@ -34,11 +35,17 @@ struct ModelShard {
 };
 
 /// Parts into which the output projection's sum over heads is cut, of which each rank computes an equal share
-/// (Device::linear_tree). The model alone decides it, so that the bits do not depend on `tensor`.
+/// (Device::linear_tree). The model alone decides it, so that the bits do not depend on `tensor`. In FP8 none
+/// cuts a group of K that shares scales.
 inline int32_t output_chunks(const ModelConfig& config) {
   constexpr int32_t kMost = 8;
+  const int64_t width = config.num_attention_heads * config.head_dim;
+  const auto divides = [&](int32_t chunks) {
+    return config.num_attention_heads % chunks == 0 &&
+           (!config.quantization.is_fp8() || width % (chunks * kScaleGroup) == 0);
+  };
   int32_t chunks = 1;
-  while (chunks < kMost && config.num_attention_heads % (2 * chunks) == 0) chunks *= 2;
+  while (chunks < kMost && divides(2 * chunks)) chunks *= 2;
   return chunks;
 }
 

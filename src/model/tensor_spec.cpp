@@ -3,6 +3,7 @@
 #include <utility>
 
 #include "model/families.h"
+#include "model/quantization.h"
 #include "model/shard.h"
 
 namespace moerun {
@@ -36,7 +37,7 @@ TensorPart part_of_rank(const TensorSpec& spec, const ModelConfig& config, const
 }
 
 std::vector<TensorSpec> tensors_of(const ModelConfig& config, DType dtype) {
-  TensorList list({dtype});
+  TensorList list({dtype}, config.quantization);
   config.family->tensors(config, list);
   return list.take();
 }
@@ -53,7 +54,9 @@ TensorSpec& TensorList::add(const std::string& name, const std::vector<int64_t>&
 }
 
 TensorSpec& TensorList::matrix(const std::string& name, int64_t rows, int64_t cols, Cut cut, Place place) {
-  return add(name, {rows, cols}, cut, place);
+  TensorSpec& spec = add(name, {rows, cols}, cut, place);
+  quantise(quantization_, spec);
+  return spec;
 }
 
 TensorSpec& TensorList::vector(const std::string& name, int64_t cols, Cut cut, Place place) {

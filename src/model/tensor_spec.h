@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "moerun/dtype.h"
+#include "moerun/fp8.h"
 #include "moerun/model_config.h"
 
 namespace moerun {
@@ -61,9 +62,19 @@ enum class Cut {
 struct WeightFormat {
   DType dtype = DType::float32;
 
+  bool is_fp8() const { return dtype == DType::e4m3; }
+  /// Of e4m3 with its scales: a float32 for each row and group (moerun/fp8.h).
   int64_t bytes(int64_t rows, int64_t cols) const {
-    return rows * cols * static_cast<int64_t>(size_of(dtype));
+    const int64_t scales = is_fp8() ? rows * scale_groups(cols) * 4 : 0;
+    return rows * cols * static_cast<int64_t>(size_of(dtype)) + scales;
   }
+};
+
+/// How checkpoints keep the scales of a matrix in e4m3: a tensor of their own beside it.
+struct StoredScales {
+  std::string name;
+  int64_t block_rows = 0, block_cols = 0;  ///< weights that share a scale; less in the last blocks
+  std::vector<int64_t> shape;              ///< [⌈rows / block_rows⌉, ⌈cols / block_cols⌉]
 };
 
 /// A spelling of a tensor in checkpoints: by itself, or as a part of a stack of several.
@@ -82,6 +93,7 @@ struct TensorSpec {
   Cut cut = Cut::whole;
   Place place;
   WeightFormat format;
+  StoredScales scales;  ///< where the format is e4m3
 };
 
 /// Rows [row0, row1) and columns [col0, col1) of a tensor; none where row0 == row1.
@@ -96,10 +108,12 @@ TensorPart part_of_rank(const TensorSpec& spec, const ModelConfig& config, const
 /// bytes and loading copies of experts all go by.
 std::vector<TensorSpec> tensors_of(const ModelConfig& config, DType dtype);
 
-/// Collects a family's tensors.
+/// Collects a family's tensors. Matrices of linear layers get the format that the checkpoint's quantisation
+/// says, all else gets `format`.
 class TensorList {
  public:
-  explicit TensorList(WeightFormat format) : format_(format) {}
+  TensorList(WeightFormat format, const Quantization& quantization)
+      : format_(format), quantization_(quantization) {}
 
   TensorSpec& matrix(const std::string& name, int64_t rows, int64_t cols, Cut cut, Place place);
   TensorSpec& vector(const std::string& name, int64_t cols, Cut cut, Place place);
@@ -109,6 +123,7 @@ class TensorList {
   TensorSpec& add(const std::string& name, const std::vector<int64_t>& shape, Cut cut, Place place);
 
   WeightFormat format_;
+  const Quantization& quantization_;
   std::vector<TensorSpec> tensors_;
 };
 

@@ -8,6 +8,7 @@
 #include <map>
 #include <set>
 
+#include "model/stored_scales.h"
 #include "moerun/error.h"
 
 namespace moerun {
@@ -32,6 +33,7 @@ void check_tensor(const TensorSpec& spec, const Checkpoint& checkpoint, std::vec
   if (stored.shape != as->shape)
     faults.push_back(fmt::format("{}: tensor {} has shape [{}] and config.json asks for [{}]", stored.file,
                                  as->name, fmt::join(stored.shape, ", "), fmt::join(as->shape, ", ")));
+  check_scales(spec, stored, checkpoint, faults);
   if (spec.tied) return;
   for (const StoredAs& other : spec.stored)
     if (&other != as && checkpoint.find(other.name))
@@ -74,6 +76,7 @@ std::vector<std::string> check_tensors(const ModelConfig& config, const Checkpoi
   std::set<std::string> known;
   for (const TensorSpec& spec : tensors_of(config, config.dtype)) {
     for (const StoredAs& as : spec.stored) known.insert(as.name);
+    if (spec.format.is_fp8()) known.insert(spec.scales.name);
     check_tensor(spec, checkpoint, faults);
     if (const std::string note = untied(spec, checkpoint); !note.empty()) notes.push_back(note);
   }
@@ -83,7 +86,8 @@ std::vector<std::string> check_tensors(const ModelConfig& config, const Checkpoi
     if (const PassedOver* const part = part_passed_over(config, name))
       ++passed_over[part->prefix];
     else
-      faults.push_back(fmt::format("{}: tensor {} is not one that config.json asks for", stored.file, name));
+      faults.push_back(fmt::format("{}: tensor {} is not one that config.json asks for{}", stored.file, name,
+                                   why_not_read(name)));
   }
   for (const PassedOver& part : config.passed_over)
     if (const size_t count = passed_over[part.prefix]; count > 0)
@@ -97,15 +101,28 @@ std::vector<std::string> check_tensors(const ModelConfig& config, const Checkpoi
 }
 
 HostMatrix CheckpointWeights::get(const TensorSpec& spec) const {
+  const auto found = [&](const std::string& name) -> const StoredTensor& {
+    const StoredTensor* const tensor = checkpoint_.find(name);
+    if (!tensor) throw Error(fmt::format("tensor {} is missing from the checkpoint", name));
+    return *tensor;
+  };
   const StoredAs* const as = find_spelling(spec, checkpoint_);
-  if (!as) throw Error(fmt::format("tensor {} is missing from the checkpoint", spec.drawn_as));
-  const StoredTensor& stored = *checkpoint_.find(as->name);
-  return {
+  const StoredTensor& stored = found(as ? as->name : spec.drawn_as);
+  HostMatrix out{
       .data = static_cast<const char*>(stored.data) + static_cast<size_t>(as->first) * size_of(stored.dtype),
       .dtype = stored.dtype,
       .rows = spec.rows,
       .cols = spec.cols,
       .row_stride = spec.cols};
+  if (spec.format.is_fp8()) {
+    const StoredTensor& scales = found(spec.scales.name);
+    out.scales = {.data = scales.data,
+                  .dtype = scales.dtype,
+                  .block_rows = spec.scales.block_rows,
+                  .block_cols = spec.scales.block_cols,
+                  .stride = spec.scales.shape.back()};
+  }
+  return out;
 }
 
 HostMatrix DummyWeightSource::get(const TensorSpec& spec) const {
@@ -113,10 +130,17 @@ HostMatrix DummyWeightSource::get(const TensorSpec& spec) const {
   constexpr float kScale = 0.02F * 1.7320508F;
   uint64_t key = 0xcbf29ce484222325u;  // FNV-1a of the name
   for (const char c : name) key = (key ^ static_cast<unsigned char>(c)) * 0x100000001b3u;
-  return {.rows = spec.rows,
-          .cols = spec.cols,
-          .row_stride = spec.cols,
-          .dummy = {.key = key, .scale = kScale, .offset = name.ends_with("norm.weight") ? 1.0F : 0.0F}};
+  HostMatrix out{
+      .rows = spec.rows,
+      .cols = spec.cols,
+      .row_stride = spec.cols,
+      .dummy = {.key = key, .scale = kScale, .offset = name.ends_with("norm.weight") ? 1.0F : 0.0F}};
+  if (spec.format.is_fp8()) {
+    out.dtype = DType::e4m3;
+    out.dummy.scale = kE4m3Max;
+    out.scales.value = kScale / kE4m3Max;
+  }
+  return out;
 }
 
 HostMatrix part_of(const HostMatrix& whole, const TensorPart& part) {
@@ -128,6 +152,8 @@ HostMatrix part_of(const HostMatrix& whole, const TensorPart& part) {
     out.dummy.first += first;
   out.rows = part.rows();
   out.cols = part.cols();
+  out.scales.row0 += part.row0;
+  out.scales.col0 += part.col0;
   return out;
 }
 

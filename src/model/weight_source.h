@@ -34,6 +34,7 @@ class CheckpointWeights : public WeightSource {
 };
 
 /// Matrices uniform in ±0.02·√3 (a standard deviation of 0.02, as models are initialised), norms around 1.
+/// Those in e4m3 are uniform in ±448, rounded, with one scale that makes them the same size.
 class DummyWeightSource : public WeightSource {
  public:
   HostMatrix get(const TensorSpec& spec) const override;

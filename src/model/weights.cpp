@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include "model/stored_scales.h"
+
 namespace moerun {
 
 namespace {
@@ -126,23 +128,22 @@ void Loader::make_matrix(const TensorSpec& spec, Matrix& matrix) {
                           : spec.place.expert == kSharedExpert ? "shared experts"
                                                                : "dense layers";
   const int64_t count = experts ? shard_.num_slots() : 1;
+  const DType dtype = spec.format.dtype;
+  const auto make = [&](Kind kind, int64_t rows, int64_t cols, const char* what) {
+    matrix = device_.matrix({kind, count, rows, cols, dtype}, what);
+  };
   switch (spec.place.role) {
     case Role::lm_head:
-      matrix = device_.matrix(Kind::plain, 1, spec.rows, spec.cols, "LM head");
-      break;
+      return make(Kind::plain, spec.rows, spec.cols, "LM head");
     case Role::output:
-      matrix = device_.matrix(Kind::plain, 1, spec.rows, q_rows(), "attention");
-      break;
+      return make(Kind::plain, spec.rows, q_rows(), "attention");
     case Role::gate:
     case Role::up:
-      matrix = device_.matrix(experts ? Kind::expert_gate_up : Kind::gate_up, count, 2 * spec.rows, spec.cols,
-                              mlp);
-      break;
+      return make(experts ? Kind::expert_gate_up : Kind::gate_up, 2 * spec.rows, spec.cols, mlp);
     case Role::down:
-      matrix = device_.matrix(experts ? Kind::expert_down : Kind::plain, count, spec.rows, spec.cols, mlp);
-      break;
+      return make(experts ? Kind::expert_down : Kind::plain, spec.rows, spec.cols, mlp);
     default:
-      matrix = device_.matrix(Kind::plain, 1, shard_.qkv_width(config_), spec.cols, "attention");
+      return make(Kind::plain, shard_.qkv_width(config_), spec.cols, "attention");
   }
 }
 
@@ -172,6 +173,7 @@ void Loader::make_room(const TensorSpec& spec) {
 void Loader::load(const TensorSpec& spec, int64_t slot, const WeightSource& source,
                   const LoadProgress& progress) {
   const HostMatrix part = part_of(source.get(spec), part_of_rank(spec, config_, shard_));
+  refuse_nan(part, spec.drawn_as);
   if (const Tensor* const tensor = tensor_of(spec)) {
     const int64_t first = row_of(spec.place.role, spec.cols);  // a vector's columns
     const Tensor room{static_cast<char*>(tensor->data) + static_cast<size_t>(first) * size_of(tensor->dtype),
@@ -181,7 +183,9 @@ void Loader::load(const TensorSpec& spec, int64_t slot, const WeightSource& sour
     const Rows rows = rows_of(spec);
     device_.load(*rows.matrix, slot, rows.row0, part);
   }
-  if (progress) progress(static_cast<uint64_t>(part.rows * part.cols) * size_of(part.dtype));
+  if (!progress) return;
+  const WeightFormat stored{part.dtype};
+  progress(static_cast<uint64_t>(stored.bytes(part.rows, part.cols)));
 }
 
 }  // namespace

@@ -17,6 +17,7 @@
 #include "job/sampling_fields.h"
 #include "layout/topology.h"
 #include "model/rope.h"
+#include "model/shard.h"
 #include "moerun/error.h"
 
 namespace moerun {
@@ -160,6 +161,15 @@ void check_layout(const Job& job, const ModelConfig& config, int world_size, con
     faults.add("parallel.tensor",
                fmt::format("{} and the model's {} key/value heads: one must divide the other", tensor,
                            config.num_key_value_heads));
+  if (const int32_t chunks = output_chunks(config); tensor > chunks)
+    faults.add("parallel.tensor",
+               config.quantization.is_fp8()
+                   ? fmt::format("{} would cut a block of {} of the FP8 weights of o_proj, which has {} "
+                                 "columns: set it to {} or less",
+                                 tensor, kScaleGroup, config.num_attention_heads * config.head_dim, chunks)
+                   : fmt::format("{} is more than the {} parts into which the sum of o_proj is cut: set it "
+                                 "to {} or less",
+                                 tensor, chunks, chunks));
   check_redundant_experts(job, config, world_size, faults);
   if (job.model.max_model_len > most_positions(config))
     faults.add("model.max_model_len", fmt::format("{} is more than the model's {} positions",

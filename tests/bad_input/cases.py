@@ -164,6 +164,42 @@ def configured(**changes):
     return replaced("config.json", lambda data: json.dumps({**json.loads(data), **changes}).encode())
 
 
+FP8 = "model.layers.3.self_attn.o_proj"  # of checkpoints in FP8, the one matrix that is
+BLOCKS = {"quant_method": "fp8", "fmt": "e4m3", "activation_scheme": "dynamic", "weight_block_size": [128, 128],
+          "modules_to_not_convert": ["lm_head", *(f"model.layers.{i}" for i in range(3)), "model.layers.3.mlp", "q_proj", "k_proj", "v_proj"]}
+CHANNELS = {"quant_method": "compressed-tensors", "format": "float-quantized", "ignore": ["lm_head"], "config_groups": {"group_0": {
+    "targets": ["Linear"], "weights": {"num_bits": 8, "type": "float", "strategy": "channel", "dynamic": False},
+    "input_activations": {"num_bits": 8, "type": "float", "strategy": "token", "dynamic": True}}}}
+
+
+def in_fp8(scales=(2, 4), dtype="F32", first=1.0, renamed="weight_scale_inv", config=BLOCKS):
+    """Makes ./model: the tiny model with one matrix in 8 bits, its scales of this shape, the first of them `first`."""
+    def damage(path):
+        data = path.read_bytes()
+        length, = struct.unpack_from("<Q", data)
+        header = json.loads(data[8:8 + length])
+        parts = {name: (entry, data[8 + length + entry["data_offsets"][0]:8 + length + entry["data_offsets"][1]])
+                 for name, entry in header.items() if name != "__metadata__"}
+        values = parts[FP8 + ".weight"][0] | {"dtype": "F8_E4M3"}
+        parts[FP8 + ".weight"] = values, b"\x38" * (256 * 512)  # ones
+        count = scales[0] * scales[1]
+        parts[f"{FP8}.{renamed}"] = {"dtype": dtype, "shape": list(scales)}, struct.pack("<f", first) + struct.pack("<f", 1.0) * (count - 1)
+        at, out = 0, {}
+        for name, (entry, raw) in parts.items():
+            out[name] = entry | {"data_offsets": [at, at + len(raw)]}
+            at += len(raw)
+        text = json.dumps(out).encode()
+        path.write_bytes(struct.pack("<Q", len(text)) + text + b"".join(raw for _, raw in parts.values()))
+        rewrite_index(path, lambda files: files.update({f"{FP8}.{renamed}": path.name}))
+
+    def prepare(folder):
+        checkpoint_with(damage)(folder)
+        text = json.loads((MODEL / "config.json").read_text()) | {"quantization_config": config}
+        (folder / "model/config.json").unlink()
+        (folder / "model/config.json").write_text(json.dumps(text))
+    return prepare
+
+
 def cut_h5(keep):
     def prepare(folder):
         data = PROMPTS_H5.read_bytes()
@@ -383,8 +419,30 @@ CASES = [
          prepare=model_with({"rope_parameters": {"rope_type": "default"}, "rope_scaling": {"type": "linear", "factor": 2.0}}), arguments=DUMMY),
     Case("a field of YaRN that is not understood", ["model/config.json: rope_scaling: field short_factor ([1]) is not understood"],
          prepare=model_with({"rope_parameters": None, "rope_scaling": {"type": "yarn", "factor": 2.0, "short_factor": [1]}}), arguments=DUMMY),
-    Case("a quantised checkpoint", ["model/config.json: quantization_config: quantised checkpoints are not supported"],
+    Case("a quantised checkpoint that does not say how", ["model/config.json: quantization_config: quant_method none is not supported; what is read: "],
          prepare=model_with({"quantization_config": {"bits": 4}}), arguments=DUMMY),
+    *(Case(f"a checkpoint quantised by {method}", [f"model/config.json: quantization_config: quant_method {method} is not supported; what is read: quant_method fp8 with weight_block_size [128, 128], and compressed-tensors"],
+           prepare=model_with({"quantization_config": {"quant_method": method, "bits": 4}}), arguments=DUMMY) for method in ("gptq", "awq", "modelopt", "mxfp4")),
+    Case("FP8 with scales of activations", ["model/config.json: quantization_config: activation_scheme is \"static\"; what is read: ", "activations dynamic"],
+         prepare=model_with({"quantization_config": BLOCKS | {"activation_scheme": "static"}}), arguments=DUMMY),
+    Case("FP8 with one scale a tensor", ["model/config.json: quantization_config: weight_block_size is missing; what is read: "],
+         prepare=model_with({"quantization_config": {"quant_method": "fp8", "activation_scheme": "dynamic"}}), arguments=DUMMY),
+    Case("FP8 in blocks of another size", ["model/config.json: quantization_config: weight_block_size is [64,64]; what is read: "],
+         prepare=model_with({"quantization_config": BLOCKS | {"weight_block_size": [64, 64]}}), arguments=DUMMY),
+    Case("FP8 with powers of two as scales", ["model/config.json: quantization_config: scale_fmt is \"ue8m0\"; what is read: "],
+         prepare=model_with({"quantization_config": BLOCKS | {"scale_fmt": "ue8m0"}}), arguments=DUMMY),
+    Case("a field of FP8 that is not understood", ["model/config.json: quantization_config: field zero_points (true) is not understood, and might change the answers"],
+         prepare=model_with({"quantization_config": BLOCKS | {"zero_points": True}}), arguments=DUMMY),
+    Case("compressed-tensors in 4 bits", ["model/config.json: quantization_config: format is \"pack-quantized\"; what is read: "],
+         prepare=model_with({"quantization_config": CHANNELS | {"format": "pack-quantized"}}), arguments=DUMMY),
+    Case("compressed-tensors with integers", ["model/config.json: quantization_config: config_groups: weights: type is \"int\"; what is read: "],
+         prepare=model_with({"quantization_config": json.loads(json.dumps(CHANNELS).replace('"float", "strategy": "channel"', '"int", "strategy": "channel"'))}), arguments=DUMMY),
+    Case("a pattern of modules that is none", ["model/config.json: quantization_config: ignore: re:mlp(: ", " at character 4"],
+         prepare=model_with({"quantization_config": CHANNELS | {"ignore": ["re:mlp("]}}), arguments=DUMMY),
+    Case("a part of a matrix in FP8", ["model/config.json: quantization_config: model.layers.3.self_attn.k_proj is converted and model.layers.3.self_attn.q_proj is not: they are computed as one matrix"],
+         prepare=model_with({"quantization_config": BLOCKS | {"modules_to_not_convert": BLOCKS["modules_to_not_convert"][:-2]}}), arguments=DUMMY),
+    Case("a shard that would cut a block of FP8", ["parallel.tensor: 8 would cut a block of 128 of the FP8 weights of o_proj, which has 512 columns: set it to 4 or less"],
+         prepare=model_with({"quantization_config": BLOCKS}), arguments=(*DUMMY, "parallel.tensor=8")),
     Case("a wrong type and a missing field", ["model/config.json: rms_norm_eps has the wrong type: \"1e-6\"", "model/config.json: hidden_size is missing"],
          prepare=model_with({"rms_norm_eps": "1e-6", "hidden_size": None}), arguments=DUMMY),
 
@@ -412,9 +470,21 @@ CASES = [
     Case("a tensor that is absent", [f"tensor {NORM} is missing from the checkpoint"], prepare=checkpoint_with(drop(NORM)), arguments=COPIED),
     Case("a tensor of another shape", [f"model/{LAST_SHARD}: tensor {NORM} has shape [2, 128] and config.json asks for [256]"],
          prepare=checkpoint_with(header_with(NORM, shape=[2, 128])), arguments=COPIED),
+    Case("FP8 without its scales", [f"model/{LAST_SHARD}: tensor {FP8}.weight is in FP8 and its scales, tensor {FP8}.weight_scale_inv, are missing from the checkpoint",
+                                    f"model/{LAST_SHARD}: tensor {FP8}.input_scale is not one that config.json asks for: activations with scales of their own are not supported"],
+         prepare=in_fp8(renamed="input_scale"), arguments=COPIED, runs=True),
+    Case("FP8 with scales of another shape", [f"model/{LAST_SHARD}: tensor {FP8}.weight_scale_inv has shape [4, 2] of float32, and the scales of {FP8}.weight must be [2, 4] of bfloat16 or float32"],
+         prepare=in_fp8(scales=(4, 2)), arguments=COPIED),
+    *(Case(f"FP8 with a scale {first}", [f"model/{LAST_SHARD}: tensor {FP8}.weight_scale_inv has the scale {first:g} (value 1 of it): scales are finite and more than 0"],
+           prepare=in_fp8(first=first), arguments=COPIED) for first in (0.0, -1.0, float("inf"), float("nan"))),
+    Case("FP8 that config.json does not know of", [f"model/{LAST_SHARD}: tensor {FP8}.weight is in FP8, and by config.json (quantization_config) it is not",
+                                                   f"tensor {FP8}.weight_scale_inv is not one that config.json asks for"],
+         prepare=in_fp8(config=None), arguments=COPIED),
+    Case("16 bits where config.json asks for FP8", [f"model/{LAST_SHARD}: tensor model.layers.3.mlp.experts.0.up_proj.weight is in bfloat16, and by quantization_config of config.json it is in FP8"],
+         prepare=in_fp8(config=BLOCKS | {"modules_to_not_convert": [name for name in BLOCKS["modules_to_not_convert"] if name != "model.layers.3.mlp"]}), arguments=COPIED),
     Case("a tensor whose shape its bytes do not fill", [f"model/{LAST_SHARD}: tensor {NORM} has 512 bytes where its shape [300] and dtype bfloat16 need 600"],
          prepare=checkpoint_with(header_with(NORM, shape=[300])), arguments=COPIED),
-    Case("a tensor of a type that is not supported", [f"model/{LAST_SHARD}: tensor {NORM} has dtype I64; BF16, F16 and F32 are supported"],
+    Case("a tensor of a type that is not supported", [f"model/{LAST_SHARD}: tensor {NORM} has dtype I64; BF16, F16, F32 and F8_E4M3 are supported"],
          prepare=checkpoint_with(header_with(NORM, dtype="I64")), arguments=COPIED),
     Case("a tensor that reaches beyond the file", [f"model/{LAST_SHARD}: tensor {NORM} lies at bytes ", "the file is truncated"],
          prepare=checkpoint_with(header_with(NORM, data_offsets=[1 << 40, (1 << 40) + 512])), arguments=COPIED),

@@ -42,7 +42,8 @@ class Bench {
     return tensor;
   }
   Matrix random_matrix(Matrix::Kind kind, int64_t count, int64_t out_features, int64_t in_features) {
-    const Matrix matrix = device_->matrix(kind, count, out_features, in_features, "bench");
+    const Matrix matrix =
+        device_->matrix({kind, count, out_features, in_features, device_->dtype()}, "bench");
     for (int64_t i = 0; i < count; ++i) device_->load(matrix, i, 0, dummy(out_features, in_features, 0.05F));
     return matrix;
   }

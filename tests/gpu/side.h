@@ -86,7 +86,7 @@ class Side {
 
   Matrix matrix(Matrix::Kind kind, int64_t count, int64_t out_features, int64_t in_features,
                 const Floats& values) {
-    const Matrix matrix = device_.matrix(kind, count, out_features, in_features, "test");
+    const Matrix matrix = device_.matrix({kind, count, out_features, in_features, device_.dtype()}, "test");
     for (int64_t i = 0; i < count; ++i)
       device_.load(matrix, i, 0,
                    HostMatrix{.data = values.data() + i * out_features * in_features,

@@ -48,8 +48,10 @@ HostMatrix dummy(uint64_t key, int64_t rows, int64_t cols, float scale) {
 struct Experts {
   Experts(Device& device, const Shape& shape, const std::vector<int32_t>& ids) {
     const auto count = static_cast<int64_t>(ids.size());
-    gate_up = device.matrix(Matrix::Kind::expert_gate_up, count, 2 * shape.width, shape.hidden, "experts");
-    down = device.matrix(Matrix::Kind::expert_down, count, shape.hidden, shape.width, "experts");
+    gate_up = device.matrix(
+        {Matrix::Kind::expert_gate_up, count, 2 * shape.width, shape.hidden, device.dtype()}, "experts");
+    down = device.matrix({Matrix::Kind::expert_down, count, shape.hidden, shape.width, device.dtype()},
+                         "experts");
     slots.host_local_slot.assign(static_cast<size_t>(shape.num_experts), -1);
     slots.num_local = count;
     for (int64_t slot = 0; slot < count; ++slot) {

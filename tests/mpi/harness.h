@@ -50,7 +50,7 @@ class MemoryDevice : public Device {
     }
   }
 
-  Matrix matrix(Matrix::Kind, int64_t, int64_t, int64_t, const char*) override { unused(); }
+  Matrix matrix(const MatrixShape&, const char*) override { unused(); }
   void load(const Matrix&, int64_t, int64_t, const HostMatrix&) override { unused(); }
   void load(const Tensor&, int64_t, const HostMatrix&) override { unused(); }
   void swap_blocks(std::span<const KvLayer>, std::span<const int32_t>, Swap) override { unused(); }

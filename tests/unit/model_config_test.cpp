@@ -64,7 +64,8 @@ TEST_CASE("config: fields that change nothing at their value run, and are refuse
            {R"({"qkv_bias": true})", "qkv_bias is true"},
            {R"({"use_qk_norm": false})", "use_qk_norm is false"},
            {R"({"shared_expert_intermediate_size": 768})", "shared_expert_intermediate_size is 768"},
-           {R"({"quantization_config": {"bits": 4}})", "quantization_config: quantised"},
+           {R"({"quantization_config": {"bits": 4}})",
+            "quantization_config: quant_method none is not supported"},
            {R"({"pretraining_tp": 2})", "pretraining_tp is 2"},
            {R"({"partial_rotary_factor": 0.5})", "partial_rotary_factor is 0.5"},
            {R"({"some_future_field": 1})", "field some_future_field (1) is not understood"},
@@ -274,4 +275,52 @@ TEST_CASE("generation_config: values that a job does not take are said, with how
   CHECK_THAT(not_taken(R"({"do_sample": true})"), ContainsSubstring("temperature 1.0 is not taken"));
   CHECK_THAT(not_taken(R"({"no_repeat_ngram_size": 3})"),
              ContainsSubstring("no_repeat_ngram_size 3 is not taken") && !ContainsSubstring("sampling."));
+}
+
+TEST_CASE("config: FP8 as it is published, module by module", "[model]") {
+  Json config = published();
+  Json not_converted = Json::array({"lm_head", "model.layers.3.self_attn", "experts.7.down_proj"});
+  for (int layer = 0; layer < 48; ++layer)
+    for (const char* const name : {"input_layernorm", "mlp.gate", "post_attention_layernorm"})
+      not_converted.push_back("model.layers." + std::to_string(layer) + "." + name);
+  config["quantization_config"] = {{"activation_scheme", "dynamic"},
+                                   {"fmt", "e4m3"},
+                                   {"quant_method", "fp8"},
+                                   {"weight_block_size", {128, 128}},
+                                   {"modules_to_not_convert", not_converted}};
+  // Of an expert's down projections one alone is not converted, and they are one matrix here.
+  CHECK_THROWS_AS(parse(config), BadInput);
+  config["quantization_config"]["modules_to_not_convert"][2] = "down_proj";
+  const auto spec_of = [&](const std::string& name) {
+    const ModelConfig parsed = parse(config);
+    for (const TensorSpec& spec : tensors_of(parsed, DType::bfloat16))
+      if (spec.drawn_as == name) return spec;
+    return TensorSpec{};
+  };
+  const TensorSpec k = spec_of("model.layers.2.self_attn.k_proj.weight");
+  CHECK(k.format.dtype == DType::e4m3);
+  CHECK(k.scales.name == "model.layers.2.self_attn.k_proj.weight_scale_inv");
+  CHECK(k.scales.shape == std::vector<int64_t>{4, 16});  // [512, 2048]
+  CHECK(k.format.bytes(512, 2048) == 512 * 2048 + 512 * 16 * 4);
+  CHECK(spec_of("model.layers.30.mlp.experts.7.up_proj.weight").format.is_fp8());
+  for (const char* const name :
+       {"model.layers.3.self_attn.k_proj.weight", "model.layers.2.mlp.experts.7.down_proj.weight",
+        "model.layers.2.mlp.gate.weight", "lm_head.weight", "model.embed_tokens.weight"})
+    CHECK(spec_of(name).format.dtype == DType::bfloat16);
+
+  // compressed-tensors: a scale a row, and patterns.
+  config["quantization_config"] = Json::parse(R"({
+    "quant_method": "compressed-tensors", "format": "float-quantized", "quantization_status": "compressed",
+    "ignore": ["lm_head", "re:.*mlp\\.gate$", "re:model\\.layers\\.1\\."], "kv_cache_scheme": null,
+    "config_groups": {"group_0": {"targets": ["Linear"], "output_activations": null,
+      "weights": {"dynamic": false, "num_bits": 8, "strategy": "channel", "symmetric": true, "type": "float",
+                  "observer": "minmax", "observer_kwargs": {}, "group_size": null, "block_structure": null},
+      "input_activations": {"dynamic": true, "num_bits": 8, "strategy": "token", "symmetric": true,
+                            "type": "float", "actorder": null, "observer": null}}}})");
+  const TensorSpec row = spec_of("model.layers.2.self_attn.k_proj.weight");
+  CHECK(row.format.is_fp8());
+  CHECK(row.scales.name == "model.layers.2.self_attn.k_proj.weight_scale");
+  CHECK(row.scales.shape == std::vector<int64_t>{512, 1});
+  CHECK(spec_of("model.layers.10.mlp.experts.0.down_proj.weight").format.is_fp8());
+  CHECK_FALSE(spec_of("model.layers.1.mlp.experts.0.down_proj.weight").format.is_fp8());
 }

@@ -178,3 +178,28 @@ TEST_CASE("what cannot run is refused by the plan, all at once", "[plan]") {
                     {.num_ranks = 1, .command = "moerun job.yaml parallel.data=2"}),
             "needs 8 ranks, and 1 were started; start it with: mpirun -n 8 moerun job.yaml parallel.data=2"));
 }
+
+TEST_CASE("FP8 weights are refused where no kernel takes them, and where a shard would cut a block",
+          "[plan]") {
+  const auto refusal_of = [](int64_t heads, int64_t head_dim, const std::vector<std::string>& overrides,
+                             int ranks) {
+    ModelConfig config = read_model_config(kModel);
+    config.quantization = {.scales = ".weight_scale_inv", .block_rows = 128, .block_cols = 128};
+    config.num_attention_heads = config.num_key_value_heads = heads;
+    config.head_dim = head_dim;
+    try {
+      plan_run(job_with(overrides), config, {.num_ranks = ranks});
+    } catch (const BadInput& fault) {
+      return std::string(fault.what());
+    }
+    return std::string();
+  };
+  CHECK(has(refusal_of(8, 64, {"device=cuda"}, 1), "config.json: quantization_config: device: cuda"));
+  // 8 heads of 64 are 512 columns: four groups of 128.
+  CHECK(refusal_of(8, 64, {"device=cpu", "parallel.tensor=4"}, 4).empty());
+  CHECK(
+      has(refusal_of(8, 64, {"device=cpu", "parallel.tensor=8"}, 8),
+          "parallel.tensor: 8 would cut a block of 128 of the FP8 weights of o_proj, which has 512 columns: "
+          "set it to 4 or less"));
+  CHECK(has(refusal_of(6, 64, {"device=cpu", "parallel.tensor=2"}, 2), "set it to 1 or less"));
+}

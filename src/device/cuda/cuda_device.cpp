@@ -144,10 +144,11 @@ size_t CudaDevice::matrix_elements(const Matrix& matrix) const {
   return static_cast<size_t>(matrix.out_features * matrix.in_features);
 }
 
-Matrix CudaDevice::matrix(Matrix::Kind kind, int64_t count, int64_t out_features, int64_t in_features,
-                          const char* what) {
-  Matrix matrix{kind, nullptr, count, out_features, in_features};
-  const size_t bytes = static_cast<size_t>(count) * matrix_elements(matrix) * size_of(dtype());
+Matrix CudaDevice::matrix(const MatrixShape& shape, const char* what) {
+  if (shape.dtype != dtype())  // such a job is refused before (plan/device_limits.h)
+    throw Error(fmt::format("the CUDA device has no products of {} weights", name_of(shape.dtype)));
+  Matrix matrix{shape.kind, nullptr, shape.count, shape.out_features, shape.in_features, shape.dtype};
+  const size_t bytes = static_cast<size_t>(shape.count) * matrix_elements(matrix) * size_of(dtype());
   matrix.data = allocate(bytes, what);
   CUDA_CHECK(cudaMemsetAsync(matrix.data, 0, bytes, stream_));  // a packed matrix's padding must be zero
   return matrix;

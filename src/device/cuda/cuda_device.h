@@ -35,8 +35,7 @@ class CudaDevice : public Device {
 
   void* allocate(size_t bytes, const char* what) override;
   Tensor host_tensor(int64_t rows, int64_t cols, DType dtype, const char* what) override;
-  Matrix matrix(Matrix::Kind kind, int64_t count, int64_t out_features, int64_t in_features,
-                const char* what) override;
+  Matrix matrix(const MatrixShape& shape, const char* what) override;
   void load(const Matrix& matrix, int64_t index, int64_t row0, const HostMatrix& part) override;
   void load(const Tensor& tensor, int64_t row0, const HostMatrix& part) override;
   size_t free_bytes() const override { return arena_->free_bytes(); }

@@ -29,6 +29,8 @@ cudaDataType_t type_of(DType dtype) {
       return CUDA_R_16F;
     case DType::bfloat16:
       return CUDA_R_16BF;
+    case DType::e4m3:
+      break;
   }
   throw Error("a dtype that cuBLASLt does not know");
 }

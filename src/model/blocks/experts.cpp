@@ -120,9 +120,11 @@ void expert_tensors(const ModelConfig& config, const ExpertNames& names, int64_t
   for (int32_t expert = 0; expert < count; ++expert) {
     const std::string prefix = fmt::format("{}.experts.{}", names.mlp, expert);
     const auto add = [&](const char* name, int64_t rows, int64_t cols, Role role, const StoredAs& stacked) {
-      out.matrix(prefix + name, rows, cols, Cut::expert, {role, layer, expert}).stored.push_back(stacked);
+      TensorSpec& spec = out.matrix(prefix + name, rows, cols, Cut::expert, {role, layer, expert});
+      if (!spec.format.is_fp8()) spec.stored.push_back(stacked);
     };
-    // transformers ≥ 5 computes with stacks of all experts, gate above up, and can save them as they are.
+    // transformers ≥ 5 computes with stacks of all experts, gate above up, and can save them as they are. In
+    // FP8 it saves them by themselves.
     const int64_t matrix = width * hidden;
     const StoredAs gates{stacks + ".gate_up_proj", {count, 2 * width, hidden}, 2 * expert * matrix};
     const StoredAs ups{gates.name, gates.shape, gates.first + matrix};
