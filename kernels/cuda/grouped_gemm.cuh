@@ -35,26 +35,26 @@ __device__ Sizes sizes_of(const GroupedGemmArgs& args, int product) {
                       : Sizes{ceil_div(args.intermediate, kBlockK), ceil_div(args.hidden, kTileRows)};
 }
 
-/// The work of a ticket. The tiles of a group share a pass over the weights: for each block of weight rows,
-/// all tiles of the group in turn.
+/// The work of a ticket, of products with so many blocks of weight rows. The tiles of a group share a pass
+/// over the weights: for each block of weight rows, all tiles of the group in turn.
 ///
 /// A cluster of two blocks takes a ticket for both, of which this one is number `rank`. They get tiles side
 /// by side with the same block of weight rows; the last tile of a group that is odd in number they get
 /// together, with blocks of weight rows side by side. Where there is none left for one of them it gets no
 /// rows, and a block of weights that exists.
-template <int kTileRows, int kClusterBlocks = 1>
-__device__ Work work_of_ticket(const GroupedGemmArgs& args, int32_t ticket, int32_t rank = 0) {
+template <int kClusterBlocks = 1>
+__device__ Work work_of_ticket(const MoePlan& plan, int2 row_blocks_of, int32_t ticket, int32_t rank = 0) {
   static_assert(kClusterBlocks == 1 || kClusterBlocks == 2);
-  const int32_t num_tiles = args.plan.counters->num_tiles;
+  const int32_t num_tiles = plan.counters->num_tiles;
   Work work{.product = 0};
-  int32_t row_blocks = sizes_of<kTileRows>(args, 0).row_blocks, rounds = ceil_div(row_blocks, kClusterBlocks);
+  int32_t row_blocks = row_blocks_of.x, rounds = ceil_div(row_blocks, kClusterBlocks);
   if (ticket >= num_tiles * rounds) {
     ticket -= num_tiles * rounds;
     work.product = 1;
-    row_blocks = sizes_of<kTileRows>(args, 1).row_blocks, rounds = ceil_div(row_blocks, kClusterBlocks);
+    row_blocks = row_blocks_of.y, rounds = ceil_div(row_blocks, kClusterBlocks);
     if (ticket >= num_tiles * rounds) return {.product = -1};
   }
-  const int32_t group = args.plan.tiles[ticket / rounds].group;
+  const int32_t group = plan.tiles[ticket / rounds].group;
   const int32_t first = group / 16;
   work.sharers = group % 16;
   const int32_t in_group = ticket - first * rounds;
@@ -68,12 +68,18 @@ __device__ Work work_of_ticket(const GroupedGemmArgs& args, int32_t ticket, int3
     work.row_block = 2 * round + (work.same_weights ? i / pairs : rank);
     work.tile = first + (work.same_weights ? i % pairs * 2 + rank : i);
   }
-  const MoeTile tile = args.plan.tiles[work.tile];
+  const MoeTile tile = plan.tiles[work.tile];
   work.slot = tile.slot;
   work.row_begin = tile.row_begin;
   work.rows = tile.rows;
   if (kClusterBlocks > 1 && work.row_block >= row_blocks) work.row_block = row_blocks - 1, work.rows = 0;
   return work;
+}
+template <int kTileRows, int kClusterBlocks = 1>
+__device__ Work work_of_ticket(const GroupedGemmArgs& args, int32_t ticket, int32_t rank = 0) {
+  return work_of_ticket<kClusterBlocks>(
+      args.plan, make_int2(sizes_of<kTileRows>(args, 0).row_blocks, sizes_of<kTileRows>(args, 1).row_blocks),
+      ticket, rank);
 }
 
 __device__ __forceinline__ float silu(float v) { return __fdividef(v, 1.0f + __expf(-v)); }

@@ -102,6 +102,10 @@ __device__ __forceinline__ void copies_arrive(uint64_t* barrier) {
 __device__ __forceinline__ void fence_async_proxy() {
   asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
 }
+/// The same for global memory.
+__device__ __forceinline__ void fence_async_proxy_global() {
+  asm volatile("fence.proxy.async.global;" ::: "memory");
+}
 
 // --- registers, named barriers, dependent launches ---
 
@@ -205,6 +209,14 @@ __device__ __forceinline__ void prefetch_l2(const void* global) {
 }
 
 // --- matrix fragments ---
+
+/// Four 8×8 matrices of 16-bit elements to shared memory; lane l gives the address of row l%8 of matrix l/8.
+__device__ __forceinline__ void store_matrices(uint32_t row_address, uint32_t m0, uint32_t m1, uint32_t m2,
+                                               uint32_t m3) {
+  asm volatile("stmatrix.sync.aligned.m8n8.x4.shared.b16 [%0], {%1, %2, %3, %4};" ::"r"(row_address), "r"(m0),
+               "r"(m1), "r"(m2), "r"(m3)
+               : "memory");
+}
 
 /// Four 8×8 matrices of 16-bit elements to shared memory, each transposed; lane l gives the address of row
 /// l%8 of matrix l/8.

@@ -158,6 +158,23 @@ __device__ __forceinline__ void wgmma_settled(float (&d)[kCount]) {
   for (int i = 0; i < kCount; ++i) asm volatile("" : "+f"(d[i])::"memory");
 }
 
+#define MOERUN_WGMMA_FP8(N, LIST, A, B, C, ...)                                                       \
+  if constexpr (kColumns == N)                                                                        \
+    asm volatile("wgmma.mma_async.sync.aligned.m64n" #N "k32.f32.e4m3.e4m3 {" LIST "}, %" #A ", %" #B \
+                 ", %" #C ", 1, 1;"                                                                   \
+                 : __VA_ARGS__                                                                        \
+                 : "l"(a), "l"(b), "n"(kAccumulate ? 1 : 0));
+
+/// The same for e4m3, 32 of K: d [64, kColumns] += a [64, 32] · b [kColumns, 32]ᵀ; without kAccumulate d =
+/// a·b. Rows of operands are 128 bytes, as wgmma_descriptor says; + 2 steps 32 elements along K.
+template <int kColumns, bool kAccumulate>
+__device__ __forceinline__ void wgmma_64xNx32_e4m3(float (&d)[kColumns / 2], uint64_t a, uint64_t b) {
+  static_assert(kColumns == 64 || kColumns == 128);
+  MOERUN_WGMMA_FP8(64, MOERUN_D1, 32, 33, 34, MOERUN_F1)
+  MOERUN_WGMMA_FP8(128, MOERUN_D3, 64, 65, 66, MOERUN_F3)
+}
+
+#undef MOERUN_WGMMA_FP8
 #undef MOERUN_WGMMA_A
 #undef MOERUN_WGMMA_A_TYPED
 #undef MOERUN_WGMMA

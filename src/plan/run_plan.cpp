@@ -146,11 +146,6 @@ RunPlan plan_run(Job job, ModelConfig config, const Machine& machine) {
     const RankPlan first = plan_rank(run, 0);
     check_exchange(run, first.experts, machine, faults);
     check_memory(run, first.memory, faults);
-    if (run.job.device == Job::DeviceKind::cuda && run.config.quantization.is_fp8())
-      faults.add(
-          "config.json: quantization_config: device: cuda has no products of FP8 weights yet: take the "
-          "model's "
-          "16-bit checkpoint, or set device: cpu");
     if (run.job.device == Job::DeviceKind::cuda)
       for (const std::string& refusal :
            device_refuses(first.limits, {dense_width(run.config), run.config.shared_intermediate_size}))

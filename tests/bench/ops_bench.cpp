@@ -2,8 +2,9 @@
 // bound: bytes over read bandwidth or operations over the matrix rate, whichever is longer. Operations are
 // recorded as a graph of several, on different weights, so that neither launches nor the cache flatter them.
 //
-// Usage: ops_bench [GB/s TFLOP/s [OPERATIONS]]   (the machine's ceilings; default those of one H100 80GB that
-// kernels/README.md has; OPERATIONS: experts, dense, attention, logits or small alone)
+// Usage: ops_bench [GB/s TFLOP/s [OPERATIONS [FORMAT]]]   (the machine's ceilings; default those of one H100
+// 80GB that kernels/README.md has; OPERATIONS: experts, dense, attention, logits or small alone; FORMAT of
+// the weights of experts and dense: bfloat16 or fp8, else both)
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -76,17 +77,18 @@ void dense(Bench& bench) {
     bench.time("add_rms_norm", n, rows * kHidden * 2 * 4, 0, [&](int64_t i) {
       device.add_rms_norm({residual.first(n), at(x, i, n), weight, 1e-6F, at(x, (i + 1) % kCopies, n)});
     });
-    bench.time(
-        "linear qkv", n, 2.0 * (kQkv * kHidden + rows * (kQkv + kHidden)), 2.0 * rows * kQkv * kHidden,
-        [&](int64_t i) { device.linear(at(x, i, n), qkv[static_cast<size_t>(i)], nullptr, at(wide, i, n)); });
+    bench.time("linear qkv", n, bench.weight_bytes(kQkv * kHidden) + 2.0 * rows * (kQkv + kHidden),
+               2.0 * rows * kQkv * kHidden, [&](int64_t i) {
+                 device.linear(at(x, i, n), qkv[static_cast<size_t>(i)], nullptr, at(wide, i, n));
+               });
     for (const int32_t chunks : {1, kOutputChunks})
       bench.time(fmt::format("linear_tree output, {}", chunks), n,
-                 2.0 * (kAttention * kHidden + rows * (kAttention + kHidden)),
+                 bench.weight_bytes(kAttention * kHidden) + 2.0 * rows * (kAttention + kHidden),
                  2.0 * rows * kAttention * kHidden, [&](int64_t i) {
                    device.linear_tree(narrow(i, n), output[static_cast<size_t>(i)], chunks, at(x, i, n));
                  });
     bench.time(fmt::format("linear_tree_add_rms_norm, {}", kOutputChunks), n,
-               2.0 * (kAttention * kHidden + rows * (kAttention + 3 * kHidden)),
+               bench.weight_bytes(kAttention * kHidden) + 2.0 * rows * (kAttention + 3 * kHidden),
                2.0 * rows * kAttention * kHidden, [&](int64_t i) {
                  device.linear_tree_add_rms_norm(
                      narrow(i, n), output[static_cast<size_t>(i)], kOutputChunks,
@@ -133,7 +135,7 @@ void experts(Bench& bench) {
       for (const auto& [pace, how] : {std::pair{Pace::sustained, "sustained"}, {Pace::rested, "rested"}})
         bench.time(
             fmt::format("expert_ffn {}, {}", name, how), n,
-            hit * 3 * kWidth * kHidden * 2 + rows * kHidden * 2 * 2,
+            bench.weight_bytes(hit * 3 * kWidth * kHidden) + rows * kHidden * 2 * 2,
             2.0 * rows * kTopK * 3 * kWidth * kHidden,
             [&](int64_t i) {
               const auto layer = static_cast<size_t>(i % kLayers);
@@ -346,11 +348,18 @@ int main(int argc, char** argv) try {
   fmt::print("{}: percent of max(bytes / {:.0f} GB/s, operations / {:.0f} TFLOP/s)\n", bench.device().name(),
              ceilings.bytes_a_second / 1e9, ceilings.flop_a_second / 1e12);
   fmt::print("{:<32} {:>6}  {:>12}  {:>6}\n", "operation", "tokens", "time", "bound");
-  const std::string only = argc == 4 ? argv[3] : "";
+  const std::string only = argc >= 4 ? argv[3] : "", format = argc == 5 ? argv[4] : "";
   const std::pair<const char*, void (*)(Bench&)> parts[] = {
       {"experts", experts}, {"dense", dense}, {"attention", attention}, {"logits", logits}, {"small", small}};
-  for (const auto& [name, part] : parts)
-    if (only.empty() || only == name) part(bench);
+  for (const auto& [name, part] : parts) {
+    if (!only.empty() && only != name) continue;
+    const bool weights = part == experts || part == dense;
+    if (!weights || format != "fp8") part(bench);
+    if (!weights || format == "bfloat16") continue;
+    bench.set_weights(DType::e4m3);
+    part(bench);
+    bench.set_weights(DType::bfloat16);
+  }
   return 0;
 } catch (const std::exception& error) {
   fmt::print(stderr, "ops_bench: {}\n", error.what());

@@ -179,8 +179,7 @@ TEST_CASE("what cannot run is refused by the plan, all at once", "[plan]") {
             "needs 8 ranks, and 1 were started; start it with: mpirun -n 8 moerun job.yaml parallel.data=2"));
 }
 
-TEST_CASE("FP8 weights are refused where no kernel takes them, and where a shard would cut a block",
-          "[plan]") {
+TEST_CASE("FP8 weights are refused where a shard would cut a block", "[plan]") {
   const auto refusal_of = [](int64_t heads, int64_t head_dim, const std::vector<std::string>& overrides,
                              int ranks) {
     ModelConfig config = read_model_config(kModel);
@@ -194,7 +193,7 @@ TEST_CASE("FP8 weights are refused where no kernel takes them, and where a shard
     }
     return std::string();
   };
-  CHECK(has(refusal_of(8, 64, {"device=cuda"}, 1), "config.json: quantization_config: device: cuda"));
+  CHECK(refusal_of(8, 64, {"device=cuda"}, 1).empty());
   // 8 heads of 64 are 512 columns: four groups of 128.
   CHECK(refusal_of(8, 64, {"device=cpu", "parallel.tensor=4"}, 4).empty());
   CHECK(

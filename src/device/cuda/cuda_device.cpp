@@ -138,34 +138,56 @@ Tensor CudaDevice::host_tensor(int64_t rows, int64_t cols, DType dtype, const ch
   return {host_tensors_.back().data(), dtype, rows, cols};
 }
 
-size_t CudaDevice::matrix_elements(const Matrix& matrix) const {
-  if (matrix.kind == Matrix::Kind::expert_gate_up || matrix.kind == Matrix::Kind::expert_down)
-    return static_cast<size_t>(PackedWeight{matrix.out_features, matrix.in_features}.elements());
-  return static_cast<size_t>(matrix.out_features * matrix.in_features);
+namespace {
+
+bool is_packed(const Matrix& matrix) {
+  return matrix.kind == Matrix::Kind::expert_gate_up || matrix.kind == Matrix::Kind::expert_down;
+}
+
+}  // namespace
+
+size_t CudaDevice::matrix_bytes(const Matrix& matrix) const {
+  if (matrix.is_fp8())
+    return static_cast<size_t>(Fp8PackedWeight{matrix.out_features, matrix.in_features}.bytes());
+  const int64_t elements = is_packed(matrix)
+                               ? PackedWeight{matrix.out_features, matrix.in_features}.elements()
+                               : matrix.out_features * matrix.in_features;
+  return static_cast<size_t>(elements) * size_of(dtype());
 }
 
 Matrix CudaDevice::matrix(const MatrixShape& shape, const char* what) {
-  if (shape.dtype != dtype())  // such a job is refused before (plan/device_limits.h)
-    throw Error(fmt::format("the CUDA device has no products of {} weights", name_of(shape.dtype)));
   Matrix matrix{shape.kind, nullptr, shape.count, shape.out_features, shape.in_features, shape.dtype};
-  const size_t bytes = static_cast<size_t>(shape.count) * matrix_elements(matrix) * size_of(dtype());
+  if (matrix.is_fp8()) {
+    fp8_weights_ = true;
+    if (workspace_) reserve_fp8();
+  } else if (shape.dtype != dtype()) {
+    throw Error(fmt::format("the CUDA device has no products of {} weights with {} activations",
+                            name_of(shape.dtype), name_of(dtype())));
+  }
+  const size_t bytes = static_cast<size_t>(shape.count) * matrix_bytes(matrix);
   matrix.data = allocate(bytes, what);
   CUDA_CHECK(cudaMemsetAsync(matrix.data, 0, bytes, stream_));  // a packed matrix's padding must be zero
   return matrix;
 }
 
 void CudaDevice::load(const Matrix& matrix, int64_t index, int64_t row0, const HostMatrix& part) {
-  const bool packed = matrix.kind == Matrix::Kind::expert_gate_up || matrix.kind == Matrix::Kind::expert_down;
-  weights_->rows(
-      {.dst = static_cast<char*>(matrix.data) +
-              static_cast<size_t>(index) * matrix_elements(matrix) * size_of(dtype()),
-       .dtype = dtype(),
-       .row0 = row0,
-       .interleave =
-           matrix.kind == Matrix::Kind::expert_gate_up ? static_cast<int32_t>(PackedWeight::kGateUpUnit) : 0,
-       .half = matrix.out_features / 2,
-       .packed_rows = packed ? matrix.out_features : 0},
-      part);
+  char* const dst = static_cast<char*>(matrix.data) + static_cast<size_t>(index) * matrix_bytes(matrix);
+  if (matrix.is_fp8() != (part.dtype == DType::e4m3))  // a caller's mistake, not a user's
+    throw Error("weights in e4m3 belong in a matrix of e4m3, and no others");
+  const bool interleave = matrix.kind == Matrix::Kind::expert_gate_up;
+  if (matrix.is_fp8())
+    return weights_->fp8_rows({.dst = reinterpret_cast<uint8_t*>(dst),
+                               .dst_rows = matrix.out_features,
+                               .row0 = row0,
+                               .interleave = interleave},
+                              part);
+  weights_->rows({.dst = dst,
+                  .dtype = dtype(),
+                  .row0 = row0,
+                  .interleave = interleave ? static_cast<int32_t>(PackedWeight::kGateUpUnit) : 0,
+                  .half = matrix.out_features / 2,
+                  .packed_rows = is_packed(matrix) ? matrix.out_features : 0},
+                 part);
 }
 
 void CudaDevice::load(const Tensor& tensor, int64_t row0, const HostMatrix& part) {

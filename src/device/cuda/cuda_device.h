@@ -85,7 +85,10 @@ class CudaDevice : public Device {
   /// time: the rows of the tokens from `begin` on, and not yet where their sums go.
   void experts_in_parts(const ExpertFfnArgs& args, const std::function<void(int64_t, MoeCombineArgs)>& sum);
 
-  size_t matrix_elements(const Matrix& matrix) const;
+  /// Of one of its maps, packed.
+  size_t matrix_bytes(const Matrix& matrix) const;
+  /// Sets aside what products with weights in e4m3 need, once they and the workspace are there.
+  void reserve_fp8();
 
   // In this order: the GPU is chosen before anything else touches CUDA, the stream outlives what is enqueued
   // on it, the arena what points into it.
@@ -99,6 +102,7 @@ class CudaDevice : public Device {
   MemoryUses host_uses_;
   std::unique_ptr<WeightUpload> weights_;
   std::unique_ptr<CudaWorkspace> workspace_;
+  bool fp8_weights_ = false;
   StepAttention attention_;
   GraphCache graphs_;
 };

@@ -4,6 +4,7 @@
 
 #include "device/cuda/cuda_device.h"
 #include "kernels/cuda/elementwise.h"
+#include "kernels/cuda/fp8_grouped_gemm.h"
 #include "kernels/cuda/gather_rows.h"
 #include "kernels/cuda/grouped_gemm.h"
 #include "kernels/cuda/moe_combine.h"
@@ -25,6 +26,13 @@ CudaWorkspace& CudaDevice::workspace() {
 
 void CudaDevice::reserve(const StepLimits& limits) {
   workspace_ = std::make_unique<CudaWorkspace>(*arena_, stream_, wait_, dtype(), limits);
+  if (fp8_weights_) reserve_fp8();
+}
+
+void CudaDevice::reserve_fp8() {
+  if (workspace_->fp8) return;
+  workspace_->fp8 = std::make_unique<Fp8Products>(*arena_, stream_, dtype(), properties_.multiProcessorCount,
+                                                  workspace_->limits);
 }
 
 void CudaDevice::swap_blocks(std::span<const KvLayer> cache, std::span<const int32_t> pairs, Swap way) {
@@ -79,6 +87,7 @@ void CudaDevice::add_rms_norm(const AddRmsNormArgs& args) {
 }
 
 void CudaDevice::linear(Tensor x, const Matrix& w, const Tensor* bias, Tensor out) {
+  if (w.is_fp8()) return workspace().fp8->linear(x, w, bias, out);
   workspace().products.run({.x = x.data,
                             .w = w.data,
                             .bias = bias ? bias->data : nullptr,
@@ -91,31 +100,35 @@ void CudaDevice::linear(Tensor x, const Matrix& w, const Tensor* bias, Tensor ou
 
 void CudaDevice::linear_in_parts(Tensor x, const Matrix& w, int32_t chunks,
                                  const std::function<void(int64_t, int64_t)>& sum) {
-  if (w.in_features % chunks != 0)
+  if (w.in_features % chunks != 0 || (w.is_fp8() && w.in_features / chunks % kScaleGroup != 0))
     throw Error(fmt::format("{} columns do not divide into {} chunks", w.in_features, chunks));
   CudaWorkspace& room = workspace();
-  const auto rows_at_once = static_cast<int64_t>(
-      room.parts_bytes / (static_cast<size_t>(chunks * w.out_features) * size_of(dtype())));
+  auto rows_at_once = static_cast<int64_t>(room.parts_bytes /
+                                           (static_cast<size_t>(chunks * w.out_features) * size_of(dtype())));
+  if (w.is_fp8()) rows_at_once = std::min(rows_at_once, room.fp8->rows_at_once(w.in_features));
   if (rows_at_once == 0)
     throw Error(fmt::format("a product of {} parts of {} columns does not fit its workspace", chunks,
                             w.out_features));
   for (int64_t begin = 0; begin < x.rows; begin += rows_at_once) {
     const int64_t end = std::min(x.rows, begin + rows_at_once);
-    room.products.run({.x = x.slice(begin, end).data,
-                       .w = w.data,
-                       .out = room.parts,
-                       .out_dtype = dtype(),
-                       .rows = end - begin,
-                       .out_features = w.out_features,
-                       .in_features = w.in_features,
-                       .parts = chunks});
+    if (w.is_fp8())
+      room.fp8->linear_in_parts(x.slice(begin, end), w, chunks, room.parts);
+    else
+      room.products.run({.x = x.slice(begin, end).data,
+                         .w = w.data,
+                         .out = room.parts,
+                         .out_dtype = dtype(),
+                         .rows = end - begin,
+                         .out_features = w.out_features,
+                         .in_features = w.in_features,
+                         .parts = chunks});
     sum(begin, end);
   }
 }
 
 void CudaDevice::linear_tree(Tensor x, const Matrix& w, int32_t chunks, Tensor out) {
   if (chunks == 1) return linear(x, w, nullptr, out);
-  if (tree_gemm_takes(x.rows, w.out_features, w.in_features, chunks))
+  if (!w.is_fp8() && tree_gemm_takes(x.rows, w.out_features, w.in_features, chunks))
     return launch_tree_gemm({.dtype = dtype(),
                              .x = x.data,
                              .w = w.data,
@@ -135,7 +148,7 @@ void CudaDevice::linear_tree(Tensor x, const Matrix& w, int32_t chunks, Tensor o
 void CudaDevice::linear_tree_add_rms_norm(Tensor x, const Matrix& w, int32_t chunks,
                                           const AddRmsNormArgs& then) {
   if (chunks == 1 || chunks > kMaxRmsNormParts ||
-      tree_gemm_takes(x.rows, w.out_features, w.in_features, chunks))
+      (!w.is_fp8() && tree_gemm_takes(x.rows, w.out_features, w.in_features, chunks)))
     return Device::linear_tree_add_rms_norm(x, w, chunks, then);
   linear_in_parts(x, w, chunks, [&](int64_t begin, int64_t end) {
     launch_rms_norm({.dtype = dtype(),
@@ -210,6 +223,28 @@ void CudaDevice::router(const RouterArgs& args) {
                     stream_);
 }
 
+namespace {
+
+/// The same products with weights in e4m3.
+Fp8GroupedGemmArgs fp8_products(const GroupedGemmArgs& args, int32_t num_tokens, const Fp8Rows& x) {
+  const int64_t rows = int64_t{num_tokens} * args.k;
+  return {.dtype = args.dtype,
+          .x = x,
+          .gate_up = static_cast<const uint8_t*>(args.gate_up),
+          .down = static_cast<const uint8_t*>(args.down),
+          .h = fp8_rows_in(args.h, rows, args.intermediate),
+          .y = args.y,
+          .plan = args.plan,
+          .tiling = args.tiling,
+          .num_rows = rows,
+          .k = args.k,
+          .hidden = args.hidden,
+          .intermediate = args.intermediate,
+          .num_sms = args.num_sms};
+}
+
+}  // namespace
+
 void CudaDevice::experts_in_parts(const ExpertFfnArgs& args,
                                   const std::function<void(int64_t, MoeCombineArgs)>& sum) {
   CudaWorkspace& room = workspace();
@@ -225,7 +260,9 @@ void CudaDevice::experts_in_parts(const ExpertFfnArgs& args,
     const int64_t end = std::min(args.in.x.rows, begin + room.expert_tokens);
     const auto num_tokens = static_cast<int32_t>(end - begin);
     const int32_t* const topk_ids = args.in.topk_ids.data + begin * k;
-    const MoeTiling tiling = grouped_gemm_tiling(num_tokens, k, num_experts);
+    const bool fp8 = args.gate_up->is_fp8();
+    const MoeTiling tiling = fp8 ? fp8_grouped_gemm_tiling(num_tokens, k, num_experts)
+                                 : grouped_gemm_tiling(num_tokens, k, num_experts);
     launch_moe_permute({.topk_ids = topk_ids,
                         .topk_weights = static_cast<const float*>(args.in.topk_weights.data) + begin * k,
                         .local_slot = args.slots->local_slot.data,
@@ -238,19 +275,23 @@ void CudaDevice::experts_in_parts(const ExpertFfnArgs& args,
                        stream_);
     void* const y =
         args.pairs ? args.out.slice(begin * k, end * k).data : room.expert_y;  // rows in the order of pairs
-    launch_grouped_gemm({.dtype = dtype(),
-                         .x = args.in.x.slice(begin, end).data,
-                         .gate_up = args.gate_up->data,
-                         .down = args.down->data,
-                         .h = room.expert_h,
-                         .y = y,
-                         .plan = room.experts,
-                         .tiling = tiling,
-                         .k = k,
-                         .hidden = hidden,
-                         .intermediate = intermediate,
-                         .num_sms = properties_.multiProcessorCount},
-                        stream_);
+    const Tensor x = args.in.x.slice(begin, end);
+    const GroupedGemmArgs products{.dtype = dtype(),
+                                   .x = x.data,
+                                   .gate_up = args.gate_up->data,
+                                   .down = args.down->data,
+                                   .h = room.expert_h,
+                                   .y = y,
+                                   .plan = room.experts,
+                                   .tiling = tiling,
+                                   .k = k,
+                                   .hidden = hidden,
+                                   .intermediate = intermediate,
+                                   .num_sms = properties_.multiProcessorCount};
+    if (fp8)
+      launch_fp8_grouped_gemm(fp8_products(products, num_tokens, room.fp8->quantise(x)), stream_);
+    else
+      launch_grouped_gemm(products, stream_);
     sum(begin, {.dtype = dtype(),
                 .y = y,
                 .topk_ids = topk_ids,

@@ -3,7 +3,9 @@
 #include <algorithm>
 #include <cstring>
 
+#include "kernels/cuda/fp8_place.h"
 #include "kernels/cuda/place_rows.h"
+#include "moerun/fp8.h"
 
 namespace moerun {
 
@@ -28,6 +30,13 @@ void WeightUpload::gather(char* out, const HostMatrix& part, int64_t begin, int6
                 row_bytes);
 }
 
+WeightUpload::Buffer& WeightUpload::next_buffer() {
+  Buffer& buffer = buffers_[next_];
+  next_ = 1 - next_;
+  CUDA_CHECK(cudaEventSynchronize(buffer.free));
+  return buffer;
+}
+
 void WeightUpload::rows(const Target& target, const HostMatrix& part) {
   PlaceRowsArgs args{.dst = target.dst,
                      .dst_dtype = target.dtype,
@@ -50,9 +59,7 @@ void WeightUpload::rows(const Target& target, const HostMatrix& part) {
     throw Error(fmt::format("a weight row of {} bytes does not fit the upload buffer", row_bytes));
   for (int64_t begin = 0; begin < part.rows; begin += rows_a_buffer) {
     const int64_t count = std::min(rows_a_buffer, part.rows - begin);
-    Buffer& buffer = buffers_[next_];
-    next_ = 1 - next_;
-    CUDA_CHECK(cudaEventSynchronize(buffer.free));
+    Buffer& buffer = next_buffer();
     gather(buffer.host.data(), part, begin, count);
     CUDA_CHECK(cudaMemcpyAsync(buffer.device, buffer.host.data(), static_cast<size_t>(count) * row_bytes,
                                cudaMemcpyHostToDevice, stream_));
@@ -62,6 +69,45 @@ void WeightUpload::rows(const Target& target, const HostMatrix& part) {
     args.row0 = target.row0 + begin;
     launch_place_rows(args, stream_);
     CUDA_CHECK(cudaGetLastError());
+    CUDA_CHECK(cudaEventRecord(buffer.free, stream_));
+  }
+}
+
+void WeightUpload::fp8_rows(const Fp8Target& target, const HostMatrix& part) {
+  Fp8PlaceArgs args{.dummy = part.dummy,
+                    .dummy_stride = part.row_stride,
+                    .scale = part.scales.value,
+                    .dst = target.dst,
+                    .dst_rows = target.dst_rows,
+                    .rows = part.rows,
+                    .cols = part.cols,
+                    .row0 = target.row0,
+                    .interleave = target.interleave};
+  if (!part.data) return launch_fp8_place(args, stream_);
+  // Scales first, then rows: both are whole bytes, and the scales want to be aligned.
+  const auto groups = static_cast<size_t>(scale_groups(part.cols));
+  const size_t scale_bytes = groups * sizeof(float), row_bytes = scale_bytes + static_cast<size_t>(part.cols);
+  const auto rows_a_buffer = static_cast<int64_t>(kBufferBytes / row_bytes);
+  if (rows_a_buffer == 0)
+    throw Error(fmt::format("a weight row of {} bytes does not fit the upload buffer", row_bytes));
+  for (int64_t begin = 0; begin < part.rows; begin += rows_a_buffer) {
+    const int64_t count = std::min(rows_a_buffer, part.rows - begin);
+    const size_t values_at = static_cast<size_t>(count) * scale_bytes;
+    Buffer& buffer = next_buffer();
+    auto* const scales = reinterpret_cast<float*>(buffer.host.data());
+#pragma omp parallel for schedule(static)
+    for (int64_t row = 0; row < count; ++row)
+      for (size_t group = 0; group < groups; ++group)
+        scales[static_cast<size_t>(row) * groups + group] =
+            part.scales.at(begin + row, static_cast<int64_t>(group) * kScaleGroup);
+    gather(buffer.host.data() + values_at, part, begin, count);
+    CUDA_CHECK(cudaMemcpyAsync(buffer.device, buffer.host.data(), static_cast<size_t>(count) * row_bytes,
+                               cudaMemcpyHostToDevice, stream_));
+    args.scales = static_cast<const float*>(buffer.device);
+    args.src = static_cast<const uint8_t*>(buffer.device) + values_at;
+    args.rows = count;
+    args.row0 = target.row0 + begin;
+    launch_fp8_place(args, stream_);
     CUDA_CHECK(cudaEventRecord(buffer.free, stream_));
   }
 }

@@ -30,12 +30,22 @@ class WeightUpload {
   };
   void rows(const Target& target, const HostMatrix& part);
 
+  /// Where a part in e4m3 goes: from logical row `row0` of the Fp8PackedWeight{dst_rows, part.cols} at `dst`.
+  struct Fp8Target {
+    uint8_t* dst = nullptr;
+    int64_t dst_rows = 0, row0 = 0;
+    bool interleave = false;  ///< as in Fp8PlaceArgs
+  };
+  void fp8_rows(const Fp8Target& target, const HostMatrix& part);
+
  private:
   struct Buffer {
     PinnedBuffer host;
     void* device;
     Event free;  ///< recorded when the GPU is done with both
   };
+  /// Waits until the next buffer is free.
+  Buffer& next_buffer();
   static void gather(char* out, const HostMatrix& part, int64_t begin, int64_t count);
 
   cudaStream_t stream_;

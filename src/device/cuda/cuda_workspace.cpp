@@ -59,8 +59,9 @@ CudaWorkspace::CudaWorkspace(Arena& arena, cudaStream_t stream, const StreamWait
   const auto pairs = static_cast<size_t>(expert_tokens * k);
   experts = moe_plan_in(arena.allocate(moe_plan_bytes(expert_tokens, k, num_experts), "expert workspace"),
                         expert_tokens, k, num_experts);
-  expert_h =
-      arena.allocate(pairs * static_cast<size_t>(limits.moe_intermediate_size) * element, "expert workspace");
+  expert_h = arena.allocate(std::max(pairs * static_cast<size_t>(limits.moe_intermediate_size) * element,
+                                     fp8_rows_bytes(expert_tokens * k, limits.moe_intermediate_size)),
+                            "expert workspace");
   expert_y = arena.allocate(pairs * static_cast<size_t>(limits.hidden_size) * element, "expert workspace");
 }
 

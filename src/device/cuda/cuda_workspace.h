@@ -1,9 +1,11 @@
 #pragma once
 #include <array>
 #include <cstdint>
+#include <memory>
 #include <span>
 
 #include "device/cuda/cuda_copy.h"
+#include "device/cuda/cuda_fp8.h"
 #include "device/cuda/cuda_linear.h"
 #include "device/cuda/cuda_plan.h"
 #include "device/cuda/cuda_sampler.h"
@@ -40,6 +42,7 @@ struct CudaWorkspace {
   PlanUpload plans;
   IndexUpload indices;
   LinearProducts products;
+  std::unique_ptr<Fp8Products> fp8;  // where weights are in e4m3
   Sampler sampler;
   SwapSpace swap_space;
   RowCopies row_copies;

@@ -1,0 +1,245 @@
+// Products of FP8 weights with all rows of a step: persistent blocks go through tiles of 128 or 256 features
+// × up to 128 rows in a fixed order. Tiles of 256 × 128 go to two blocks of a cluster side by side along the
+// rows: each copies half of their weights to both.
+#include "kernels/cuda/fp8_linear.h"
+
+#include <array>
+
+#include "kernels/cuda/fp8_gemm.cuh"
+#include "kernels/cuda/limits.h"
+
+namespace moerun {
+namespace {
+
+using namespace cuda;
+
+constexpr int kProducerRegisters = 56, kConsumerRegisters = 224;
+static_assert((kProducerRegisters + 2 * kConsumerRegisters) * kGroupThreads <= kGemmRegisters);
+constexpr int kProducerBarrier = 1;
+
+/// How the product is cut: tiles of 128 or 256 features × up to 64 or 128 rows.
+struct Tiling {
+  int32_t blocks = 0, tokens = 0;
+  constexpr int32_t cluster_blocks() const { return blocks == 2 && tokens == 128 ? 2 : 1; }
+};
+
+struct Params {
+  Fp8LinearArgs args;
+  CUtensorMap x;
+  int32_t k_groups = 0;  ///< of a whole row
+  int32_t k_blocks = 0;  ///< of a part
+  int32_t feature_tiles = 0;
+  int32_t row_tiles = 0;  ///< a multiple of the cluster's blocks
+};
+
+template <int kBlocks, int kTokens_>
+struct Shared {
+  static constexpr int kTokens = kTokens_, kClusterBlocks = Tiling{kBlocks, kTokens}.cluster_blocks();
+  Fp8Stages<kBlocks, kTokens, kBlocks == 2 ? 4 : 6> stages;
+  alignas(16) uint8_t staging[kConsumerWarps][2][1024];  // where a warp turns its results around
+};
+static_assert(sizeof(Shared<2, 128>) <= 227 * 1024 && sizeof(Shared<1, 128>) <= 227 * 1024);
+
+/// One tile of one part.
+struct Tile {
+  int32_t part, features, first_row, rows;  ///< `features`: index of the tile along them
+};
+/// Calls `work` with each of this block's tiles.
+template <class Shared, class Work>
+__device__ __forceinline__ void each_tile(const Params& p, Work work) {
+  constexpr int kClusterBlocks = Shared::kClusterBlocks;
+  const int32_t tiles = p.args.parts * p.feature_tiles * p.row_tiles;
+  const auto rank = static_cast<int32_t>(kClusterBlocks > 1 ? cluster_rank() : 0);
+  const auto first = static_cast<int32_t>(blockIdx.x) - rank;
+  for (int32_t i = first; i < tiles; i += static_cast<int32_t>(gridDim.x)) {
+    const int32_t index = i / kClusterBlocks, groups = p.row_tiles / kClusterBlocks;
+    const int32_t first_row = (index % groups * kClusterBlocks + rank) * Shared::kTokens;
+    work(Tile{.part = index / groups / p.feature_tiles,
+              .features = index / groups % p.feature_tiles,
+              .first_row = first_row,
+              .rows = max(0, min(Shared::kTokens, static_cast<int32_t>(p.args.rows) - first_row))});
+  }
+}
+
+// ---------------------------------------------------------------- kernels
+
+template <int kBlocks, int kTokens>
+__device__ __forceinline__ void produce(const Params& p, Shared<kBlocks, kTokens>& shared) {
+  using S = Shared<kBlocks, kTokens>;
+  const auto thread = static_cast<int32_t>(threadIdx.x);
+  const uint64_t policy = policy_evict_normal();
+  const Fp8PackedWeight packed{p.args.out_features, p.args.in_features};
+  const int64_t rows_apart = p.k_groups * Fp8PackedWeight::kBlockBytes;
+  Ring<decltype(shared.stages)::kStages> ring;
+  each_tile<S>(p, [&](const Tile& tile) {
+    named_barrier_sync(kProducerBarrier, kGroupThreads);  // the places of the tile before are read
+    if (thread < tile.rows)
+      shared.stages.places[thread] =
+          static_cast<uint32_t>(tile.first_row + thread) * static_cast<uint32_t>(p.k_groups) +
+          static_cast<uint32_t>(tile.part * p.k_blocks);
+    named_barrier_sync(kProducerBarrier, kGroupThreads);
+    const int32_t block = tile.features * kBlocks;
+    fill<S::kClusterBlocks>(
+        shared.stages, ring,
+        {.weights = p.args.w + block * rows_apart + tile.part * p.k_blocks * Fp8PackedWeight::kBlockBytes,
+         // Where W ends within the tile its last block comes twice: nobody stores the copy's
+         // features.
+         .to_second = block + 1 < packed.row_blocks() ? rows_apart : 0,
+         .same_weights = S::kClusterBlocks > 1,
+         .values = p.args.x.values,
+         .scales = p.args.x.scales,
+         .rows = tile.rows,
+         .k_blocks = p.k_blocks,
+         .map = &p.x,
+         .first_row = tile.first_row,
+         .first_block = tile.part * p.k_blocks},
+        policy);
+  });
+}
+
+/// Two neighbouring features of the bias.
+template <class T>
+__device__ __forceinline__ float2 bias_at(const Params& p, int32_t feature) {
+  if (!p.args.bias || feature >= p.args.out_features) return make_float2(0, 0);
+  return unpack_floats<T>(*reinterpret_cast<const uint32_t*>(static_cast<const T*>(p.args.bias) + feature));
+}
+
+template <class T, int kPieces, int kColumns>
+__device__ __forceinline__ void store(const Params& p, const Tile& tile, int32_t first_feature,
+                                      const Fp8Share& share, uint8_t (*staging)[1024],
+                                      const float (&acc)[kPieces][kColumns / 2]) {
+  const int lane = threadIdx.x % kWarpSize, warp = threadIdx.x % kGroupThreads / kWarpSize;
+  const int32_t first = first_feature + share.block * kFp8BlockRows + share.row;
+  const int32_t token = share.token + warp * 16, rows = tile.rows - token;
+  T* const out = static_cast<T*>(p.args.out) +
+                 (tile.part * p.args.rows + tile.first_row + token) * p.args.out_features + first;
+  store_turned<kPieces, kColumns>(
+      staging,
+      [&](int piece, int half, int j) {
+        const float* const v = acc[piece] + 4 * j + 2 * half;
+        const float2 bias = bias_at<T>(p, first + piece * kFp8BlockRows + 8 * j + lane % 4 * 2);
+        return pack_floats<T>(v[0] + bias.x, v[1] + bias.y);
+      },
+      [&](int row, int column, uint4 value) {
+        if (row < rows && first + column < p.args.out_features)
+          *reinterpret_cast<uint4*>(out + row * p.args.out_features + column) = value;
+      });
+}
+
+template <class T, int kBlocks, int kTokens>
+__device__ __forceinline__ void consume(const Params& p, Shared<kBlocks, kTokens>& shared, int consumer) {
+  using S = Shared<kBlocks, kTokens>;
+  uint8_t(*const staging)[1024] = shared.staging[threadIdx.x / kWarpSize - kGroupThreads / kWarpSize];
+  Ring<decltype(shared.stages)::kStages> ring;
+  each_tile<S>(
+      p, [&](const Tile& tile) __attribute__((always_inline)) {
+        const auto compute = [&]<int kPieces, int kColumns>(const Fp8Share& share)
+            __attribute__((always_inline)) {
+          float acc[kPieces][kColumns / 2];
+          multiply<S::kClusterBlocks, kPieces, kColumns>(shared.stages, ring, share, p.k_blocks, acc);
+          store<T, kPieces, kColumns>(p, tile, tile.features * (kBlocks * kFp8BlockRows), share, staging,
+                                      acc);
+        };
+        if constexpr (kTokens > kConsumerTokens)  // half of the tokens each
+          compute.template operator()<kBlocks, kFp8BlockRows>({.token = consumer * kConsumerTokens});
+        else if constexpr (kBlocks == 2)  // half of the weights each
+          compute.template operator()<1, kFp8BlockRows>({.block = consumer});
+        else
+          compute.template operator()<1, kFp8BlockRows / 2>({.row = consumer * (kFp8BlockRows / 2)});
+      });
+}
+
+template <class T, int kBlocks, int kTokens>
+__global__ void __launch_bounds__(kGemmThreads, 1) __cluster_dims__(Shared<kBlocks, kTokens>::kClusterBlocks)
+    fp8_linear_kernel(const __grid_constant__ Params p) {
+  extern __shared__ __align__(1024) uint8_t shared_bytes[];
+  auto& shared = *reinterpret_cast<Shared<kBlocks, kTokens>*>(shared_bytes);
+  constexpr bool kClusters = Shared<kBlocks, kTokens>::kClusterBlocks > 1;
+  if (threadIdx.x == 0) {
+    shared.stages.init(Shared<kBlocks, kTokens>::kClusterBlocks);
+    mbarrier_init_fence();
+  }
+  __syncthreads();
+  if constexpr (kClusters) {
+    cluster_arrive_relaxed();
+    cluster_wait();
+  }
+  dependency_wait();
+  dependents_launch();
+  const int group =
+      __shfl_sync(kFullMask, threadIdx.x / kGroupThreads, 0);  // the same in a warp: the compiler sees it
+  if (group == 0) {
+    registers_release<kProducerRegisters>();
+    produce(p, shared);
+  } else {
+    registers_acquire<kConsumerRegisters>();
+    consume<T>(p, shared, group - 1);
+  }
+  if constexpr (kClusters) {
+    // Not gone before all that the other block does to this one's memory is done: its last arrivals, too.
+    __syncwarp();
+    cluster_arrive();
+    cluster_wait();
+  }
+}
+
+// ---------------------------------------------------------------- launchers
+
+/// The product cut by `tiling`.
+Params cut(const Fp8LinearArgs& args, const Tiling& tiling) {
+  const auto rows = static_cast<int32_t>(args.rows);
+  Params p{.args = args, .k_groups = static_cast<int32_t>(scale_groups(args.in_features))};
+  p.k_blocks = p.k_groups / args.parts;
+  p.feature_tiles = static_cast<int32_t>(ceil_div<int64_t>(args.out_features, tiling.blocks * kFp8BlockRows));
+  p.row_tiles = round_up(ceil_div(rows, tiling.tokens), tiling.cluster_blocks());
+  return p;
+}
+
+/// The least time by a plain model: waves of tiles, in the time of 64 × 128 products.
+Tiling tiling_for(const Fp8LinearArgs& args) {
+  constexpr std::array kTilings{Tiling{2, 128}, Tiling{1, 128}, Tiling{2, 64}, Tiling{1, 64}};
+  constexpr int64_t kFillAndStore = 1;
+  Tiling best;
+  int64_t least = 0;
+  for (const Tiling& tiling : kTilings) {
+    const Params p = cut(args, tiling);
+    const int64_t tiles = int64_t{args.parts} * p.feature_tiles * p.row_tiles;
+    const int64_t cost = ceil_div<int64_t>(tiles, args.num_sms) *
+                         (tiling.blocks * tiling.tokens / kConsumerTokens + kFillAndStore);
+    if (best.blocks == 0 || cost < least) best = tiling, least = cost;
+  }
+  return best;
+}
+
+template <class T, int kBlocks, int kTokens>
+void launch_tiling(const Fp8LinearArgs& args, cudaStream_t stream) {
+  using S = Shared<kBlocks, kTokens>;
+  Params p = cut(args, {kBlocks, kTokens});
+  p.x = fp8_rows_map<kTokens>(args.x.values, args.rows, p.k_groups);
+  constexpr auto* kernel = fp8_linear_kernel<T, kBlocks, kTokens>;
+  CUDA_CHECK(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, sizeof(S)));
+  const int32_t blocks = std::min(args.parts * p.feature_tiles * p.row_tiles,
+                                  args.num_sms / S::kClusterBlocks * S::kClusterBlocks);
+  launch_dependent(kernel, static_cast<unsigned>(blocks), kGemmThreads, sizeof(S), stream, p);
+}
+
+}  // namespace
+
+void launch_fp8_linear(const Fp8LinearArgs& args, cudaStream_t stream) {
+  if (args.out_features % limits::kVector != 0 || args.in_features % limits::kVector != 0)
+    throw Error("fp8_linear: numbers of features must be multiples of 8, not " +
+                std::to_string(args.out_features) + " and " + std::to_string(args.in_features));
+  if (args.parts > 1 && args.in_features % (args.parts * kScaleGroup) != 0)
+    throw Error("fp8_linear: " + std::to_string(args.in_features) + " columns in " +
+                std::to_string(args.parts) + " parts cut a group of " + std::to_string(kScaleGroup));
+  if (args.rows == 0) return;
+  const Tiling tiling = tiling_for(args);
+  with_element(args.dtype, [&]<class T>(T) {
+    if (tiling.blocks == 2)
+      tiling.tokens == 128 ? launch_tiling<T, 2, 128>(args, stream) : launch_tiling<T, 2, 64>(args, stream);
+    else
+      tiling.tokens == 128 ? launch_tiling<T, 1, 128>(args, stream) : launch_tiling<T, 1, 64>(args, stream);
+  });
+}
+
+}  // namespace moerun
