@@ -26,8 +26,10 @@ struct Tiling {
 struct Params {
   Fp8LinearArgs args;
   CUtensorMap x;
-  int32_t k_groups = 0;  ///< of a whole row
-  int32_t k_blocks = 0;  ///< of a part
+  int32_t tile_parts = 1;  ///< of K, each with tiles of its own
+  int32_t chunks = 1;      ///< of K, in turn in a tile
+  int32_t k_groups = 0;    ///< of a whole row
+  int32_t k_blocks = 0;    ///< of a part
   int32_t feature_tiles = 0;
   int32_t row_tiles = 0;  ///< a multiple of the cluster's blocks
 };
@@ -48,7 +50,7 @@ struct Tile {
 template <class Shared, class Work>
 __device__ __forceinline__ void each_tile(const Params& p, Work work) {
   constexpr int kClusterBlocks = Shared::kClusterBlocks;
-  const int32_t tiles = p.args.parts * p.feature_tiles * p.row_tiles;
+  const int32_t tiles = p.tile_parts * p.feature_tiles * p.row_tiles;
   const auto rank = static_cast<int32_t>(kClusterBlocks > 1 ? cluster_rank() : 0);
   const auto first = static_cast<int32_t>(blockIdx.x) - rank;
   for (int32_t i = first; i < tiles; i += static_cast<int32_t>(gridDim.x)) {
@@ -89,7 +91,7 @@ __device__ __forceinline__ void produce(const Params& p, Shared<kBlocks, kTokens
          .values = p.args.x.values,
          .scales = p.args.x.scales,
          .rows = tile.rows,
-         .k_blocks = p.k_blocks,
+         .k_blocks = p.chunks * p.k_blocks,
          .map = &p.x,
          .first_row = tile.first_row,
          .first_block = tile.part * p.k_blocks},
@@ -149,7 +151,59 @@ __device__ __forceinline__ void consume(const Params& p, Shared<kBlocks, kTokens
       });
 }
 
-template <class T, int kBlocks, int kTokens>
+/// The rounded sum of two chunks' products, each rounded: sum[2j + h] is acc[4j + 2h] and the next of
+/// `multiply`.
+template <class T, class Stages>
+__device__ __forceinline__ void multiply_pair(Stages& stages, Ring<Stages::kStages>& ring,
+                                              const Fp8Share& share, int32_t k_blocks,
+                                              uint32_t (&sum)[kFp8BlockRows / 4]) {
+#pragma unroll 1
+  for (int chunk = 0; chunk < 2; ++chunk) {
+    float acc[1][kFp8BlockRows / 2];
+    multiply<1, 1, kFp8BlockRows>(stages, ring, share, k_blocks, acc);
+#pragma unroll
+    for (int i = 0; i < kFp8BlockRows / 4; ++i) {
+      const uint32_t rounded = pack_floats<T>(acc[0][2 * i], acc[0][2 * i + 1]);
+      sum[i] = chunk == 0 ? rounded : add_pairs<T>(sum[i], rounded);
+    }
+  }
+}
+
+/// The chunks of each tile in a binary tree: two pairs of chunks meet in registers, two of those in `out`.
+template <class T>
+__device__ __forceinline__ void consume_tree(const Params& p, Shared<1, 128>& shared, int consumer) {
+  using S = Shared<1, 128>;
+  uint8_t(*const staging)[1024] = shared.staging[threadIdx.x / kWarpSize - kGroupThreads / kWarpSize];
+  const Fp8Share share{.token = consumer * kConsumerTokens};
+  const int32_t warp_token = share.token + static_cast<int32_t>(threadIdx.x % kGroupThreads / kWarpSize) * 16;
+  Ring<decltype(shared.stages)::kStages> ring;
+  each_tile<S>(
+      p, [&](const Tile& tile) __attribute__((always_inline)) {
+        const int32_t first = tile.features * kFp8BlockRows, rows = tile.rows - warp_token;
+        T* const out =
+            static_cast<T*>(p.args.out) + (tile.first_row + warp_token) * p.args.out_features + first;
+#pragma unroll 1
+        for (int32_t chunk = 0; chunk < p.chunks; chunk += 4) {
+          uint32_t sum[kFp8BlockRows / 4];
+          multiply_pair<T>(shared.stages, ring, share, p.k_blocks, sum);
+          if (p.chunks > 2) {
+            uint32_t other[kFp8BlockRows / 4];
+            multiply_pair<T>(shared.stages, ring, share, p.k_blocks, other);
+#pragma unroll
+            for (int i = 0; i < kFp8BlockRows / 4; ++i) sum[i] = add_pairs<T>(sum[i], other[i]);
+          }
+          store_turned<1, kFp8BlockRows>(
+              staging, [&](int, int half, int j) { return sum[2 * j + half]; },
+              [&](int row, int column, uint4 value) {
+                if (row >= rows || first + column >= p.args.out_features) return;
+                auto* const at = reinterpret_cast<uint4*>(out + row * p.args.out_features + column);
+                *at = chunk == 0 ? value : add_rounded<T>(*at, value);  // which this thread wrote
+              });
+        }
+      });
+}
+
+template <class T, int kBlocks, int kTokens, bool kTree>
 __global__ void __launch_bounds__(kGemmThreads, 1) __cluster_dims__(Shared<kBlocks, kTokens>::kClusterBlocks)
     fp8_linear_kernel(const __grid_constant__ Params p) {
   extern __shared__ __align__(1024) uint8_t shared_bytes[];
@@ -173,7 +227,10 @@ __global__ void __launch_bounds__(kGemmThreads, 1) __cluster_dims__(Shared<kBloc
     produce(p, shared);
   } else {
     registers_acquire<kConsumerRegisters>();
-    consume<T>(p, shared, group - 1);
+    if constexpr (kTree)
+      consume_tree<T>(p, shared, group - 1);
+    else
+      consume<T>(p, shared, group - 1);
   }
   if constexpr (kClusters) {
     // Not gone before all that the other block does to this one's memory is done: its last arrivals, too.
@@ -190,6 +247,7 @@ Params cut(const Fp8LinearArgs& args, const Tiling& tiling) {
   const auto rows = static_cast<int32_t>(args.rows);
   Params p{.args = args, .k_groups = static_cast<int32_t>(scale_groups(args.in_features))};
   p.k_blocks = p.k_groups / args.parts;
+  (args.tree ? p.chunks : p.tile_parts) = args.parts;
   p.feature_tiles = static_cast<int32_t>(ceil_div<int64_t>(args.out_features, tiling.blocks * kFp8BlockRows));
   p.row_tiles = round_up(ceil_div(rows, tiling.tokens), tiling.cluster_blocks());
   return p;
@@ -211,14 +269,14 @@ Tiling tiling_for(const Fp8LinearArgs& args) {
   return best;
 }
 
-template <class T, int kBlocks, int kTokens>
+template <class T, int kBlocks, int kTokens, bool kTree = false>
 void launch_tiling(const Fp8LinearArgs& args, cudaStream_t stream) {
   using S = Shared<kBlocks, kTokens>;
   Params p = cut(args, {kBlocks, kTokens});
   p.x = fp8_rows_map<kTokens>(args.x.values, args.rows, p.k_groups);
-  constexpr auto* kernel = fp8_linear_kernel<T, kBlocks, kTokens>;
+  constexpr auto* kernel = fp8_linear_kernel<T, kBlocks, kTokens, kTree>;
   CUDA_CHECK(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, sizeof(S)));
-  const int32_t blocks = std::min(args.parts * p.feature_tiles * p.row_tiles,
+  const int32_t blocks = std::min(p.tile_parts * p.feature_tiles * p.row_tiles,
                                   args.num_sms / S::kClusterBlocks * S::kClusterBlocks);
   launch_dependent(kernel, static_cast<unsigned>(blocks), kGemmThreads, sizeof(S), stream, p);
 }
@@ -232,7 +290,11 @@ void launch_fp8_linear(const Fp8LinearArgs& args, cudaStream_t stream) {
   if (args.parts > 1 && args.in_features % (args.parts * kScaleGroup) != 0)
     throw Error("fp8_linear: " + std::to_string(args.in_features) + " columns in " +
                 std::to_string(args.parts) + " parts cut a group of " + std::to_string(kScaleGroup));
+  if (args.tree && args.parts != 2 && args.parts != 4 && args.parts != 8)
+    throw Error("fp8_linear: a tree has 2, 4 or 8 parts, not " + std::to_string(args.parts));
   if (args.rows == 0) return;
+  if (args.tree)
+    return with_element(args.dtype, [&]<class T>(T) { launch_tiling<T, 1, 128, true>(args, stream); });
   const Tiling tiling = tiling_for(args);
   with_element(args.dtype, [&]<class T>(T) {
     if (tiling.blocks == 2)

@@ -70,8 +70,8 @@ void launch_fp8_quantise(const Fp8QuantiseArgs& args, cudaStream_t stream) {
   constexpr int64_t kMaxBlocks = 132 * 8;
   const int64_t blocks = ceil_div<int64_t>(args.rows * scale_groups(args.cols), kThreads / kLanes);
   with_element(args.dtype, [&]<class T>(T) {
-    launch_dependent(fp8_quantise_kernel<T>, static_cast<unsigned>(std::min(blocks, kMaxBlocks)), kThreads, 0,
-                     stream, args);
+    launch(args.after_kernel ? Follow::kernel : Follow::anything, fp8_quantise_kernel<T>,
+           static_cast<unsigned>(std::min(blocks, kMaxBlocks)), kThreads, 0, stream, args);
   });
 }
 

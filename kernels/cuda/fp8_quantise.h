@@ -19,6 +19,7 @@ struct Fp8QuantiseArgs {
   const void* x = nullptr;        ///< [rows, cols]
   int64_t rows = 0, cols = 0;     ///< cols a multiple of 8
   Fp8Rows out;
+  bool after_kernel = true;  ///< of the same stream; else after what several streams did, as attention may
 };
 
 void launch_fp8_quantise(const Fp8QuantiseArgs& args, cudaStream_t stream);

@@ -7,6 +7,7 @@
 #include <span>
 
 #include "kernels/cuda/fp8_grouped_gemm.h"
+#include "kernels/cuda/fp8_linear.h"
 #include "moerun/half.h"
 #include "tests/gpu/each_dtype.h"
 #include "tests/gpu/pair.h"
@@ -105,6 +106,8 @@ TEST_CASE("gpu: products with FP8 weights are their CPU twins'", "[gpu][fp8]") {
                           Case{"a scale for each row, with bias", 300, 328, 328, 1, 328, 1, true},
                           Case{"four chunks", 129, 512, 1024, 128, 128, 4, false},
                           Case{"eight chunks, a scale for each row", 65, 264, 1024, 1, 1024, 8, false},
+                          Case{"two chunks in one pass", 700, 264, 512, 128, 128, 2, false},
+                          Case{"eight chunks in one pass", 515, 384, 2048, 128, 128, 8, false},
                           Case{"many rows", 1100, 1536, 640, 128, 128, 1, false}}) {
       INFO(c.name);
       const Stored w(random, c.out_features, c.in_features, c.block_rows, c.block_cols);
@@ -210,6 +213,19 @@ TEST_CASE("gpu bits: rows of products with FP8 weights alone and among others", 
             Stored(random, out_features, kIn, block_rows, 128).on(side.device(), Matrix::Kind::plain, 1);
         check(out_features, kParts, [&](int64_t begin, int64_t end, const Tensor& out) {
           side.device().linear(x.slice(begin, end), w, nullptr, out);
+        });
+      }
+      // All rows in one pass, some by parts that another kernel sums.
+      constexpr int64_t kTreeIn = 1024, kTreeOut = 328;
+      const Tensor wide = side.put(random_values(random, kRows * kTreeIn, dtype), kRows, kTreeIn);
+      const Matrix tree =
+          Stored(random, kTreeOut, kTreeIn, block_rows, 128).on(side.device(), Matrix::Kind::plain, 1);
+      for (const int32_t chunks : {2, 4, 8}) {
+        CAPTURE(chunks);
+        REQUIRE(fp8_linear_takes_tree(kRows, chunks));
+        REQUIRE_FALSE(fp8_linear_takes_tree(256, chunks));
+        check(kTreeOut, kParts, [&](int64_t begin, int64_t end, const Tensor& out) {
+          side.device().linear_tree(wide.slice(begin, end), tree, chunks, out);
         });
       }
       constexpr int64_t kWidth = 136, k = 3;

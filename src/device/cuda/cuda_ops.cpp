@@ -128,6 +128,8 @@ void CudaDevice::linear_in_parts(Tensor x, const Matrix& w, int32_t chunks,
 
 void CudaDevice::linear_tree(Tensor x, const Matrix& w, int32_t chunks, Tensor out) {
   if (chunks == 1) return linear(x, w, nullptr, out);
+  if (w.is_fp8() && Fp8Products::takes_tree(x.rows, chunks))
+    return workspace().fp8->linear_tree(x, w, chunks, out);
   if (!w.is_fp8() && tree_gemm_takes(x.rows, w.out_features, w.in_features, chunks))
     return launch_tree_gemm({.dtype = dtype(),
                              .x = x.data,
@@ -147,8 +149,9 @@ void CudaDevice::linear_tree(Tensor x, const Matrix& w, int32_t chunks, Tensor o
 
 void CudaDevice::linear_tree_add_rms_norm(Tensor x, const Matrix& w, int32_t chunks,
                                           const AddRmsNormArgs& then) {
-  if (chunks == 1 || chunks > kMaxRmsNormParts ||
-      (!w.is_fp8() && tree_gemm_takes(x.rows, w.out_features, w.in_features, chunks)))
+  const bool in_one_pass = w.is_fp8() ? Fp8Products::takes_tree(x.rows, chunks)
+                                      : tree_gemm_takes(x.rows, w.out_features, w.in_features, chunks);
+  if (chunks == 1 || chunks > kMaxRmsNormParts || in_one_pass)
     return Device::linear_tree_add_rms_norm(x, w, chunks, then);
   linear_in_parts(x, w, chunks, [&](int64_t begin, int64_t end) {
     launch_rms_norm({.dtype = dtype(),
