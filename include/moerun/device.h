@@ -76,7 +76,7 @@ struct Matrix {
   int64_t count = 1, out_features = 0, in_features = 0;
   DType dtype = DType::float32;  ///< Device::dtype(), or e4m3: products as moerun/fp8.h says
   /// Of e4m3: float32 for each of the `count` maps, rows and groups of kScaleGroup along K, in the device's
-  /// own order.
+  /// own order; null where they lie among the values.
   float* scales = nullptr;
 
   bool is_gate_up() const { return kind == Kind::gate_up || kind == Kind::expert_gate_up; }
