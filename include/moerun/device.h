@@ -127,7 +127,8 @@ struct DevicePlan {
   int64_t decode_keys = 0;    ///< that the decoding sequences attend to
 };
 
-/// The keys and values of one layer: each [num_blocks, num_key_value_heads, block_size, head_dim].
+/// The keys and values of one layer: each [num_blocks, num_key_value_heads, block_size, head_dim], in the
+/// device's dtype, or in e4m3: rounded to the nearest, without a scale, saturated at ±448.
 struct KvLayer {
   Tensor k, v;
   int32_t num_kv_heads = 0, block_size = 0, head_dim = 0;
@@ -239,7 +240,8 @@ struct StepLimits {
   int64_t num_heads = 0, num_kv_heads = 0, head_dim = 0;  ///< of this rank
   int64_t hidden_size = 0, vocab_size = 0;
   int64_t num_experts = 0, num_experts_per_tok = 0, num_local_experts = 0, moe_intermediate_size = 0;
-  int32_t num_expert_groups = 1;  ///< RouterRule::num_groups
+  int32_t num_expert_groups = 1;     ///< RouterRule::num_groups
+  bool fp8_keys_and_values = false;  ///< the cache is in e4m3, not in the device's dtype
 };
 
 /// One GPU, or the CPU: memory, and about 20 coarse operations that run in order on one stream. The forward

@@ -43,9 +43,10 @@ struct Job {
   double null_step_ms = 0;  ///< device: null pretends that a step takes this long
   struct Memory {
     double gpu_memory_utilization = 0.9;
-    int block_size = 64;        ///< tokens a key/value block
-    int64_t num_blocks = 0;     ///< 0: what memory allows (CPU: what max_num_seqs can use, within cpu_kv_gib)
-    double cpu_kv_gib = 2;      ///< room for keys and values a rank on the CPU device
+    int block_size = 64;     ///< tokens a key/value block
+    int64_t num_blocks = 0;  ///< 0: what memory allows (CPU: what max_num_seqs can use, within cpu_kv_gib)
+    double cpu_kv_gib = 2;   ///< room for keys and values a rank on the CPU device
+    std::optional<DType> kv_cache_dtype;  ///< auto: as activations; else e4m3
     double swap_space_gib = 4;  ///< of host memory a rank, for keys and values of preempted sequences
     bool operator==(const Memory&) const = default;
   } memory;

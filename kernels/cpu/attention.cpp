@@ -4,20 +4,40 @@
 #include <vector>
 
 #include "kernels/cpu/simd.h"
+#include "moerun/half.h"
 
 namespace moerun::cpu {
 
 namespace {
 
-/// One head of one query over `keys` keys; `scores` has room for them.
+/// Room for one sequence.
+struct Scratch {
+  std::vector<float> scores;  // [keys]
+  std::vector<float> rows;    // [block_size, head_dim] of a block in e4m3
+};
+
+/// The first `count` keys or values of a block's head.
+const float* rows_of(const AttentionArgs& args, const void* cache, int64_t block_head, int64_t count,
+                     Scratch& scratch) {
+  const int64_t first = block_head * args.block_size * args.head_dim;
+  if (!args.fp8) return static_cast<const float*>(cache) + first;
+  const auto* const values = static_cast<const uint8_t*>(cache) + first;
+  scratch.rows.resize(static_cast<size_t>(args.block_size * args.head_dim));
+  for (int64_t i = 0; i < count * args.head_dim; ++i)
+    scratch.rows[static_cast<size_t>(i)] = e4m3_to_float(values[i]);
+  return scratch.rows.data();
+}
+
+/// One head of one query over `keys` keys.
 MOERUN_CLONES void attend(const AttentionArgs& args, const float* q, const int32_t* blocks, int64_t kv_head,
-                          int64_t keys, float* scores, float* out) {
+                          int64_t keys, Scratch& scratch, float* out) {
+  float* const scores = scratch.scores.data();
   const int64_t d = args.head_dim;
   float largest = -INFINITY;
   for (int64_t first = 0; first < keys; first += args.block_size) {
     const int64_t count = std::min(args.block_size, keys - first);
-    const float* const k =
-        args.k_cache + (blocks[first / args.block_size] * args.kv_heads + kv_head) * args.block_size * d;
+    const int64_t block_head = blocks[first / args.block_size] * args.kv_heads + kv_head;
+    const float* const k = rows_of(args, args.k_cache, block_head, count, scratch);
     for (int64_t i = 0; i < count; ++i) {
       scores[first + i] = dot16(q, k + i * d, d) * args.scale;
       largest = std::max(largest, scores[first + i]);
@@ -30,8 +50,8 @@ MOERUN_CLONES void attend(const AttentionArgs& args, const float* q, const int32
   std::fill_n(out, d, 0.0F);
   for (int64_t first = 0; first < keys; first += args.block_size) {
     const int64_t count = std::min(args.block_size, keys - first);
-    const float* const v =
-        args.v_cache + (blocks[first / args.block_size] * args.kv_heads + kv_head) * args.block_size * d;
+    const int64_t block_head = blocks[first / args.block_size] * args.kv_heads + kv_head;
+    const float* const v = rows_of(args, args.v_cache, block_head, count, scratch);
     for (int64_t i = 0; i < count; ++i) {
       const float p = scores[first + i];
 #pragma omp simd
@@ -51,12 +71,12 @@ void attention(const AttentionArgs& args) {
   for (int64_t seq = 0; seq < args.num_seqs; ++seq) {
     const int64_t begin = args.cu_seqlens_q[seq], end = args.cu_seqlens_q[seq + 1],
                   context = args.context_lens[seq];
-    std::vector<float> scores(static_cast<size_t>(context));
+    Scratch scratch{.scores = std::vector<float>(static_cast<size_t>(context))};
     for (int64_t token = begin; token < end; ++token)
       for (int64_t head = 0; head < args.heads; ++head) {
         const int64_t row = (token * args.heads + head) * d;
         attend(args, args.q + row, args.block_table + seq * args.max_blocks, head / group,
-               context - (end - 1 - token), scores.data(), args.out + row);
+               context - (end - 1 - token), scratch, args.out + row);
       }
   }
 }

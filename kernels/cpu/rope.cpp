@@ -2,9 +2,11 @@
 
 #include <algorithm>
 #include <cmath>
+#include <vector>
 
 #include "kernels/cpu/elementwise.h"
 #include "kernels/cpu/simd.h"
+#include "moerun/half.h"
 
 namespace moerun::cpu {
 
@@ -36,6 +38,8 @@ void rotate(float* head, const float* cos, const float* sin, int64_t rotated, bo
 }  // namespace
 
 void rope_cache(const RopeCacheArgs& args) {
+  const DType cache = args.fp8 ? DType::e4m3 : DType::float32;
+  std::vector<float> key(static_cast<size_t>(args.head_dim));
   const int64_t d = args.head_dim, half = args.rotated / 2, width = (args.heads + 2 * args.kv_heads) * d;
   for (int64_t token = 0; token < args.n; ++token) {
     const float* const row = args.qkv + token * width;
@@ -54,8 +58,12 @@ void rope_cache(const RopeCacheArgs& args) {
                   offset = args.slot_mapping[token] % args.block_size;
     for (int64_t i = 0; i < args.kv_heads; ++i) {
       const int64_t place = ((block * args.kv_heads + i) * args.block_size + offset) * d;
-      head(args.heads + i, args.k_norm, i, scales ? scales + 1 : nullptr, args.k_cache + place);
-      std::copy_n(row + (args.heads + args.kv_heads + i) * d, d, args.v_cache + place);
+      const float* const value = row + (args.heads + args.kv_heads + i) * d;
+      head(args.heads + i, args.k_norm, i, scales ? scales + 1 : nullptr, key.data());
+      for (int64_t j = 0; j < d; ++j) {
+        store_float(args.k_cache, cache, place + j, key[static_cast<size_t>(j)]);
+        store_float(args.v_cache, cache, place + j, value[j]);
+      }
     }
   }
 }

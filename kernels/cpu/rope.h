@@ -11,7 +11,9 @@ struct RopeCacheArgs {
   const float *cos = nullptr, *sin = nullptr;  ///< [positions, rotated / 2]
   const int32_t *positions = nullptr, *slot_mapping = nullptr;  ///< [n]
   float* q = nullptr;                                           ///< [n, heads·head_dim]
-  float *k_cache = nullptr, *v_cache = nullptr;                 ///< [blocks, kv_heads, block_size, head_dim]
+  /// [blocks, kv_heads, block_size, head_dim] floats, or with `fp8` e4m3
+  void *k_cache = nullptr, *v_cache = nullptr;
+  bool fp8 = false;
   int64_t n = 0, heads = 0, kv_heads = 0, head_dim = 0, block_size = 0;
   int64_t rotated = 0;       ///< elements of a head, the first ones
   bool interleaved = false;  ///< pairs (2i, 2i + 1), not (i, i + rotated/2)

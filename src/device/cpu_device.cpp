@@ -33,6 +33,12 @@ float* floats(const Tensor& tensor) {
   return static_cast<float*>(tensor.data);
 }
 
+/// Whether keys and values are in e4m3; they are in float32 otherwise.
+bool is_fp8(const KvLayer& kv) {
+  if (kv.k.dtype != DType::e4m3) floats(kv.k);
+  return kv.k.dtype == DType::e4m3;
+}
+
 float value_of(const HostMatrix& part, int64_t row, int64_t col) {
   const int64_t at = row * part.row_stride + col;
   return part.data ? load_float(part.data, part.dtype, at) : dummy_weight(part.dummy, part.dummy.first + at);
@@ -201,8 +207,9 @@ class CpuDevice : public Device {
                      .positions = plan.positions.data,
                      .slot_mapping = plan.slot_mapping.data,
                      .q = floats(args.q),
-                     .k_cache = floats(args.kv.k),
-                     .v_cache = floats(args.kv.v),
+                     .k_cache = args.kv.k.data,
+                     .v_cache = args.kv.v.data,
+                     .fp8 = is_fp8(args.kv),
                      .n = plan.num_tokens,
                      .heads = args.num_heads,
                      .kv_heads = args.kv.num_kv_heads,
@@ -230,8 +237,9 @@ class CpuDevice : public Device {
 
   void attention(const DevicePlan& plan, const AttentionArgs& args) override {
     cpu::attention({.q = floats(args.q),
-                    .k_cache = floats(args.kv.k),
-                    .v_cache = floats(args.kv.v),
+                    .k_cache = args.kv.k.data,
+                    .v_cache = args.kv.v.data,
+                    .fp8 = is_fp8(args.kv),
                     .cu_seqlens_q = plan.cu_seqlens_q.data,
                     .context_lens = plan.context_lens.data,
                     .block_table = plan.block_table.data,

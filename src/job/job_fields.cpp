@@ -111,6 +111,9 @@ std::vector<Field<Job>> make_fields() {
       integer_or<Job>(
           "memory.num_blocks", [](auto& j) -> auto& { return j.memory.num_blocks; }, {1, kInt32Max}, kAuto,
           0),
+      choice<Job>(
+          "memory.kv_cache_dtype", [](auto& j) -> auto& { return j.memory.kv_cache_dtype; },
+          std::vector<std::pair<std::string, OptionalDType>>{{"auto", std::nullopt}, {"fp8", DType::e4m3}}),
       number<Job>("memory.cpu_kv_gib", [](auto& j) -> auto& { return j.memory.cpu_kv_gib; },
                   {0, 65536, true}),
       number<Job>("memory.swap_space_gib", [](auto& j) -> auto& { return j.memory.swap_space_gib; },

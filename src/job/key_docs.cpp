@@ -59,6 +59,10 @@ constexpr Text kTexts[] = {
      "GPU. The embedding is in pinned memory of the host, on each rank (0.58 GiB for Qwen3-30B-A3B)"},
     {"memory.block_size", "tokens", "of a key/value block; a power of two up to 4096"},
     {"memory.num_blocks", "`auto` or blocks", "key/value blocks a group; `auto` is what memory allows"},
+    {"memory.kv_cache_dtype", "`auto` `fp8`",
+     "how keys and values are kept: `auto` in the dtype of activations; `fp8` in e4m3, rounded without a "
+     "scale "
+     "(`device: cpu` so far), which changes answers"},
     {"memory.cpu_kv_gib", "GiB", "room for keys and values a rank on the CPU device"},
     {"memory.swap_space_gib", "GiB",
      "of the host's memory a rank, taken as it is needed, where preempted sequences keep their keys and "

@@ -25,17 +25,21 @@ Model::Model(ModelParts parts)
       logits_(parts_.device->tensor(parts_.limits.max_logit_rows, parts_.config->vocab_size, DType::float32,
                                     "activations")) {}
 
+DType Model::cache_dtype() const {
+  return parts_.limits.fp8_keys_and_values ? DType::e4m3 : parts_.device->dtype();
+}
+
 size_t Model::block_bytes() const {
   return static_cast<size_t>(
-      key_value_block_bytes(*parts_.config, parts_.shard, parts_.limits.block_size, parts_.device->dtype()));
+      key_value_block_bytes(*parts_.config, parts_.shard, parts_.limits.block_size, cache_dtype()));
 }
 
 void Model::allocate_cache(int64_t num_blocks) {
   const int64_t block_size = parts_.limits.block_size;
   for (const PagedKeyValues& kept : kept_of_sequence(*parts_.config, parts_.shard)) {
     const auto half = [&] {
-      return parts_.device->tensor(num_blocks * kept.block_rows(block_size), kept.head_dim,
-                                   parts_.device->dtype(), "keys and values");
+      return parts_.device->tensor(num_blocks * kept.block_rows(block_size), kept.head_dim, cache_dtype(),
+                                   "keys and values");
     };
     const Tensor k = half(), v = half();
     cache_.push_back({.k = k,

@@ -47,6 +47,7 @@ class Model : public StepRunner {
   const KvLayer& cache_of(size_t layer) const { return cache_[layer]; }
 
  private:
+  DType cache_dtype() const;
   void layers(const Step& step);
   StepResult logits(const Step& step, const StepPlan& plan);
 

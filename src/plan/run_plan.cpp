@@ -38,7 +38,7 @@ MemoryPlan memory_of(const RunPlan& run, const ModelShard& shard) {
   const Job& job = run.job;
   const int64_t block_size = job.memory.block_size;
   MemoryPlan out{.weights = weight_bytes(run.config, shard, run.dtype),
-                 .block_bytes = key_value_block_bytes(run.config, shard, block_size, run.dtype),
+                 .block_bytes = key_value_block_bytes(run.config, shard, block_size, run.key_value_dtype()),
                  .blocks_a_sequence = (job.model.max_model_len + block_size - 1) / block_size,
                  .asked = job.memory.num_blocks > 0};
   out.most_blocks = out.asked ? job.memory.num_blocks : out.blocks_a_sequence * run.sequences.most;
@@ -70,7 +70,8 @@ StepLimits limits_of(const RunPlan& run, const ModelShard& shard, const MemoryPl
           .num_experts_per_tok = config.num_experts_per_tok,
           .num_local_experts = shard.num_slots(),
           .moe_intermediate_size = config.moe_intermediate_size,
-          .num_expert_groups = config.router.num_groups};
+          .num_expert_groups = config.router.num_groups,
+          .fp8_keys_and_values = run.key_value_dtype() == DType::e4m3};
 }
 
 /// Whether all ranks of each engine are on one host; true where hosts are not known.
@@ -174,6 +175,13 @@ RankPlan plan_rank(const RunPlan& run, int rank) {
                        .hidden_size = config.hidden_size,
                        .num_experts_per_tok = config.num_experts_per_tok},
           .memory = memory};
+}
+
+std::string formats_text(const RunPlan& run) {
+  const std::string_view activations = name_of(run.dtype);
+  return fmt::format("weights {}{}, activations {}, keys and values {}",
+                     run.config.quantization.is_fp8() ? fmt::format("{} and ", name_of(DType::e4m3)) : "",
+                     activations, activations, name_of(run.key_value_dtype()));
 }
 
 std::string too_few_blocks(const RunPlan& run, const MemoryPlan& memory, int64_t num_blocks) {

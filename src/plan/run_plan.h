@@ -33,6 +33,9 @@ struct RunPlan {
   DType dtype = DType::float32;  ///< of weights and activations
   SequenceLimit sequences;
   uint64_t num_rows = 0;  ///< of the input, once it is known
+
+  /// Of keys and values.
+  DType key_value_dtype() const { return job.memory.kv_cache_dtype.value_or(dtype); }
 };
 
 /// What a rank asks of its exchange and its collective.
@@ -81,6 +84,10 @@ RunPlan plan_run(Job job, ModelConfig config, const Machine& machine);
 
 /// A rank's part of it. `rank` < layout.world_size().
 RankPlan plan_rank(const RunPlan& run, int rank);
+
+/// In what the numbers are kept, for people: "weights float8_e4m3fn and bfloat16, activations bfloat16, keys
+/// and values bfloat16".
+std::string formats_text(const RunPlan& run);
 
 /// What is wrong with room for `num_blocks` blocks of keys and values a group; empty when nothing is.
 std::string too_few_blocks(const RunPlan& run, const MemoryPlan& memory, int64_t num_blocks);

@@ -167,6 +167,7 @@ std::string report_json(const JobReport& report) {
            {"complete", report.outcome.complete},
            {"stopped_by", report.outcome.stop.why},
            {"layout", report.layout},
+           {"formats", report.formats},
            {"rows",
             {{"total", progress.num_rows},
              {"answered", progress.num_answered},
@@ -249,6 +250,7 @@ std::string report_text(const JobReport& report) {
                                  with_commas(progress.answered_now), with_commas(progress.row_errors),
                                  clock_text(report.total_s));
   text += fmt::format("  layout      {}\n", report.layout);
+  text += fmt::format("  formats     {}\n", report.formats);
   const uint64_t tokens = progress.prompt_tokens + progress.output_tokens;
   text += fmt::format(
       "  throughput  {:.2f} requests/s, {} prompt + {} output = {} tokens/s; a rank {:.0f} output, {:.0f} in "

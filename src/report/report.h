@@ -48,7 +48,7 @@ RankReport unpack_rank_report(const std::string& bytes);
 /// What a whole job measured.
 struct JobReport {
   const Job* job = nullptr;
-  std::string layout, started, ended;  ///< times as ISO 8601
+  std::string layout, formats, started, ended;  ///< times as ISO 8601
   JobOutcome outcome;
   int64_t num_experts = 0;
   double total_s = 0;

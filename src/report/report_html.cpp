@@ -104,6 +104,7 @@ std::string overview(const JobReport& report) {
                            with_commas(progress.num_answered), with_commas(progress.num_rows),
                            with_commas(progress.answered_now), with_commas(progress.row_errors))},
       {"layout", report.layout},
+      {"formats", report.formats},
       {"requests/s", fmt::format("{:.2f}", per_second(progress.answered_now, progress.seconds))},
       {"tokens/s",
        fmt::format("{} prompt + {} output = {}", rate(progress.prompt_tokens), rate(progress.output_tokens),

@@ -187,6 +187,7 @@ int check_main(const RunOptions& options, const CheckOptions& check) {
   fmt::print("model        {}: {} layers, {} experts, {} a token; {} on {}\n", checked.job.model.path,
              checked.config.num_hidden_layers, checked.config.num_experts, checked.config.num_experts_per_tok,
              name_of(checked.dtype), name_of(checked.job.device));
+  fmt::print("formats      {}\n", formats_text(checked));
   fmt::print("layout       {}\n", layout_text(checked.layout));
   print_memory(checked, gpus);
   print_exchange(load);

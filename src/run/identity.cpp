@@ -81,6 +81,8 @@ Fingerprint fingerprint_of(const CheckedJob& checked) {
                   {"dtype", std::string(name_of(checked.dtype))},
                   {"output.jsonl", job.output.jsonl}};
   if (!checked.input.chat_template.empty()) out.emplace_back("chat template", checked.input.chat_template);
+  if (job.memory.kv_cache_dtype)
+    out.emplace_back("memory.kv_cache_dtype", name_of(*job.memory.kv_cache_dtype));
   for (const auto& [format, date] : checked.input.template_dates)
     out.emplace_back(
         fmt::format("date in the prompts (strftime_now(\"{}\"); SOURCE_DATE_EPOCH sets it)", format), date);

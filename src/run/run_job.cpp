@@ -139,6 +139,7 @@ int run_job(MpiEnv& env, const RunOptions& options, StopSignals& signals, std::o
       if (lead) {
         report.job = &start.job;
         report.layout = layout_text(start.layout);
+        report.formats = formats_text(start);
         report.num_experts = start.config.num_experts;
         report.total_s = std::chrono::duration<double>(Clock::now() - began).count();
         report.ended = time_text();

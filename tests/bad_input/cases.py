@@ -441,6 +441,7 @@ CASES = [
          prepare=model_with({"quantization_config": CHANNELS | {"ignore": ["re:mlp("]}}), arguments=DUMMY),
     Case("a part of a matrix in FP8", ["model/config.json: quantization_config: model.layers.3.self_attn.k_proj is converted and model.layers.3.self_attn.q_proj is not: they are computed as one matrix"],
          prepare=model_with({"quantization_config": BLOCKS | {"modules_to_not_convert": BLOCKS["modules_to_not_convert"][:-2]}}), arguments=DUMMY),
+    Case("keys and values in a format that is not known", ["memory.kv_cache_dtype"], "memory: {kv_cache_dtype: int4}\n"),
     Case("a shard that would cut a block of FP8", ["parallel.tensor: 8 would cut a block of 128 of the FP8 weights of o_proj, which has 512 columns: set it to 4 or less"],
          prepare=model_with({"quantization_config": BLOCKS}), arguments=(*DUMMY, "parallel.tensor=8")),
     Case("a wrong type and a missing field", ["model/config.json: rms_norm_eps has the wrong type: \"1e-6\"", "model/config.json: hidden_size is missing"],

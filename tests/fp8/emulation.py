@@ -56,7 +56,8 @@ def silu(x):
 class Decoder:
     """Qwen3-MoE and Qwen2-MoE."""
 
-    def __init__(self, folder):
+    def __init__(self, folder, fp8_keys_and_values=False):
+        self.fp8_keys_and_values = fp8_keys_and_values
         self.config = json.loads((folder / "config.json").read_text())
         self.tensors = read_folder(folder)
         self.linear = {}
@@ -88,8 +89,10 @@ class Decoder:
         for name in ("q", "k"):
             if p + f"{name}_norm.weight" in self.tensors:
                 heads[name + "_proj"] = norm(heads[name + "_proj"], self.weight(p + f"{name}_norm.weight"), c["rms_norm_eps"])
-        q, k = self.rotated(heads["q_proj"]), self.rotated(heads["k_proj"])
-        k, v = (np.repeat(t, q_heads // kv_heads, axis=1) for t in (k, heads["v_proj"]))
+        q, k, v = self.rotated(heads["q_proj"]), self.rotated(heads["k_proj"]), heads["v_proj"]
+        if self.fp8_keys_and_values:
+            k, v = from_e4m3(to_e4m3(k)), from_e4m3(to_e4m3(v))
+        k, v = (np.repeat(t, q_heads // kv_heads, axis=1) for t in (k, v))
         scores = np.einsum("ihd,jhd->hij", q, k) / np.float32(d**0.5)
         scores = np.where(np.tri(n, dtype=bool), scores, -np.inf)
         weights = np.exp(scores - scores.max(axis=-1, keepdims=True))

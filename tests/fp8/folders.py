@@ -149,7 +149,7 @@ def make_model(folder, name, seed=0):
     for tensor, shape in shapes_of(config):
         # Layers add little to what tokens bring: another rounding of one activation stays small.
         spread = (0.1 if tensor.endswith(("norm.weight", "bias")) else 1 if "embed" in tensor else
-                  (2 if tensor.startswith("lm_head") else 0.5) / shape[-1]**0.5)
+                  (2 if tensor.startswith("lm_head") else 0.4) / shape[-1]**0.5)
         values = random.standard_normal(shape) * spread + tensor.endswith("norm.weight")
         tensors[tensor] = "BF16", to_bf16(values)
     write_safetensors(folder / "model.safetensors", tensors)

@@ -47,7 +47,7 @@ model: {path: "123", dtype: half, load_format: dummy, max_model_len: 2048}
 parallel: {tensor: 4, data: 2, replicas: 3, all_to_all: mpi, redundant_experts: 16, allow_shared_gpu: true}
 device: null
 null_step_ms: 0.25
-memory: {gpu_memory_utilization: 0.85, block_size: 16, num_blocks: 99, cpu_kv_gib: 0.5, swap_space_gib: 2}
+memory: {gpu_memory_utilization: 0.85, block_size: 16, num_blocks: 99, kv_cache_dtype: fp8, cpu_kv_gib: 0.5, swap_space_gib: 2}
 enforce_eager: true
 scheduler: {max_num_seqs: 7, max_num_batched_tokens: 16}
 input:
@@ -82,7 +82,7 @@ limits: {time: "3:55:00", grace: 90}
   CHECK(job.parallel == Job::Parallel{4, 2, 3, Job::Parallel::AllToAll::mpi, 16, true});
   CHECK(job.device == Job::DeviceKind::null);
   CHECK(job.null_step_ms == 0.25);
-  CHECK(job.memory == Job::Memory{0.85, 16, 99, 0.5, 2});
+  CHECK(job.memory == Job::Memory{0.85, 16, 99, 0.5, DType::e4m3, 2});
   CHECK(job.enforce_eager);
   CHECK(job.scheduler == Job::Scheduler{7, 16});
   CHECK(job.input == Job::Input{"", 5, RandomInput{10, 20, 30, 0.1, UINT64_MAX}, Job::Input::OnError::row});

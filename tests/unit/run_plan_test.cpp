@@ -179,6 +179,16 @@ TEST_CASE("what cannot run is refused by the plan, all at once", "[plan]") {
             "needs 8 ranks, and 1 were started; start it with: mpirun -n 8 moerun job.yaml parallel.data=2"));
 }
 
+TEST_CASE("keys and values in FP8 take a quarter of float32's room, and no kernel takes them yet", "[plan]") {
+  const RunPlan usual = planned({"device=cpu"}), fp8 = planned({"device=cpu", "memory.kv_cache_dtype=fp8"});
+  CHECK(usual.key_value_dtype() == DType::float32);
+  CHECK(plan_rank(usual, 0).memory.block_bytes == 4 * plan_rank(fp8, 0).memory.block_bytes);
+  CHECK(plan_rank(fp8, 0).limits.fp8_keys_and_values);
+  CHECK(formats_text(fp8) == "weights float32, activations float32, keys and values float8_e4m3fn");
+  CHECK(
+      has(refusal({"device=cuda", "memory.kv_cache_dtype=fp8"}), "memory.kv_cache_dtype: fp8: device: cuda"));
+}
+
 TEST_CASE("FP8 weights are refused where a shard would cut a block", "[plan]") {
   const auto refusal_of = [](int64_t heads, int64_t head_dim, const std::vector<std::string>& overrides,
                              int ranks) {
