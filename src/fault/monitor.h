@@ -29,6 +29,9 @@ class Monitor {
   void close();
 
  private:
+  static constexpr std::chrono::seconds kFollowTimeout{4};  // for the rank that ends the job to be gone
+  static constexpr std::chrono::seconds kOwnPause{
+      2};  // this process was stopped: the others are not to blame
   using Clock = std::chrono::steady_clock;
 
   /// What a heartbeat carries, as it lies in memory.
