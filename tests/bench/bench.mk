@@ -1,5 +1,5 @@
 # Benchmarks; none is in SUITES. BENCH_ARGS='--parts cpu' runs a part.
-HOST_BENCHES   := store_bench tokenizer_bench
+HOST_BENCHES   := store_bench tokenizer_bench rows_bench
 HOST_BENCH_OBJ := $(call obj,$(HOST_BENCHES:%=tests/bench/%.cpp))
 $(HOST_BENCHES:%=$(BUILD)/tests/%): $(BUILD)/tests/%: $(BUILD)/obj/tests/bench/%.cpp.o $(HOST_OBJ)
 	@mkdir -p $(@D)
@@ -9,9 +9,12 @@ $(HOST_BENCHES:%=$(BUILD)/tests/%): $(BUILD)/tests/%: $(BUILD)/obj/tests/bench/%
 bench: all $(BUILD)/tests/tokenizer_bench ## generated tokens/s, the tokenizer, the control plane, on this machine's CPUs; text and build/bench.json
 	@tests/bench/run --build $(BUILD) --json $(BUILD)/bench.json $(BENCH_ARGS)
 
+bench-rows: all $(BUILD)/tests/rows_bench ## a million rows under a thousand prefixes: rows put in order and handed out a second, rank 0's memory; what sharing costs where nothing is shared
+	@tests/bench/rows --build $(BUILD) --json $(BUILD)/bench-rows.json $(BENCH_ROWS_ARGS)
+
 bench-store: $(BUILD)/tests/store_bench ## the result store: 1 million rows sealed, resumed, merged; time and memory
 	@$< 1000000 32 $(BUILD)
-.PHONY: bench bench-store
+.PHONY: bench bench-rows bench-store
 -include $(patsubst %.o,%.d,$(HOST_BENCH_OBJ))
 
 # The GPU's ceilings, each operation, the whole model with dummy weights. BENCH_GPU_ARGS='--parts model --only 512/512' runs a part,

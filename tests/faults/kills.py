@@ -64,13 +64,14 @@ class Kills:
 
     def prompts(self):
         """The demo's prompts, eight behind the same beginning each; every third row has three answers. Of six rows the second repeats
-        the first, greedily, and the fifth the fourth, by a seed of their own."""
+        the first, greedily, and the fifth the fourth, by a seed of their own; the third and the sixth have the same prompts, and draw.
+        """
         path = pathlib.Path(self.folder) / "alike.jsonl"
         if not path.exists():
             path.parent.mkdir(parents=True, exist_ok=True)
             rows = [json.loads(line) for line in open(REPOSITORY / "data/prompts.jsonl")]
             begins = [" ".join(row["prompt"] for row in rows[i:i + 8]) for i in range(0, len(rows), 8)]
-            asked = [{"prompt": f"{begins[i % len(begins)]} {row['prompt']}", **({"n": 3, "max_tokens": 14} if i % 3 == 0 else {}),
+            asked = [{"prompt": f"{begins[(i - i % 3) % len(begins)]} {rows[i - i % 3]['prompt']}", **({"n": 3, "max_tokens": 14} if i % 3 == 0 else {}),
                       **({"temperature": 0} if i % 6 == 0 else {"temperature": 0.8, "seed": 9} if i % 6 == 3 else {})} for i, row in enumerate(rows)]
             path.write_text("".join(json.dumps({"id": row["id"], **asked[i - 1 if i % 6 in (1, 4) else i]}) + "\n" for i, row in enumerate(rows)))
         return path
