@@ -131,7 +131,7 @@ void Engine::take_rows() {
     RowResult answer;
     if (shares) {
       distinct_.add(sequence->prompt(), row.place);
-      turn = repeated_.add(*sequence, answer);
+      if (row.place.ordered) turn = repeated_.add(*sequence, answer);  // equal rows meet
     }
     if (turn == RepeatedRows::Turn::computes)
       leader.scheduler->add(std::move(*sequence));

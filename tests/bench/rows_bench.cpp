@@ -1,11 +1,12 @@
 // What the coordinator does for each row of a large input whose rows begin alike: puts them in order, and
 // hands them out. Usage: rows_bench ROWS PREFIXES GROUPS DIRECTORY
 #include <fmt/format.h>
-#include <sys/resource.h>
 
 #include <chrono>
 #include <cstdlib>
+#include <fstream>
 #include <random>
+#include <string>
 #include <vector>
 
 #include "coordinator/row_order.h"
@@ -22,10 +23,14 @@ double seconds_since(Clock::time_point began) {
   return std::chrono::duration<double>(Clock::now() - began).count();
 }
 
+/// proc(5)'s VmHWM.
 double peak_mib() {
-  rusage usage = {};
-  getrusage(RUSAGE_SELF, &usage);
-  return static_cast<double>(usage.ru_maxrss) / 1024;
+  std::ifstream status("/proc/self/status");
+  for (std::string word; status >> word;) {
+    double kib = 0;
+    if (word == "VmHWM:" && status >> kib) return kib / 1024;
+  }
+  return 0;
 }
 
 /// Rows in no order: a prefix of 100 tokens, and 4 to 28 of their own.
