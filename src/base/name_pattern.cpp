@@ -22,6 +22,9 @@ std::string message_of(int code) {
 }  // namespace
 
 void NamePattern::CodeDeleter::operator()(pcre2_real_code_8* code) const { pcre2_code_free(code); }
+void NamePattern::ContextDeleter::operator()(pcre2_real_match_context_8* context) const {
+  pcre2_match_context_free(context);
+}
 void NamePattern::MatchDeleter::operator()(pcre2_real_match_data_8* match) const {
   pcre2_match_data_free(match);
 }
@@ -33,12 +36,14 @@ NamePattern::NamePattern(const std::string& pattern) {
                             &error, &at, nullptr));
   if (!code_) throw BadInput(fmt::format("{} at character {}", message_of(error), at));
   match_.reset(pcre2_match_data_create(1, nullptr));
-  if (!match_) throw std::bad_alloc();
+  context_.reset(pcre2_match_context_create(nullptr));
+  if (!match_ || !context_) throw std::bad_alloc();
+  pcre2_set_match_limit(context_.get(), kSteps);
 }
 
 bool NamePattern::operator()(std::string_view name) const {
   const int found = pcre2_match(code_.get(), reinterpret_cast<PCRE2_SPTR>(name.data()), name.size(), 0, 0,
-                                match_.get(), nullptr);
+                                match_.get(), context_.get());
   if (found < 0 && found != PCRE2_ERROR_NOMATCH) throw BadInput(message_of(found));
   return found >= 0;
 }

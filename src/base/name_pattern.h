@@ -1,9 +1,11 @@
 #pragma once
+#include <cstdint>
 #include <memory>
 #include <string>
 #include <string_view>
 
 struct pcre2_real_code_8;
+struct pcre2_real_match_context_8;
 struct pcre2_real_match_data_8;
 
 namespace moerun {
@@ -12,6 +14,8 @@ namespace moerun {
 /// PCRE2's dialect. Not for use by two threads at once.
 class NamePattern {
  public:
+  static constexpr uint32_t kSteps = 100'000;  ///< of one match, at most
+
   /// Throws BadInput with what is wrong in `pattern`, and where.
   explicit NamePattern(const std::string& pattern);
 
@@ -22,11 +26,15 @@ class NamePattern {
   struct CodeDeleter {
     void operator()(pcre2_real_code_8* code) const;
   };
+  struct ContextDeleter {
+    void operator()(pcre2_real_match_context_8* context) const;
+  };
   struct MatchDeleter {
     void operator()(pcre2_real_match_data_8* match) const;
   };
   std::unique_ptr<pcre2_real_code_8, CodeDeleter> code_;
   std::unique_ptr<pcre2_real_match_data_8, MatchDeleter> match_;
+  std::unique_ptr<pcre2_real_match_context_8, ContextDeleter> context_;
 };
 
 }  // namespace moerun

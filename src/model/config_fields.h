@@ -19,7 +19,8 @@ constexpr int64_t kHeads = 4096;      ///< of queries
 constexpr int64_t kHeadDim = 4096;
 constexpr int64_t kVocabulary = 1 << 24;
 constexpr int64_t kPositions = 1 << 30;
-constexpr size_t kEndTokens = 1024;  ///< eos_token_id
+constexpr size_t kEndTokens = 1024;     ///< eos_token_id
+constexpr size_t kModulePatterns = 64;  ///< of modules that quantization_config does not convert
 }  // namespace config_limits
 
 /// Takes fields out of a JSON object one by one; what is left at the end was not understood. What is wrong is

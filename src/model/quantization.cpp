@@ -193,10 +193,14 @@ std::vector<std::string> read_quantization(Fields& fields, Quantization& quantiz
 void settle_quantization(const std::vector<std::string>& patterns, ModelConfig& config, Fields& fields) {
   Quantization& quantization = config.quantization;
   if (!quantization.is_fp8()) return;
+  if (patterns.size() > config_limits::kModulePatterns)
+    return fields.fault(fmt::format("quantization_config: {} patterns of modules, and at most {} are read",
+                                    patterns.size(), config_limits::kModulePatterns));
+  const std::vector<TensorSpec> tensors = tensors_of(config, config.dtype);
   for (const std::string& pattern : patterns) {
     try {
       const NamePattern matches(pattern);
-      for (const TensorSpec& spec : tensors_of(config, config.dtype))
+      for (const TensorSpec& spec : tensors)
         if (is_linear_layer(spec.place.role) && matches(module_of(spec)))
           quantization.not_converted.emplace(module_of(spec));
     } catch (const BadInput& fault) {
