@@ -14,7 +14,8 @@ namespace moerun {
 //
 //   CRC32 {"name": "segment-000001", "bytes": ..., "rows": ..., "first_row": ..., "last_row": ...,
 //          "sha256": ..., "row_errors": ..., "num_top_logprobs": ..., "logprobs": ..., "prompt_logprobs":
-//          ..., "prompt_is_greedy": ..., "answers": ...}
+//          ..., "prompt_is_greedy": ..., "num_prompt_top_logprobs": ..., "prompt_truncated": ...,
+//          "answers": ...}
 //
 // CRC32 is that of the JSON text, in 8 hex digits. A line is appended and synced after the segment that it
 // names is safe, so a line that is whole names a segment that is whole; a death between the two leaves a line
