@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <compare>
 
 #include "text/jinja/runtime.h"
 #include "text/jinja/text.h"
@@ -16,7 +17,11 @@ std::partial_ordering compare_numbers(const Value& a, const Value& b) {
   const auto x = a.as_integer(), y = b.as_integer();
   if (x && y) return *x <=> *y;
   if (x) return Integer::compare(*x, *b.floating());
-  if (y) return 0 <=> Integer::compare(*y, *a.floating());
+  if (y) {
+    const std::partial_ordering other_way = Integer::compare(*y, *a.floating());
+    if (std::is_lt(other_way)) return std::partial_ordering::greater;
+    return std::is_gt(other_way) ? std::partial_ordering::less : other_way;
+  }
   return *a.floating() <=> *b.floating();
 }
 
@@ -144,7 +149,7 @@ bool truth(const Value& value) {
 }
 
 bool equal(const Value& a, const Value& b) {
-  if (a.is_number() && b.is_number()) return compare_numbers(a, b) == 0;
+  if (a.is_number() && b.is_number()) return std::is_eq(compare_numbers(a, b));
   if (a.string() && b.string()) return a.string()->text == b.string()->text;
   if (a.sequence() && b.sequence()) return equal_sequences(*a.sequence(), *b.sequence());
   if (a.dict() && b.dict()) return equal_dicts(*a.dict(), *b.dict());
@@ -153,7 +158,7 @@ bool equal(const Value& a, const Value& b) {
 }
 
 bool less(const Value& a, const Value& b, std::string_view op) {
-  if (a.is_number() && b.is_number()) return compare_numbers(a, b) < 0;
+  if (a.is_number() && b.is_number()) return std::is_lt(compare_numbers(a, b));
   if (a.string() && b.string()) return a.string()->text < b.string()->text;  // UTF-8 sorts as code points do
   if (is_list_or_tuple(a) && is_list_or_tuple(b) && a.sequence()->kind == b.sequence()->kind) {
     const auto &x = a.sequence()->items, &y = b.sequence()->items;
