@@ -1,11 +1,7 @@
 #pragma once
 #include <cstdint>
 
-#ifdef __CUDACC__
-#define MOERUN_HOST_DEVICE __host__ __device__
-#else
-#define MOERUN_HOST_DEVICE
-#endif
+#include "moerun/host_device.h"
 
 namespace moerun {
 

@@ -1,12 +1,10 @@
 #pragma once
 #include <cstdint>
-
-#ifdef __CUDACC__
-#define MOERUN_HOST_DEVICE __host__ __device__
-#else
+#ifndef __CUDACC__
 #include <cmath>
-#define MOERUN_HOST_DEVICE
 #endif
+
+#include "moerun/host_device.h"
 
 namespace moerun {
 

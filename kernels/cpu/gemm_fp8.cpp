@@ -1,7 +1,6 @@
 #include "kernels/cpu/gemm_fp8.h"
 
 #include <algorithm>
-#include <bit>
 #include <cmath>
 
 #include "kernels/cpu/simd.h"
@@ -26,11 +25,7 @@ MOERUN_CLONES void quantise_row(const float* x, int64_t in_features, float* valu
 /// read).
 MOERUN_INLINE void widen(const uint8_t* in, int64_t count, float* out) {
 #pragma omp simd
-  for (int64_t i = 0; i < count; ++i) {
-    const uint32_t bits = in[i];
-    const float magnitude = std::bit_cast<float>((bits & 0x7fu) << 20) * 0x1p120F;
-    out[i] = std::bit_cast<float>(std::bit_cast<uint32_t>(magnitude) | (bits & 0x80u) << 24);
-  }
+  for (int64_t i = 0; i < count; ++i) out[i] = finite_e4m3_to_float(in[i]);
 }
 
 /// What all rows of a panel have in common for one group.

@@ -2,11 +2,7 @@
 #include <cstdint>
 
 // Also compiled for the host by files that see no CUDA header.
-#ifdef __CUDACC__
-#define MOERUN_HOST_DEVICE __host__ __device__
-#else
-#define MOERUN_HOST_DEVICE
-#endif
+#include "moerun/host_device.h"
 
 namespace moerun {
 

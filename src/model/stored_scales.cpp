@@ -28,7 +28,7 @@ bool is_shape(const std::vector<int64_t>& stored, const std::vector<int64_t>& as
 bool has_nan(const uint8_t* row, int64_t count) {
   unsigned found = 0;
 #pragma omp simd reduction(| : found)
-  for (int64_t i = 0; i < count; ++i) found |= (row[i] & 0x7fu) == 0x7fu ? 1u : 0u;
+  for (int64_t i = 0; i < count; ++i) found |= is_nan_e4m3(row[i]) ? 1u : 0u;
   return found != 0;
 }
 
