@@ -17,16 +17,10 @@ using Json = nlohmann::json;
 namespace {
 
 bool read_dtype(const Json& name, DType& dtype) {
-  if (name == "BF16")
-    dtype = DType::bfloat16;
-  else if (name == "F16")
-    dtype = DType::float16;
-  else if (name == "F32")
-    dtype = DType::float32;
-  else if (name == "F8_E4M3")
-    dtype = DType::e4m3;
-  else
-    return false;
+  const auto* const found = std::find_if(std::begin(kStoredDTypes), std::end(kStoredDTypes),
+                                         [&](const StoredDType& one) { return name == one.name; });
+  if (found == std::end(kStoredDTypes)) return false;
+  dtype = found->dtype;
   return true;
 }
 

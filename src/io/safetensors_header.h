@@ -16,6 +16,14 @@ struct TensorEntry {
   uint64_t begin = 0, end = 0;  ///< bytes from the start of the file
 };
 
+/// What the format calls the types that are read and written here.
+struct StoredDType {
+  const char* name;
+  DType dtype;
+};
+inline constexpr StoredDType kStoredDTypes[] = {
+    {"BF16", DType::bfloat16}, {"F16", DType::float16}, {"F32", DType::float32}, {"F8_E4M3", DType::e4m3}};
+
 namespace safetensors_limits {
 constexpr uint64_t kHeaderBytes = 32u << 20;  ///< 18,867 tensors (Qwen3-30B-A3B) take 2.5 MB
 constexpr size_t kDimensions = 8;

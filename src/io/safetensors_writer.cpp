@@ -1,25 +1,22 @@
 #include "io/safetensors_writer.h"
 
+#include <algorithm>
 #include <cstring>
+#include <functional>
+#include <iterator>
 #include <nlohmann/json.hpp>
 #include <tuple>
+
+#include "io/safetensors_header.h"
 
 namespace moerun {
 
 namespace {
 
 const char* name_in_header(DType dtype) {
-  switch (dtype) {
-    case DType::float32:
-      return "F32";
-    case DType::float16:
-      return "F16";
-    case DType::bfloat16:
-      return "BF16";
-    case DType::e4m3:
-      return "F8_E4M3";
-  }
-  return "?";
+  return std::find_if(std::begin(kStoredDTypes), std::end(kStoredDTypes),
+                      [dtype](const StoredDType& one) { return one.dtype == dtype; })
+      ->name;
 }
 
 }  // namespace
