@@ -7,6 +7,7 @@
 #include <unordered_set>
 #include <utility>
 
+#include "base/common_prefix.h"
 #include "job/answer_key.h"
 #include "moerun/error.h"
 
@@ -64,12 +65,6 @@ void restore(const std::string& key, PromptRecord& record) {
   }
 }
 
-size_t bytes_alike(const std::string& a, const std::string& b) {
-  const size_t most = std::min(a.size(), b.size());
-  return static_cast<size_t>(
-      std::mismatch(a.begin(), a.begin() + static_cast<std::ptrdiff_t>(most), b.begin()).first - a.begin());
-}
-
 /// What tells rows with equal prompts apart of which each is computed; 0 where all are.
 uint64_t kind_of(const SamplingParams& sampling) {
   const std::optional<std::string> key = answer_key(sampling);
@@ -107,7 +102,7 @@ void RowOrder::finish() {
   std::string before, packed;
   std::unordered_set<uint64_t> kinds;  // of the rows that have the same prompt
   for (KeyedRecord row; sorter_.next(row);) {
-    const size_t alike = bytes_alike(before, row.key);
+    const size_t alike = common_prefix<char>(before, row.key);
     const double twice = static_cast<double>(alike) / kTokenBytes;
     double drawn = 0;
     uint64_t kind = 0;

@@ -17,7 +17,8 @@ class DistinctTokens {
   void add(std::span<const int32_t> prompt, const RowPlace& place) {
     // Texts in their order are tokens nearly in theirs: the neighbour may be some rows before.
     size_t alike = 0;
-    for (const std::vector<int32_t>& before : last_) alike = std::max(alike, common_prefix(prompt, before));
+    for (const std::vector<int32_t>& before : last_)
+      alike = std::max(alike, common_prefix<int32_t>(prompt, before));
     // The row before went to another group, whose tokens these are.
     if (place.ordered && !place.follows)
       alike = std::max(alike, static_cast<size_t>(place.alike * static_cast<double>(prompt.size())));
