@@ -237,4 +237,35 @@ __device__ __forceinline__ void store_turned(uint8_t (*staging)[1024], Word word
   }
 }
 
+constexpr int kFp8ProducerRegisters = 56, kFp8ConsumerRegisters = 224;
+static_assert((kFp8ProducerRegisters + 2 * kFp8ConsumerRegisters) * kGroupThreads <= kGemmRegisters);
+
+/// A kernel's body once its barriers are initialised: one warpgroup runs `produce`, two `consume(0)` and
+/// `consume(1)`.
+template <int kClusterBlocks, class Produce, class Consume>
+__device__ __forceinline__ void run_warpgroups(Produce produce, Consume consume) {
+  __syncthreads();
+  if constexpr (kClusterBlocks > 1) {
+    cluster_arrive_relaxed();
+    cluster_wait();
+  }
+  dependency_wait();
+  dependents_launch();
+  const int group =
+      __shfl_sync(kFullMask, threadIdx.x / kGroupThreads, 0);  // the same in a warp: the compiler sees it
+  if (group == 0) {
+    registers_release<kFp8ProducerRegisters>();
+    produce();
+  } else {
+    registers_acquire<kFp8ConsumerRegisters>();
+    consume(group - 1);
+  }
+  if constexpr (kClusterBlocks > 1) {
+    // Not gone before all that the other block does to this one's memory is done: its last arrivals, too.
+    __syncwarp();
+    cluster_arrive();
+    cluster_wait();
+  }
+}
+
 }  // namespace moerun::cuda

@@ -17,12 +17,7 @@ namespace {
 using namespace cuda;
 
 constexpr int kTileRows = 256, kBlocks = 2;
-constexpr int kProducerRegisters = 56, kConsumerRegisters = 224;
-static_assert((kProducerRegisters + 2 * kConsumerRegisters) * kGroupThreads <= kGemmRegisters);
 constexpr int kProducerBarrier = 1, kConsumerBarrier = 2, kConsumersBarrier = 4;  // of the named ones
-/// Tickets on their way: a block is at most a ring of stages ahead of the other, and a tile takes at least
-/// one.
-constexpr int kTicketSlots = 8;
 
 struct Params {
   Fp8GroupedGemmArgs args;
@@ -51,23 +46,6 @@ __device__ int32_t row_blocks_of(const Fp8GroupedGemmArgs& args, int product) {
 
 // ---------------------------------------------------------------- kernels: the producer
 
-/// The cluster's next ticket, which its first block takes and sends to both. Called by one thread of each.
-template <class Shared>
-__device__ int32_t next_ticket(const MoePlan& plan, Shared& shared, uint32_t turn, int32_t rank) {
-  if constexpr (Shared::kClusterBlocks == 1) return atomicAdd(&plan.counters->next_ticket, 1);
-  const uint32_t slot = turn % kTicketSlots;
-  int32_t* const place = &shared.tickets[slot];
-  uint64_t* const full = &shared.ticket_full[slot];
-  mbarrier_arrive_expect(full, sizeof(int32_t));
-  if (rank == 0) {
-    const int32_t ticket = atomicAdd(&plan.counters->next_ticket, 1);
-    for (uint32_t block = 0; block < Shared::kClusterBlocks; ++block)
-      store_in_cluster(place, block, ticket, full);
-  }
-  mbarrier_wait(full, turn / kTicketSlots % 2);
-  return *static_cast<volatile int32_t*>(place);
-}
-
 template <class Shared>
 __device__ __forceinline__ void produce(const Params& params, Shared& shared) {
   const Fp8GroupedGemmArgs& args = params.args;
@@ -81,8 +59,8 @@ __device__ __forceinline__ void produce(const Params& params, Shared& shared) {
     const uint32_t slot = turn % kWorkSlots, parity = turn / kWorkSlots % 2;
     if (thread == 0) {
       mbarrier_wait(&shared.work_empty[slot], parity ^ 1);
-      shared.work[slot] = work_of_ticket<kClusterBlocks>(args.plan, row_blocks,
-                                                         next_ticket(args.plan, shared, turn, rank), rank);
+      shared.work[slot] = work_of_ticket<kClusterBlocks>(
+          args.plan, row_blocks, next_ticket<kClusterBlocks>(args.plan, shared, turn, rank), rank);
       mbarrier_arrive(&shared.work_full[slot]);
     }
     __syncwarp();
@@ -281,7 +259,6 @@ __global__ void __launch_bounds__(kGemmThreads, 1) __cluster_dims__(Shared<kToke
     fp8_grouped_gemm_kernel(const __grid_constant__ Params params) {
   extern __shared__ __align__(1024) uint8_t shared_bytes[];
   auto& shared = *reinterpret_cast<Shared<kTokens>*>(shared_bytes);
-  constexpr bool kClusters = Shared<kTokens>::kClusterBlocks > 1;
   if (threadIdx.x == 0) {
     shared.stages.init(Shared<kTokens>::kClusterBlocks);
     for (int i = 0; i < kWorkSlots; ++i) {
@@ -291,28 +268,9 @@ __global__ void __launch_bounds__(kGemmThreads, 1) __cluster_dims__(Shared<kToke
     for (int i = 0; i < kTicketSlots; ++i) mbarrier_init(&shared.ticket_full[i], 1);
     mbarrier_init_fence();
   }
-  __syncthreads();
-  if constexpr (kClusters) {
-    cluster_arrive_relaxed();
-    cluster_wait();
-  }
-  dependency_wait();
-  dependents_launch();
-  const int group =
-      __shfl_sync(kFullMask, threadIdx.x / kGroupThreads, 0);  // the same in a warp: the compiler sees it
-  if (group == 0) {
-    registers_release<kProducerRegisters>();
-    produce(params, shared);
-  } else {
-    registers_acquire<kConsumerRegisters>();
-    consume<T, kTokens>(params.args, shared, group - 1);
-  }
-  if constexpr (kClusters) {
-    // Not gone before all that the other block does to this one's memory is done: its last arrivals, too.
-    __syncwarp();
-    cluster_arrive();
-    cluster_wait();
-  }
+  run_warpgroups<Shared<kTokens>::kClusterBlocks>(
+      [&] { produce(params, shared); },
+      [&](int consumer) { consume<T, kTokens>(params.args, shared, consumer); });
 }
 
 // ---------------------------------------------------------------- launchers

@@ -13,8 +13,6 @@ namespace {
 
 using namespace cuda;
 
-constexpr int kProducerRegisters = 56, kConsumerRegisters = 224;
-static_assert((kProducerRegisters + 2 * kConsumerRegisters) * kGroupThreads <= kGemmRegisters);
 constexpr int kProducerBarrier = 1;
 
 /// How the product is cut: tiles of 128 or 256 features × up to 64 or 128 rows.
@@ -208,36 +206,17 @@ __global__ void __launch_bounds__(kGemmThreads, 1) __cluster_dims__(Shared<kBloc
     fp8_linear_kernel(const __grid_constant__ Params p) {
   extern __shared__ __align__(1024) uint8_t shared_bytes[];
   auto& shared = *reinterpret_cast<Shared<kBlocks, kTokens>*>(shared_bytes);
-  constexpr bool kClusters = Shared<kBlocks, kTokens>::kClusterBlocks > 1;
   if (threadIdx.x == 0) {
     shared.stages.init(Shared<kBlocks, kTokens>::kClusterBlocks);
     mbarrier_init_fence();
   }
-  __syncthreads();
-  if constexpr (kClusters) {
-    cluster_arrive_relaxed();
-    cluster_wait();
-  }
-  dependency_wait();
-  dependents_launch();
-  const int group =
-      __shfl_sync(kFullMask, threadIdx.x / kGroupThreads, 0);  // the same in a warp: the compiler sees it
-  if (group == 0) {
-    registers_release<kProducerRegisters>();
-    produce(p, shared);
-  } else {
-    registers_acquire<kConsumerRegisters>();
-    if constexpr (kTree)
-      consume_tree<T>(p, shared, group - 1);
-    else
-      consume<T>(p, shared, group - 1);
-  }
-  if constexpr (kClusters) {
-    // Not gone before all that the other block does to this one's memory is done: its last arrivals, too.
-    __syncwarp();
-    cluster_arrive();
-    cluster_wait();
-  }
+  run_warpgroups<Shared<kBlocks, kTokens>::kClusterBlocks>([&] { produce(p, shared); },
+                                                           [&](int consumer) {
+                                                             if constexpr (kTree)
+                                                               consume_tree<T>(p, shared, consumer);
+                                                             else
+                                                               consume<T>(p, shared, consumer);
+                                                           });
 }
 
 // ---------------------------------------------------------------- launchers

@@ -82,6 +82,27 @@ __device__ Work work_of_ticket(const GroupedGemmArgs& args, int32_t ticket, int3
       ticket, rank);
 }
 
+/// Tickets on their way: a block is at most a ring of stages ahead of the other, and a tile takes at least
+/// one.
+constexpr int kTicketSlots = 8;
+
+/// The cluster's next ticket, which its first block takes and sends to both by `tickets` and `ticket_full` of
+/// Shared. Called by one thread of each.
+template <int kClusterBlocks, class Shared>
+__device__ int32_t next_ticket(const MoePlan& plan, Shared& shared, uint32_t turn, int32_t rank) {
+  if constexpr (kClusterBlocks == 1) return atomicAdd(&plan.counters->next_ticket, 1);
+  const uint32_t slot = turn % kTicketSlots;
+  int32_t* const place = &shared.tickets[slot];
+  uint64_t* const full = &shared.ticket_full[slot];
+  mbarrier_arrive_expect(full, sizeof(int32_t));
+  if (rank == 0) {
+    const int32_t ticket = atomicAdd(&plan.counters->next_ticket, 1);
+    for (uint32_t block = 0; block < kClusterBlocks; ++block) store_in_cluster(place, block, ticket, full);
+  }
+  mbarrier_wait(full, turn / kTicketSlots % 2);
+  return *static_cast<volatile int32_t*>(place);
+}
+
 __device__ __forceinline__ float silu(float v) { return __fdividef(v, 1.0f + __expf(-v)); }
 
 }  // namespace moerun::cuda

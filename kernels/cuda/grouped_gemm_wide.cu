@@ -15,9 +15,6 @@ constexpr int kColumns = kWideTileRows, kTileRows = 2 * kBlockRows, kStages = 4;
 constexpr int kProducerRegisters = 72, kConsumerRegisters = 216;
 static_assert((kProducerRegisters + 2 * kConsumerRegisters) * kGroupThreads <= kGemmRegisters);
 constexpr int kClusterBlocks = 2;
-/// Tickets on their way: a block is at most a ring of stages ahead of the other, and a tile takes at least
-/// one.
-constexpr int kTicketSlots = 8;
 static_assert(kTicketSlots > kStages + 1);
 constexpr int kProducerBarrier = 1, kConsumerBarrier = 2;  // of the named ones
 
@@ -38,20 +35,6 @@ static_assert(sizeof(Shared) <= 227 * 1024);
 
 // ---------------------------------------------------------------- kernels: the producer
 
-/// The cluster's next ticket, which its first block takes and sends to both. Called by one thread of each.
-__device__ int32_t next_ticket(const GroupedGemmArgs& args, Shared& shared, uint32_t turn, int32_t rank) {
-  const uint32_t slot = turn % kTicketSlots;
-  int32_t* const place = &shared.tickets[slot];
-  uint64_t* const full = &shared.ticket_full[slot];
-  mbarrier_arrive_expect(full, sizeof(int32_t));
-  if (rank == 0) {
-    const int32_t ticket = atomicAdd(&args.plan.counters->next_ticket, 1);
-    for (uint32_t block = 0; block < kClusterBlocks; ++block) store_in_cluster(place, block, ticket, full);
-  }
-  mbarrier_wait(full, turn / kTicketSlots % 2);
-  return *static_cast<volatile int32_t*>(place);
-}
-
 template <class T>
 __device__ void produce(const GroupedGemmArgs& args, Shared& shared) {
   constexpr int kRowThreads = 8, kRowsAPass = kGroupThreads / kRowThreads,
@@ -68,8 +51,8 @@ __device__ void produce(const GroupedGemmArgs& args, Shared& shared) {
     const uint32_t slot = turn % kWorkSlots, parity = turn / kWorkSlots % 2;
     if (leader) {
       mbarrier_wait(&shared.work_empty[slot], parity ^ 1);
-      shared.work[slot] =
-          work_of_ticket<kTileRows, kClusterBlocks>(args, next_ticket(args, shared, turn, rank), rank);
+      shared.work[slot] = work_of_ticket<kTileRows, kClusterBlocks>(
+          args, next_ticket<kClusterBlocks>(args.plan, shared, turn, rank), rank);
       mbarrier_arrive(&shared.work_full[slot]);
     }
     __syncwarp();
