@@ -41,8 +41,7 @@ std::string newer_hint() {
   H5get_libversion(&major, &minor, &release);
   return fmt::format(
       " (it was written by a newer HDF5 than the {}.{}.{} that reads it here, or is damaged: write it with "
-      "h5py's "
-      "libver=('earliest', 'v110'), or repack it there: h5repack --low=0 --high=2 OLD.h5 NEW.h5)",
+      "h5py's libver=('earliest', 'v110'), or repack it there: h5repack --low=0 --high=2 OLD.h5 NEW.h5)",
       major, minor, release);
 }
 

@@ -18,8 +18,8 @@ namespace {
 constexpr int64_t kBlock = 128;
 constexpr std::string_view kRead =
     "what is read: quant_method fp8 with weight_block_size [128, 128], and compressed-tensors "
-    "float-quantized "
-    "with a weight scale for each output channel or each block of 128 × 128; activations dynamic";
+    "float-quantized with a weight scale for each output channel or each block of 128 × 128; activations "
+    "dynamic";
 constexpr std::string_view kWeight = ".weight", kPattern = "re:";
 
 /// Whether a matrix is a linear layer's that quantisation converts.

@@ -43,11 +43,10 @@ void check_scales(const TensorSpec& spec, const StoredTensor& stored, const Chec
         "{}: tensor {} is in FP8, and by config.json (quantization_config) it is not", stored.file, name));
   if (!spec.format.is_fp8()) return;
   if (!is_fp8) {
-    faults.push_back(
-        fmt::format("{}: tensor {} is in {}, and by quantization_config of config.json it is in FP8: a "
-                    "module that is not "
-                    "belongs in its modules_to_not_convert (of compressed-tensors: ignore)",
-                    stored.file, name, name_of(stored.dtype)));
+    faults.push_back(fmt::format(
+        "{}: tensor {} is in {}, and by quantization_config of config.json it is in FP8: a module that is "
+        "not belongs in its modules_to_not_convert (of compressed-tensors: ignore)",
+        stored.file, name, name_of(stored.dtype)));
     return;
   }
   const StoredTensor* const scales = checkpoint.find(spec.scales.name);
