@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <utility>
 
 #include "comm/exchange_options.h"
 #include "kernels/cuda/limits.h"
@@ -14,41 +15,50 @@ using AllToAll = Job::Parallel::AllToAll;
 
 namespace {
 
+constexpr const char* kAllToAll = "parallel.all_to_all";
+
+void refuse(std::vector<ExchangeRefusal>& out, const char* key, std::string why, const char* instead) {
+  ExchangeRefusal& refusal = out.emplace_back();
+  refusal.key = key;
+  refusal.why = std::move(why);
+  refusal.instead = instead;
+}
+
 std::vector<ExchangeRefusal> refuse_p2p(const ExpertMap& experts, const EngineLinks& links) {
   std::vector<ExchangeRefusal> out;
-  if (!links.gpus) out.push_back({"p2p needs device: cuda"});
+  if (!links.gpus) refuse(out, kAllToAll, "p2p needs device: cuda", "");
   if (experts.ep_size() == 1) return out;
   if (experts.ep_size() > limits::kMaxP2pRanks)
-    out.push_back(
-        {fmt::format("p2p is for {} ranks at most, not {}", limits::kMaxP2pRanks, experts.ep_size()),
-         "use nccl or mpi"});
+    refuse(out, kAllToAll,
+           fmt::format("p2p is for {} ranks at most, not {}", limits::kMaxP2pRanks, experts.ep_size()),
+           "use nccl or mpi");
   if (!links.one_node)
-    out.push_back(
-        {"p2p: the ranks of an engine are on several nodes", "use nccl or mpi, or one replica a node"});
+    refuse(out, kAllToAll, "p2p: the ranks of an engine are on several nodes",
+           "use nccl or mpi, or one replica a node");
   else if (!links.peer_access)
-    out.push_back({"p2p: a rank's GPU cannot address every other one (is each rank shown one GPU alone?)",
-                   "use nccl or mpi"});
+    refuse(out, kAllToAll,
+           "p2p: a rank's GPU cannot address every other one (is each rank shown one GPU alone?)",
+           "use nccl or mpi");
   return out;
 }
 
 std::vector<ExchangeRefusal> refuse_nccl(const ExpertMap& experts, const EngineLinks& links) {
   std::vector<ExchangeRefusal> out;
-  if (!links.gpus) out.push_back({"nccl needs device: cuda"});
+  if (!links.gpus) refuse(out, kAllToAll, "nccl needs device: cuda", "");
   if (experts.ep_size() == 1) return out;
   if (experts.num_redundant() > 0)
-    out.push_back({"the all-to-all by nccl knows no copies of experts", "set parallel.all_to_all: p2p or mpi",
-                   "parallel.redundant_experts"});
+    refuse(out, "parallel.redundant_experts", "the all-to-all by nccl knows no copies of experts",
+           "set parallel.all_to_all: p2p or mpi");
   else if (!one_subtree_a_rank(experts.ranks(), experts.ep_size()))
-    out.push_back(
-        {fmt::format("nccl needs a power of two of ranks that divides the experts evenly; here {} experts "
-                     "are on {} ranks",
-                     experts.num_experts(), experts.ep_size()),
-         "use p2p or mpi"});
+    refuse(out, kAllToAll,
+           fmt::format("nccl needs a power of two of ranks that divides the experts evenly; here {} experts "
+                       "are on {} ranks",
+                       experts.num_experts(), experts.ep_size()),
+           "use p2p or mpi");
   if (!links.nccl)
-    out.push_back(
-        {"nccl: ranks of an engine share a GPU",
-         "use p2p or mpi (NCCL takes two on one from 2.30.3 on, with NCCL_MULTI_RANK_GPU_ENABLE=1 in every "
-         "rank's environment)"});
+    refuse(out, kAllToAll, "nccl: ranks of an engine share a GPU",
+           "use p2p or mpi (NCCL takes two on one from 2.30.3 on, with NCCL_MULTI_RANK_GPU_ENABLE=1 in every "
+           "rank's environment)");
   return out;
 }
 

@@ -24,9 +24,9 @@ struct EngineLinks {
 
 /// Why an engine cannot have an exchange, and what to do about it.
 struct ExchangeRefusal {
-  std::string why;                          ///< begins with the exchange's name
-  std::string instead;                      ///< of one that was asked for
-  const char* key = "parallel.all_to_all";  ///< the job's key that is in the way
+  const char* key = nullptr;  ///< the job's key that is in the way
+  std::string why;            ///< names the exchange
+  std::string instead;        ///< of one that was asked for; empty: nothing is
   std::string text() const { return instead.empty() ? why : why + ": " + instead; }
 };
 

@@ -220,6 +220,11 @@ std::string report_json(const JobReport& report) {
 
 namespace {
 
+/// Where they are, as a line for people.
+std::string answers_text(const Job::Output& output) {
+  return fmt::format("  answers     {}{}\n", output.path, output.jsonl.empty() ? "" : " and " + output.jsonl);
+}
+
 /// What rows had in common, as lines for people.
 std::string prompts_text(const JobReport& report) {
   std::string text;
@@ -249,6 +254,7 @@ std::string report_text(const JobReport& report) {
                                  with_commas(progress.num_answered), with_commas(progress.num_rows),
                                  with_commas(progress.answered_now), with_commas(progress.row_errors),
                                  clock_text(report.total_s));
+  if (report.outcome.complete) text += answers_text(report.job->output);
   text += fmt::format("  layout      {}\n", report.layout);
   text += fmt::format("  formats     {}\n", report.formats);
   const uint64_t tokens = progress.prompt_tokens + progress.output_tokens;

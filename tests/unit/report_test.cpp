@@ -211,6 +211,17 @@ TEST_CASE("the report as JSON and as text says rates, times, step time and exper
   CHECK(text.find("busiest rank 1.50 × the mean, in the worst layer 1.80 ×") != std::string::npos);
 }
 
+TEST_CASE("a job that is complete says where the answers are, one that was stopped does not") {
+  Job job;
+  job.output.path = "out/a.h5";
+  JobReport report = sample(job);
+  CHECK(report_text(report).find("  answers     out/a.h5\n") != std::string::npos);
+  job.output.jsonl = "out/a.jsonl";
+  CHECK(report_text(report).find("  answers     out/a.h5 and out/a.jsonl\n") != std::string::npos);
+  report.outcome.complete = false;
+  CHECK(report_text(report).find("answers     ") == std::string::npos);
+}
+
 TEST_CASE("the report as a page has a bar for each figure, escaped text and no script") {
   Job job;
   job.output.path = "out/<b>&.h5";
