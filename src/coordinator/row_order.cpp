@@ -35,9 +35,10 @@ std::string key_of(const PromptRecord& record) {
   if (record.messages) return static_cast<char>(Content::messages) + *record.messages;
   std::string key(1, static_cast<char>(Content::tokens));
   if (record.prompt_token_ids) {
-    key.reserve(1 + 4 * record.prompt_token_ids->size());
+    key.resize(1 + 4 * record.prompt_token_ids->size());
+    char* to = key.data() + 1;
     for (const int32_t id : *record.prompt_token_ids)
-      for (const int shift : {24, 16, 8, 0}) key += static_cast<char>(static_cast<uint32_t>(id) >> shift);
+      for (const int shift : {24, 16, 8, 0}) *to++ = static_cast<char>(static_cast<uint32_t>(id) >> shift);
   }
   return key;
 }
@@ -54,12 +55,12 @@ void restore(const std::string& key, PromptRecord& record) {
       record.messages = key.substr(1);
       break;
     case Content::tokens: {
-      std::vector<int32_t>& ids = record.prompt_token_ids.emplace();
-      ids.reserve(key.size() / 4);
-      for (size_t i = 1; i + 3 < key.size(); i += 4) {
-        uint32_t id = 0;
-        for (size_t k = 0; k < 4; ++k) id = id << 8 | static_cast<unsigned char>(key[i + k]);
-        ids.push_back(static_cast<int32_t>(id));
+      std::vector<int32_t>& ids = record.prompt_token_ids.emplace(key.size() / 4);
+      const char* from = key.data() + 1;
+      for (int32_t& id : ids) {
+        uint32_t bits = 0;
+        for (size_t k = 0; k < 4; ++k) bits = bits << 8 | static_cast<unsigned char>(*from++);
+        id = static_cast<int32_t>(bits);
       }
     }
   }

@@ -43,7 +43,7 @@ class JsonlRows : public RowReader {
     } else if (openai_) {
       read_openai_row(std::move(read.value), model_names_, vocab_size_, record);
     } else {
-      read_plain_row(std::move(read.value), vocab_size_, record);
+      read_plain_row(std::move(read), vocab_size_, record);
     }
     return true;
   }

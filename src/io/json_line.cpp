@@ -44,8 +44,15 @@ class Builder : public nlohmann::json_sax<Json> {
  public:
   bool null() override { return scalar(nullptr); }
   bool boolean(bool value) override { return scalar(value); }
-  bool number_integer(number_integer_t value) override { return scalar(value); }
-  bool number_unsigned(number_unsigned_t value) override { return scalar(value); }
+  bool number_integer(number_integer_t value) override {
+    if (!in_token_ids_) return scalar(value);
+    if (count_value()) token_ids_->push_back(value);
+    return true;
+  }
+  bool number_unsigned(number_unsigned_t value) override {
+    if (!in_token_ids_ || value > INT64_MAX) return scalar(value);
+    return number_integer(static_cast<number_integer_t>(value));
+  }
   bool number_float(number_float_t value, const string_t& /*text*/) override { return scalar(value); }
   bool string(string_t& value) override { return scalar(std::move(value)); }
   bool binary(binary_t& /*value*/) override { return false; }  // JSON has none
@@ -55,7 +62,9 @@ class Builder : public nlohmann::json_sax<Json> {
     return true;
   }
   bool start_array(size_t /*elements*/) override {
+    const bool token_ids = open_.size() == 1 && key_ == "prompt_token_ids";
     open(Json::array());
+    if (token_ids && fault_.empty()) in_token_ids_ = true, token_ids_.emplace();
     return true;
   }
   bool key(string_t& key) override {
@@ -78,7 +87,7 @@ class Builder : public nlohmann::json_sax<Json> {
   JsonLine take() {
     if (fault_.empty() && !root_.is_object())
       fault_ = fmt::format("a line must be a JSON object, not {}", shown(root_));
-    return {std::move(root_), std::move(fault_)};
+    return {std::move(root_), std::move(fault_), std::move(token_ids_)};
   }
 
  private:
@@ -92,6 +101,16 @@ class Builder : public nlohmann::json_sax<Json> {
     root_ = std::move(kept);
     open_.clear();
     keys_.clear();
+    in_token_ids_ = false;
+    token_ids_.reset();
+  }
+
+  /// There is something else in the list of token ids: it is a list like others.
+  void leave_token_ids() {
+    if (!in_token_ids_) return;
+    in_token_ids_ = false;
+    for (const int64_t id : *token_ids_) put(Json(id));
+    token_ids_.reset();
   }
 
   /// Puts a value where the parser is, and returns where it lies.
@@ -106,11 +125,17 @@ class Builder : public nlohmann::json_sax<Json> {
     return &members.emplace_back(std::move(key_), std::move(value)).second;
   }
 
-  template <class Value>
-  bool scalar(Value&& value) {
+  /// False: there is a fault.
+  bool count_value() {
     if (fault_.empty() && ++num_values_ > JsonLineLimits::kMostValues)
       fail(fmt::format("the line has more than {} values", JsonLineLimits::kMostValues));
-    if (fault_.empty()) {
+    return fault_.empty();
+  }
+
+  template <class Value>
+  bool scalar(Value&& value) {
+    leave_token_ids();
+    if (count_value()) {
       put(Json(std::forward<Value>(value)));
     } else if (depth_ == 1 && (key_ == "id" || key_ == "custom_id")) {
       root_[key_] = Json(std::forward<Value>(value));
@@ -120,6 +145,7 @@ class Builder : public nlohmann::json_sax<Json> {
 
   void open(Json&& container) {
     ++depth_;
+    leave_token_ids();
     if (fault_.empty() && depth_ > JsonLineLimits::kMostDepth)
       fail(fmt::format("the line is nested deeper than {} levels", JsonLineLimits::kMostDepth));
     if (fault_.empty() && ++num_containers_ > JsonLineLimits::kMostContainers)
@@ -132,6 +158,7 @@ class Builder : public nlohmann::json_sax<Json> {
   bool close() {
     --depth_;
     if (!fault_.empty()) return true;
+    in_token_ids_ = false;  // whatever ends while they are read is their list
     open_.pop_back();
     keys_.pop_back();
     return true;
@@ -143,6 +170,8 @@ class Builder : public nlohmann::json_sax<Json> {
   std::vector<Keys> keys_;   // theirs
   int depth_ = 0;
   size_t num_values_ = 0, num_containers_ = 0;
+  bool in_token_ids_ = false;
+  std::optional<std::vector<int64_t>> token_ids_;
 };
 
 }  // namespace

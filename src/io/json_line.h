@@ -1,7 +1,10 @@
 #pragma once
 #include <cstddef>
+#include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "job/fields.h"
 
@@ -23,6 +26,10 @@ struct JsonLine {
       fault;  ///< why the line is no row: not UTF-8, not JSON, no object, a key twice, beyond JsonLineLimits
   /// With a fault: what was read of the line's own `id` and `custom_id`, in `value`, so that its answer can
   /// carry them.
+
+  /// The line's own `prompt_token_ids` where it is a list of 64-bit integers and nothing else: `value` has an
+  /// empty list in its place. A Json a token would take most of the time in which such a file is read.
+  std::optional<std::vector<int64_t>> prompt_token_ids;
 };
 
 /// Reads a line in one pass, in time and memory linear in its length.

@@ -155,7 +155,8 @@ void check_row_sampling(const Json& given, int64_t vocab_size, PromptRecord& rec
     add_fault(record, wrong);
 }
 
-void read_plain_row(Json line, int64_t vocab_size, PromptRecord& record) {
+void read_plain_row(JsonLine read, int64_t vocab_size, PromptRecord& record) {
+  Json& line = read.value;
   static const std::vector<std::string> kOwn = [] {
     std::vector<std::string> names{"prompt", "prompt_token_ids", "id"};
     names.insert(names.end(), conversation_fields().begin(), conversation_fields().end());
@@ -173,7 +174,10 @@ void read_plain_row(Json line, int64_t vocab_size, PromptRecord& record) {
   if (line.contains("prompt") + line.contains("prompt_token_ids") + line.contains("messages") != 1)
     add_fault(record, "a row has exactly one of prompt, prompt_token_ids and messages");
   if (line.contains("prompt")) read_prompt(line["prompt"], record);
-  if (line.contains("prompt_token_ids")) read_prompt_token_ids(line["prompt_token_ids"], vocab_size, record);
+  if (read.prompt_token_ids)
+    set_prompt_tokens(record, *read.prompt_token_ids, vocab_size);
+  else if (line.contains("prompt_token_ids"))
+    read_prompt_token_ids(line["prompt_token_ids"], vocab_size, record);
   if (line.contains("messages"))
     read_conversation(line, record);
   else

@@ -4,6 +4,7 @@
 #include <string_view>
 #include <vector>
 
+#include "io/json_line.h"
 #include "job/fields.h"
 #include "moerun/record.h"
 
@@ -12,7 +13,7 @@ namespace moerun {
 /// A line of this program's own form: `prompt` or `prompt_token_ids` or `messages` (with what
 /// may stand beside them), `id`, sampling options. A field that is null is not given. Faults go into
 /// `record.error`.
-void read_plain_row(Json line, int64_t vocab_size, PromptRecord& record);
+void read_plain_row(JsonLine line, int64_t vocab_size, PromptRecord& record);
 
 /// Whether a file that begins with this line holds OpenAI batch lines.
 bool is_openai_line(const Json& line);

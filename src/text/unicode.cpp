@@ -1,6 +1,7 @@
 #include "text/unicode.h"
 
 #include <algorithm>
+#include <cstring>
 
 #include "text/unicode_tables.h"
 
@@ -60,6 +61,13 @@ size_t append_lossy_utf8(std::string_view bytes, std::string& out) {
 
 std::optional<size_t> find_invalid_utf8(std::string_view bytes) {
   for (size_t pos = 0; pos < bytes.size();) {
+    if (uint64_t eight = 0; bytes.size() - pos >= sizeof eight) {  // most text is ASCII
+      std::memcpy(&eight, bytes.data() + pos, sizeof eight);
+      if ((eight & 0x8080808080808080) == 0) {
+        pos += sizeof eight;
+        continue;
+      }
+    }
     const Utf8Unit unit = utf8_unit_at(bytes, pos);
     if (unit.kind != Utf8Unit::Kind::valid) return pos;
     pos += unit.length;

@@ -9,7 +9,7 @@ void read_rows(std::string_view bytes) {
   JsonLine line = read_json_line(bytes);
   if (!line.fault.empty()) return;
   PromptRecord record;
-  read_plain_row(std::move(line.value), kVocabulary, record);
+  read_plain_row(std::move(line), kVocabulary, record);
 }
 
 /// A line of OpenAI's batch form.

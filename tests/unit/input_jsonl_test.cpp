@@ -1,6 +1,7 @@
 #include <string>
 
 #include "io/id_set.h"
+#include "io/json_line.h"
 #include "io/line_reader.h"
 #include "tests/unit/input_fixture.h"
 
@@ -84,6 +85,16 @@ TEST_CASE("what is wrong with a JSONL row", "[input]") {
         "prompt token 0 is -1, outside of the model's vocabulary of 4096");
   CHECK(fault_of(R"({"prompt_token_ids": [1.5]})") ==
         "prompt_token_ids must be a list of token ids, not [1.5]");
+  CHECK(fault_of(R"({"prompt_token_ids": [1, -2, "b", [3, 4], 5], "id": 9223372036854775808})") ==
+        "prompt_token_ids must be a list of token ids, not [1,-2,\"b\",[3,4],5]");
+  CHECK(fault_of(R"({"prompt_token_ids": [1, 18446744073709551615]})") ==
+        "prompt_token_ids must be a list of token ids, not [1,18446744073709551615]");
+  CHECK(fault_of(R"({"prompt_token_ids": [1, 2, null]})") ==
+        "prompt_token_ids must be a list of token ids, not [1,2,null]");
+  CHECK(fault_of(R"({"prompt_token_ids": [[1, 2]]})") ==
+        "prompt_token_ids must be a list of token ids, not [[1,2]]");
+  CHECK(fault_of(R"({"prompt_token_ids": [1], "prompt_token_ids": [2]})") ==
+        "the line has \"prompt_token_ids\" twice");
   CHECK(fault_of(R"({"messages": []})") == "messages must be a list of objects with a role, not []");
   CHECK(fault_of(R"({"prompt": "a", "tools": []})") == "tools belongs beside messages");
   CHECK_THAT(fault_of(R"({"prompt": "a", "id": "x\u0000y"})"), ContainsSubstring("it has a NUL in it"));
@@ -196,6 +207,11 @@ TEST_CASE("lines beyond the limits of JSON are refused at once, and keep their i
   for (int i = 0; i < (1 << 20); ++i) lists += ",[]";
   CHECK(InputFixture("a.jsonl", lists + "]}\n").row().error ==
         "the line has more than 1048576 objects and lists");
+  std::string values = "{\"prompt_token_ids\": [1";
+  for (size_t i = 0; i < JsonLineLimits::kMostValues; ++i) values += ",1";
+  const PromptRecord many_values = InputFixture("a.jsonl", values + "], \"id\": \"c\"}\n").row();
+  CHECK(many_values.error == "the line has more than 16777216 values");
+  CHECK(many_values.id == "c");
   std::string allowed = "{\"messages\": [{\"role\": \"user\", \"content\": \"a\"";
   for (int i = 0; i < 1000; ++i) allowed += ", \"k" + std::to_string(i) + "\": 1";
   CHECK(InputFixture("a.jsonl", allowed + "}]}\n").row().error.empty());

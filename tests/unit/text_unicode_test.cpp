@@ -71,3 +71,13 @@ TEST_CASE("The byte alphabet is a bijection", "[text]") {
   CHECK(byte_level_spelling(" t\n") == "ĠtĊ");
   CHECK(byte_level_bytes("a b") == "a b");  // a space spells nothing, so the token is its own UTF-8
 }
+
+TEST_CASE("what is no valid UTF-8 is found wherever it stands among ASCII", "[text]") {
+  for (size_t before = 0; before < 20; ++before)
+    for (size_t after = 0; after < 20; ++after) {
+      const std::string left(before, 'a'), right(after, 'b');
+      CHECK(find_invalid_utf8(left + "\xff" + right) == before);
+      CHECK(find_invalid_utf8(left + "\xe2\x82" + right) == before);
+      CHECK_FALSE(find_invalid_utf8(left + "\xe2\x82\xac" + right));
+    }
+}
