@@ -13,6 +13,7 @@
 #include <utility>
 
 #include "io/durable_file.h"
+#include "moerun/file_names.h"
 
 namespace moerun {
 
@@ -67,7 +68,7 @@ std::string Directory::read(const std::string& name, uint64_t most_bytes) const 
 }
 
 void Directory::write_durably(const std::string& name, std::initializer_list<std::string_view> parts) const {
-  const std::string temporary = name + ".tmp";
+  const std::string temporary = name + kTemporarySuffix;
   const fs::path path = path_of(temporary);
   FileDescriptor file = create(temporary);
   try {

@@ -8,6 +8,7 @@
 #include "io/content_sums.h"
 #include "io/directory.h"
 #include "io/run_directory.h"
+#include "moerun/file_names.h"
 
 namespace moerun {
 
@@ -73,7 +74,7 @@ void OutputFiles::give_back_temporaries() const noexcept {
   }
 }
 
-fs::path temporary_name(const fs::path& path) { return path.string() + ".tmp"; }
+fs::path temporary_name(const fs::path& path) { return path.string() + kTemporarySuffix; }
 
 void name_output(const fs::path& path) {
   if (!directory_at(path).rename_new_durably(temporary_name(path).filename(), path.filename()))

@@ -16,6 +16,7 @@
 #include "io/fingerprint.h"
 #include "io/json_number.h"
 #include "io/ledger.h"
+#include "moerun/file_names.h"
 
 namespace moerun {
 
@@ -78,7 +79,7 @@ constexpr uint64_t kMostManifestBytes = 16u << 20, kMostRecordBytes = 4096, kMos
 
 }  // namespace
 
-fs::path run_directory_of(const fs::path& output) { return output.string() + ".run"; }
+fs::path run_directory_of(const fs::path& output) { return output.string() + kRunDirectorySuffix; }
 
 uint64_t bytes_in(const fs::path& directory) {
   std::error_code error;

@@ -10,6 +10,7 @@
 #include <cmath>
 #include <cstring>
 #include <filesystem>
+#include <fstream>
 #include <map>
 #include <utility>
 
@@ -19,6 +20,7 @@
 #include "model/rope.h"
 #include "model/shard.h"
 #include "moerun/error.h"
+#include "moerun/file_names.h"
 
 namespace moerun {
 namespace {
@@ -62,6 +64,47 @@ void check_writable(const std::string& key, const std::string& path, Faults& fau
     faults.add(key, fmt::format("{} cannot be written to: {}", directory.string(), std::strerror(errno)));
   else if (fs::exists(path, ignored) && !fs::is_regular_file(path, ignored))
     faults.add(key, fmt::format("{} is there and no regular file", path));
+}
+
+using Paths = std::vector<std::pair<std::string, std::string>>;  // what it is, path
+
+/// The files that a job writes, by their keys.
+Paths written_files(const Job& job) {
+  Paths files{{"output.path", job.output.path},
+              {"output.jsonl", job.output.jsonl},
+              {"report.path", job.report.path},
+              {"report.html", job.report.html}};
+  std::erase_if(files, [](const auto& file) { return file.second.empty(); });
+  return files;
+}
+
+/// A report takes the place of an earlier one, and of nothing else.
+void check_report(const std::string& key, const std::string& path, Faults& faults) {
+  const char* const begin = key == "report.path"   ? kReportJsonBegin
+                            : key == "report.html" ? kReportHtmlBegin
+                                                   : nullptr;
+  std::error_code ignored;
+  if (!begin || !fs::is_regular_file(path, ignored) || fs::file_size(path, ignored) == 0) return;
+  std::string found(std::strlen(begin), '\0');
+  std::ifstream(path).read(found.data(), static_cast<std::streamsize>(found.size()));
+  if (found != begin)
+    faults.add(key, fmt::format("{} is there and no report: move it away or name another file", path));
+}
+
+/// A file is written under another name first, and answers are kept in a folder beside the output.
+void check_names_on_the_way(const Paths& files, Faults& faults) {
+  for (const auto& [key, path] : files)
+    for (const auto& [other_key, other] : files) {
+      const fs::path run = fs::weakly_canonical(other + kRunDirectorySuffix);
+      const auto inside = [&](const fs::path& folder) {
+        const fs::path relative = fs::weakly_canonical(path).lexically_relative(folder);
+        return !relative.empty() && *relative.begin() != "..";
+      };
+      if (is_same_file(path, other + kTemporarySuffix))
+        faults.add(key, fmt::format("{} is the name under which {} is written", path, other_key));
+      else if (other_key == "output.path" && inside(run))
+        faults.add(key, fmt::format("{} is in the folder in which the job's answers are kept", path));
+    }
 }
 
 /// Free bytes for this user where `path` will be, and which file system that is.
@@ -108,30 +151,35 @@ void check_redundant_experts(const Job& job, const ModelConfig& config, int worl
 
 }  // namespace
 
-void check_paths(const Job& job) {
+void check_paths(const Job& job, const std::string& job_path) {
   Faults faults;
-  if (!job.input.random) check_readable("input.path", job.input.path, faults);
+  Paths read;
+  if (!job.input.random) {
+    check_readable("input.path", job.input.path, faults);
+    read.emplace_back("input.path", job.input.path);
+  }
+  if (!job_path.empty()) read.emplace_back("the job's own file", job_path);
+  std::error_code ignored;
+  for (const fs::directory_entry& entry : fs::directory_iterator(job.model.path, ignored))
+    read.emplace_back("a file of the model", entry.path().string());
 
-  std::vector<std::pair<std::string, std::string>> taken;  // key, path
-  if (!job.input.random) taken.emplace_back("input.path", job.input.path);
-  for (const auto& [key, path] : {std::pair{"output.path", job.output.path},
-                                  {"output.jsonl", job.output.jsonl},
-                                  {"report.path", job.report.path},
-                                  {"report.html", job.report.html}}) {
-    if (path.empty()) continue;
+  Paths taken;
+  for (const auto& [key, path] : written_files(job)) {
     check_writable(key, path, faults);
-    for (const auto& [other_key, other] : taken)
-      if (is_same_file(path, other)) faults.add(key, fmt::format("{} is {} too", path, other_key));
+    check_report(key, path, faults);
+    for (const Paths& others : {read, taken})
+      for (const auto& [what, other] : others)
+        if (is_same_file(path, other)) faults.add(key, fmt::format("{} is {} too", path, what));
     taken.emplace_back(key, path);
   }
+  check_names_on_the_way(written_files(job), faults);
   faults.throw_if_any();
 }
 
 std::vector<std::string> missing_output_directories(const Job& job) {
   std::vector<std::string> missing;
   std::error_code ignored;
-  for (const std::string& path : {job.output.path, job.output.jsonl, job.report.path, job.report.html}) {
-    if (path.empty()) continue;
+  for (const auto& [key, path] : written_files(job)) {
     const std::string directory = directory_of(path).string();
     if (!fs::exists(directory, ignored) &&
         std::find(missing.begin(), missing.end(), directory) == missing.end())

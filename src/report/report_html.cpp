@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "base/version.h"
+#include "moerun/file_names.h"
 #include "report/expert_load.h"
 #include "report/html_text.h"
 #include "report/progress_line.h"
@@ -17,8 +18,8 @@ namespace moerun {
 
 namespace {
 
-constexpr const char* kHead = R"(<!DOCTYPE html>
-<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
+constexpr const char* kHead =
+    R"(<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
 <style>
 body { font: 15px/1.45 system-ui, sans-serif; max-width: 60em; margin: 2em auto; padding: 0 1em; color: #222; background: #fff }
 h1 { font-size: 1.4em } h2 { font-size: 1.05em; margin: 1.8em 0 .4em }
@@ -200,9 +201,9 @@ std::string gpus_section(const JobReport& report) {
 
 std::string report_html(const JobReport& report) {
   const std::string& title = report.job->output.path;
-  return kHead + fmt::format("<title>{0}</title></head><body>\n<h1>{0}</h1>\n", escaped(title)) +
-         overview(report) + times_section(report) + experts_section(report) + key_value_section(report) +
-         gpus_section(report) +
+  return std::string(kReportHtmlBegin) + kHead +
+         fmt::format("<title>{0}</title></head><body>\n<h1>{0}</h1>\n", escaped(title)) + overview(report) +
+         times_section(report) + experts_section(report) + key_value_section(report) + gpus_section(report) +
          fmt::format("<p>moerun {} ({})</p>\n</body></html>\n", version(), git_revision());
 }
 

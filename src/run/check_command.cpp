@@ -175,7 +175,7 @@ int check_main(const RunOptions& options, const CheckOptions& check) {
                             : job.parallel.tensor * std::max(job.parallel.data, 1) * job.parallel.replicas;
   const Job::DeviceKind asked = job.device;
   job.device = planned_device(job, check);
-  const CheckedJob checked = check_job(std::move(job), {.num_ranks = num_ranks});
+  const CheckedJob checked = check_job(std::move(job), {.num_ranks = num_ranks}, options.job_path);
   const ExchangeLoad load = full_load(checked);
   const std::vector<MeasuredExchange> measured = measured_for_job(checked, load, check.measured_path);
 

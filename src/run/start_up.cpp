@@ -101,7 +101,8 @@ CheckedJob lead_check(const MpiEnv& env, const RunOptions& options) {
   Job job = read_job(options.job_path, options.overrides);
   job.device = decide_and_say(job.device);
   CheckedJob checked =
-      check_job(std::move(job), {.num_ranks = env.size(), .hosts = env.hosts(), .command = options.command});
+      check_job(std::move(job), {.num_ranks = env.size(), .hosts = env.hosts(), .command = options.command},
+                options.job_path);
   print_lines(checked.input.warnings);
   return checked;
 }
@@ -155,11 +156,11 @@ Told lead_and_tell(const MpiEnv& env, Lead lead) {
 
 }  // namespace
 
-CheckedJob check_job(Job job, const Machine& machine) {
+CheckedJob check_job(Job job, const Machine& machine, const std::string& job_path) {
   Faults faults;
   CheckedJob out;
   holds(faults, [&] { out.start = job_start_time(); });
-  const bool paths = holds(faults, [&] { check_paths(job); });
+  const bool paths = holds(faults, [&] { check_paths(job, job_path); });
   const bool config = holds(faults, [&] { out.config = read_model_config(job.model.path); });
   std::vector<std::string> notes;  // of the model's folder
   if (config) {

@@ -30,8 +30,8 @@ struct CheckedJob : RunPlan {
 };
 
 /// Checks all there is to check before anything loads, and plans what runs. `job.device` is decided. Throws
-/// BadInput with all faults. Needs no GPU and no other rank.
-CheckedJob check_job(Job job, const Machine& machine);
+/// BadInput with all faults. Needs no GPU and no other rank. `job_path`: the job's own file.
+CheckedJob check_job(Job job, const Machine& machine, const std::string& job_path);
 
 /// What every rank knows when the job starts.
 struct Start : RunPlan {

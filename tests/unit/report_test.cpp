@@ -2,6 +2,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include "moerun/file_names.h"
 #include "report/expert_load.h"
 #include "report/progress_line.h"
 #include "report/report_html.h"
@@ -188,6 +189,7 @@ TEST_CASE("what a rank measured travels whole") {
 TEST_CASE("the report as JSON and as text says rates, times, step time and expert load") {
   const Job job;
   const JobReport report = sample(job);
+  CHECK(report_json(report).starts_with(kReportJsonBegin));
   const auto json = nlohmann::json::parse(report_json(report));
   CHECK(json["throughput"]["requests_per_s"] == 4);
   CHECK(json["throughput"]["total_tokens_per_s"] == 80);
@@ -227,6 +229,7 @@ TEST_CASE("the report as a page has a bar for each figure, escaped text and no s
   job.output.path = "out/<b>&.h5";
   JobReport report = sample(job);
   const std::string page = report_html(report);
+  CHECK(page.starts_with(kReportHtmlBegin));
   CHECK(page.find("<title>out/&lt;b&gt;&amp;.h5</title>") != std::string::npos);
   CHECK(page.find("tensor 1 &lt;of&gt; 4 &amp; more") != std::string::npos);
   CHECK(page.find("<script") == std::string::npos);
