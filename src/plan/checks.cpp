@@ -91,18 +91,18 @@ void check_report(const std::string& key, const std::string& path, Faults& fault
     faults.add(key, fmt::format("{} is there and no report: move it away or name another file", path));
 }
 
+bool is_inside(const std::string& path, const std::string& folder) {
+  const fs::path relative = fs::weakly_canonical(path).lexically_relative(fs::weakly_canonical(folder));
+  return !relative.empty() && *relative.begin() != "..";
+}
+
 /// A file is written under another name first, and answers are kept in a folder beside the output.
 void check_names_on_the_way(const Paths& files, Faults& faults) {
   for (const auto& [key, path] : files)
     for (const auto& [other_key, other] : files) {
-      const fs::path run = fs::weakly_canonical(other + kRunDirectorySuffix);
-      const auto inside = [&](const fs::path& folder) {
-        const fs::path relative = fs::weakly_canonical(path).lexically_relative(folder);
-        return !relative.empty() && *relative.begin() != "..";
-      };
       if (is_same_file(path, other + kTemporarySuffix))
         faults.add(key, fmt::format("{} is the name under which {} is written", path, other_key));
-      else if (other_key == "output.path" && inside(run))
+      else if (other_key == "output.path" && is_inside(path, other + kRunDirectorySuffix))
         faults.add(key, fmt::format("{} is in the folder in which the job's answers are kept", path));
     }
 }
