@@ -12,10 +12,10 @@ namespace moerun {
 // each. They leave nothing on disk.
 
 /// What the job's paths must be: an input that can be read; outputs that differ from each other, in
-/// directories that can be written to, or made. None may be what the job reads (the job's own file, the input,
-/// a file of the model's folder), nor a name that is used on the way to another output, and a report replaces
-/// a report alone. (read_model_config looks at the model's folder.)
-/// `job_path`: the job's file; empty: it has none.
+/// directories that can be written to, or made. None may be what the job reads (the job's own file, the
+/// input, a file of the model's folder), nor a name that is used on the way to another output, and a report
+/// replaces a report alone. (read_model_config looks at the model's folder.) `job_path`: the job's file;
+/// empty: it has none.
 void check_paths(const Job& job, const std::string& job_path);
 
 /// The directories of the job's outputs that are not there yet: a run makes them.
