@@ -17,6 +17,7 @@ enum class Request : uint8_t { open, read, look };
 std::string packed_shape(const Hdf5InputShape& shape) {
   WireWriter out;
   out.put(shape.num_rows), out.put(shape.has_text), out.put(shape.has_ids), out.put(shape.id_kind);
+  out.put(shape.has_sampling);
   return out.take();
 }
 
@@ -56,6 +57,7 @@ Hdf5Child::Hdf5Child(const std::string& path, bool allow_external) : process_(pa
   const std::string reply = process_.ask(request.take());
   WireReader in(reply);
   in.get(shape_.num_rows), in.get(shape_.has_text), in.get(shape_.has_ids), in.get(shape_.id_kind);
+  in.get(shape_.has_sampling);
 }
 
 std::string Hdf5Child::read(uint64_t first_row) {

@@ -25,6 +25,7 @@ constexpr uint64_t kOffsetsAtOnce = uint64_t{1} << 20;
 std::string Hdf5Block::pack() const {
   WireWriter out;
   out.put(first_row), out.put(num_rows), out.put(lengths), out.put(tokens), out.put(texts), out.put(ids);
+  out.put(sampling);
   return out.take();
 }
 
@@ -32,7 +33,7 @@ Hdf5Block Hdf5Block::unpack(const std::string& bytes, const Hdf5InputShape& shap
   WireReader in(bytes);
   Hdf5Block block;
   in.get(block.first_row), in.get(block.num_rows), in.get(block.lengths), in.get(block.tokens);
-  in.get(block.texts), in.get(block.ids);
+  in.get(block.texts), in.get(block.ids), in.get(block.sampling);
   uint64_t tokens = 0;
   for (const uint64_t length : block.lengths)
     if (__builtin_add_overflow(tokens, length, &tokens)) tokens = UINT64_MAX;
@@ -42,6 +43,7 @@ Hdf5Block Hdf5Block::unpack(const std::string& bytes, const Hdf5InputShape& shap
                     block.lengths.size() == block.num_rows &&
                     block.texts.size() == (shape.has_text ? block.num_rows : 0) &&
                     block.ids.size() == (shape.has_ids ? block.num_rows : 0) &&
+                    block.sampling.size() == (shape.has_sampling ? block.num_rows : 0) &&
                     (shape.has_text || left_out || block.tokens.size() == tokens);
   if (!fits) throw Error("the process that reads the HDF5 input sent a block whose parts do not fit");
   return block;
@@ -86,6 +88,16 @@ void Hdf5Input::open() {
   if (shape_.num_rows > kMostRows) refuse(path_, "it has {} rows, more than {}", shape_.num_rows, kMostRows);
   shape_.has_ids = file_.has("prompts/id");
   if (shape_.has_ids) open_ids();
+  shape_.has_sampling = file_.has("prompts/sampling");
+  if (shape_.has_sampling) open_sampling();
+}
+
+void Hdf5Input::open_sampling() {
+  sampling_.emplace(file_.dataset("prompts/sampling"));
+  if (!sampling_->is_string() || sampling_->shape().size() != 1)
+    refuse(path_, "/prompts/sampling must be a list of strings");
+  if (sampling_->rows() != shape_.num_rows)
+    refuse(path_, "/prompts/sampling has {} entries for {} rows", sampling_->rows(), shape_.num_rows);
 }
 
 void Hdf5Input::open_ids() {
@@ -126,6 +138,7 @@ Hdf5Block Hdf5Input::read(uint64_t first_row) const {
     else
       read_tokens(block);
     if (id_) read_ids(block);
+    if (sampling_) block.sampling = strings(*sampling_, "sampling", block, kMostSamplingBytes);
   } catch (const BadInput&) {
     throw;
   } catch (const Error& error) {
@@ -165,18 +178,23 @@ void Hdf5Input::read_ids(Hdf5Block& block) const {
     for (const int64_t id : id_->read<int64_t>(block.first_row, block.num_rows))
       block.ids.push_back(std::to_string(id));
   } else {
-    constexpr uint64_t kMostIdBytes = uint64_t{64} << 10;
-    std::vector<uint64_t> lengths;
-    while (block.ids.size() < block.num_rows) {
-      auto some =
-          id_->read_some_strings(block.first_row + block.ids.size(), block.num_rows - block.ids.size(),
-                                 Hdf5Block::kMostTextBytes, kMostIdBytes, lengths);
-      if (std::any_of(lengths.begin(), lengths.end(), [](uint64_t bytes) { return bytes > kMostIdBytes; }))
-        refuse(path_, "/prompts/id has a string of more than {} KiB", kMostIdBytes >> 10);
-      std::move(some.begin(), some.end(), std::back_inserter(block.ids));
-      lengths.clear();
-    }
+    block.ids = strings(*id_, "id", block, kMostIdBytes);
   }
+}
+
+std::vector<std::string> Hdf5Input::strings(const hdf5::Dataset& data, const char* name,
+                                            const Hdf5Block& block, uint64_t most) const {
+  std::vector<std::string> all;
+  std::vector<uint64_t> lengths;
+  while (all.size() < block.num_rows) {
+    auto some = data.read_some_strings(block.first_row + all.size(), block.num_rows - all.size(),
+                                       Hdf5Block::kMostTextBytes, most, lengths);
+    if (std::any_of(lengths.begin(), lengths.end(), [&](uint64_t bytes) { return bytes > most; }))
+      refuse(path_, "/prompts/{} has a string of more than {} KiB", name, most >> 10);
+    std::move(some.begin(), some.end(), std::back_inserter(all));
+    lengths.clear();
+  }
+  return all;
 }
 
 }  // namespace moerun

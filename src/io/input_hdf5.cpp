@@ -9,6 +9,8 @@
 
 #include "io/content_sums.h"
 #include "io/hdf5_child.h"
+#include "io/json_line.h"
+#include "io/json_row.h"
 #include "io/row_reader.h"
 #include "moerun/error.h"
 
@@ -41,6 +43,7 @@ class Hdf5Rows : public RowReader {
       record.id_kind = shape().id_kind;
       check_id(record);
     }
+    if (shape().has_sampling) set_sampling(record, block_.sampling[at]);
     if (shape().has_text)
       set_text(record, at);
     else
@@ -114,6 +117,18 @@ class Hdf5Rows : public RowReader {
       throw Error(fmt::format("{}: the process that reads it sent other rows than were asked for", path_));
     token_begins_.assign(1, 0);
     for (const uint64_t length : block_.lengths) token_begins_.push_back(token_begins_.back() + length);
+  }
+
+  /// `given`: a JSON object of sampling options, or empty.
+  void set_sampling(PromptRecord& record, const std::string& given) const {
+    if (given.empty()) return;
+    JsonLine read = read_json_line(given);
+    if (!read.fault.empty()) return add_fault(record, "sampling: " + read.fault);
+    drop_nulls(read.value);
+    for (const auto& [name, value] : read.value.items())
+      if (!read_sampling_field(name, value, record))
+        add_unknown("sampling.", name, sampling_field_names(), record);
+    check_row_sampling(read.value, vocab_size_, record);
   }
 
   void set_text(PromptRecord& record, size_t at) {

@@ -31,8 +31,8 @@ constexpr Text kTexts[] = {
      "`sampled`: names, shapes and some values of each tensor, as a line at the start says; the output's "
      "`weights_checksum` then begins with `sampled:`"},
     {"model.max_model_len", "`auto` or tokens",
-     "prompt and answer together; `auto` is the model's `max_position_embeddings`. A longer prompt is an "
-     "error row"},
+     "prompt and answer together; `auto` is the model's `max_position_embeddings`, and one more is the most, "
+     "since nothing is predicted from the last token. A longer prompt is an error row"},
     {"parallel.tensor", "ranks",
      "ranks that share a layer's attention; a power of two that divides the attention heads"},
     {"parallel.data", "`auto` or groups",

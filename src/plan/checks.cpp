@@ -219,9 +219,11 @@ void check_layout(const Job& job, const ModelConfig& config, int world_size, con
                                  "to {} or less",
                                  tensor, chunks, chunks));
   check_redundant_experts(job, config, world_size, faults);
-  if (job.model.max_model_len > most_positions(config))
-    faults.add("model.max_model_len", fmt::format("{} is more than the model's {} positions",
-                                                  job.model.max_model_len, most_positions(config)));
+  // One more: nothing is predicted from a sequence's last token.
+  if (job.model.max_model_len > most_positions(config) + 1)
+    faults.add("model.max_model_len",
+               fmt::format("{} is more than the model's {} positions and the token behind them",
+                           job.model.max_model_len, most_positions(config)));
   if (const std::string wrong = outside_vocabulary(job.sampling, config.vocab_size); !wrong.empty())
     faults.add("sampling.stop_token_ids", wrong);
   faults.throw_if_any();

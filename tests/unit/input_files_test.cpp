@@ -118,6 +118,42 @@ TEST_CASE("HDF5 inputs of text", "[input]") {
   CHECK(rows[1].id == "y");
 }
 
+TEST_CASE("rows of an HDF5 input may have sampling of their own", "[input]") {
+  Hdf5Input input([](hdf5::File& file) {
+    put_tokens(file);
+    put_text(file, "prompts/sampling",
+             {R"({"max_tokens": 0, "prompt_logprobs": true, "prompt_logprobs_start": 1})", "",
+              R"({"stop": ["\n"], "seed": 5, "temperature": null})"});
+  });
+  input.job.sampling.max_tokens = 9;
+  input.job.sampling.draw.temperature = 0.5F;
+  const std::vector<PromptRecord> rows = input.rows();
+  REQUIRE(rows.size() == 3);
+  CHECK(rows[0].sampling.max_tokens == 0);
+  CHECK(rows[0].sampling.prompt_logprobs_start == 1);
+  CHECK(rows[1].sampling.max_tokens == 9);
+  CHECK(!rows[1].sampling.scores_prompt());
+  CHECK(rows[2].sampling.stop == std::vector<std::string>{"\n"});
+  CHECK(rows[2].sampling.own_seed);
+  CHECK(rows[2].sampling.draw.temperature == 0.5F);
+  CHECK(input.check().num_rows == 3);
+  CHECK(Hdf5Input([](hdf5::File& file) {
+          put_tokens(file);
+          put_text(file, "prompts/sampling",
+                   {"[]", R"({"temperatur": 1})", R"({"prompt_is_greedy": true, "stop_token_ids": [4096]})"});
+        }).faults() ==
+        "a.h5: row 0: sampling: a line must be a JSON object, not []\n"
+        "a.h5: row 1: there is no field \"sampling.temperatur\"; did you mean \"temperature\"?\n"
+        "a.h5: row 2: prompt_is_greedy needs prompt_logprobs: true; stop token id 4096 is outside "
+        "of the model's vocabulary of 4096");
+  CHECK(Hdf5Input([](hdf5::File& file) {
+          put_tokens(file), put_text(file, "prompts/sampling", {"", ""});
+        }).faults() == "a.h5: /prompts/sampling has 2 entries for 3 rows");
+  CHECK(Hdf5Input([](hdf5::File& file) {
+          put_tokens(file), put<int32_t>(file, "prompts/sampling", {1, 2, 3});
+        }).faults() == "a.h5: /prompts/sampling must be a list of strings");
+}
+
 TEST_CASE("bad rows of an HDF5 input are named by their numbers", "[input]") {
   CHECK(
       Hdf5Input([](hdf5::File& file) {
