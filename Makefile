@@ -34,6 +34,19 @@ CXXFLAGS    ?= -O2 -g1
 CXXFLAGS    += -std=c++20 -Wall -Wextra -Wno-missing-field-initializers -Werror -Wno-error=array-bounds -Wno-error=restrict -Wno-error=stringop-overflow -ffp-contract=off -fno-math-errno -fopenmp
 LDFLAGS     += -fopenmp
 
+# Structured output is xgrammar's, built from the sources that .ci/setup gets (.ci/xgrammar). XGRAMMAR=0 builds without.
+XGRAMMAR_SRC ?= build/third_party/xgrammar-0.2.9
+XGRAMMAR     ?= $(if $(wildcard $(XGRAMMAR_SRC)/LICENSE),1,0)
+ifeq ($(XGRAMMAR)$(wildcard $(XGRAMMAR_SRC)/LICENSE),1)
+  $(error XGRAMMAR=1 was asked for and $(XGRAMMAR_SRC) does not hold its sources: .ci/xgrammar $(dir $(XGRAMMAR_SRC)) gets them)
+endif
+ifeq ($(XGRAMMAR),1)
+  XGRAMMAR_CC  := $(wildcard $(addprefix $(XGRAMMAR_SRC)/cpp/,*.cc support/*.cc converter_ext/*.cc))
+  XGRAMMAR_LIB := $(BUILD)/third_party/libxgrammar.a
+  XGRAMMAR_INC := -isystem $(XGRAMMAR_SRC)/include -isystem $(XGRAMMAR_SRC)/3rdparty/dlpack/include
+  LIBS         := $(XGRAMMAR_LIB) $(LIBS)
+endif
+
 # Host | CUDA seam: these alone may see CUDA or NCCL headers (tests/seams/check proves it).
 CUDA_SRC := $(wildcard src/device/cuda*.cpp src/device/cuda/*.cpp src/comm/nccl*.cpp src/comm/p2p*.cpp src/comm/gpu*.cpp)
 KERNELS  := $(wildcard kernels/cuda/*.cu)
@@ -65,18 +78,35 @@ endif
 all: $(BUILD)/moerun          ## build build/moerun (the default)
 
 # The configuration is a prerequisite of what depends on it: switching CUDA on or off, or another commit, rebuilds just that.
-CONFIG := CUDA=$(CUDA) VERSION=$(VERSION) GIT=$(GIT) CXXFLAGS=$(CXXFLAGS)
+CONFIG := CUDA=$(CUDA) XGRAMMAR=$(XGRAMMAR) VERSION=$(VERSION) GIT=$(GIT) CXXFLAGS=$(CXXFLAGS)
 $(BUILD)/config: FORCE
 	@mkdir -p $(@D)
 	@echo '$(CONFIG)' | cmp -s - $@ || { older=$$($(older_than_least)); [ -z "$$older" ] || { echo "$$older" >&2; exit 1; }; echo '$(CONFIG)' >$@; \
 	  echo "moerun $(VERSION) ($(GIT)): $$($(CXX) --version | head -1); $$(mpirun --version | head -1); HDF5 $$(pkg-config --modversion hdf5-serial 2>/dev/null || pkg-config --modversion hdf5);" \
-	    $(if $(filter 1,$(CUDA)),"CUDA $$($(NVCC) --version | sed -n 's/.*release \([0-9.]*\).*/\1/p') ($(NVCC))","no CUDA (CUDA=$(CUDA)): the CPU device alone"); }
+	    $(if $(filter 1,$(CUDA)),"CUDA $$($(NVCC) --version | sed -n 's/.*release \([0-9.]*\).*/\1/p') ($(NVCC))","no CUDA (CUDA=$(CUDA)): the CPU device alone"); \
+	  $(if $(filter 0,$(XGRAMMAR)),echo "built without xgrammar (XGRAMMAR=0): rows that ask for structured output are refused"; )}
 
 $(call obj,$(CUDA_SRC)): CPPFLAGS += $(CUDA_INC)
 $(BUILD)/obj/kernels/cpu/%.cpp.o: CXXFLAGS += -O3
 CONFIGURED := $(addprefix $(BUILD)/obj/src/,base/version.cpp.o device/factory.cpp.o comm/backends.cpp.o)
 $(CONFIGURED): $(BUILD)/config
 $(CONFIGURED): CPPFLAGS += -DMOERUN_CUDA=$(CUDA) -DMOERUN_VERSION='"$(VERSION)"' -DMOERUN_GIT='"$(GIT)"'
+$(BUILD)/obj/src/grammar/grammar.cpp.o: $(BUILD)/third_party/xgrammar-is-$(XGRAMMAR) | $(XGRAMMAR_LIB)
+$(BUILD)/obj/src/grammar/grammar.cpp.o: CPPFLAGS += -DMOERUN_XGRAMMAR=$(XGRAMMAR) $(XGRAMMAR_INC)
+
+$(BUILD)/third_party/xgrammar-is-%:
+	@mkdir -p $(@D) && rm -f $(@D)/xgrammar-is-* && touch $@
+
+# Its own code under its own rules; what it would log goes through src/grammar.
+XGRAMMAR_OBJ := $(XGRAMMAR_CC:$(XGRAMMAR_SRC)/%=$(BUILD)/third_party/obj/%.o)
+$(BUILD)/third_party/obj/%.cc.o: $(XGRAMMAR_SRC)/%.cc
+	@mkdir -p $(@D)
+	@echo "  CXX   $<"
+	@$(CXX) -std=c++17 -O2 -w -DXGRAMMAR_LOG_CUSTOMIZE=1 -DXGRAMMAR_ENABLE_CPPTRACE=0 $(XGRAMMAR_INC) \
+	  -isystem $(XGRAMMAR_SRC)/3rdparty/picojson -c $< -o $@
+$(BUILD)/third_party/libxgrammar.a: $(XGRAMMAR_OBJ)
+	@echo "  AR    $@"
+	@rm -f $@ && ar rcs $@ $^
 
 # The headers that most sources include are parsed once. Tests are compiled as fast as can be; what they test is not.
 PRECOMPILED ?= 1
@@ -165,7 +195,7 @@ $(BUILD)/tidied: $(LINTED) .clang-tidy tests/lint/tidy
 	@touch $@
 
 tidy:                         ## clang-tidy (TIDIED="src/main.cpp src/base/version.cpp": these alone; DEEP=1: the analyzer to every function's end, an hour)
-	@tests/lint/tidy --jobs $(shell nproc) $(if $(DEEP),--deep) $(TIDIED) -- -std=c++20 $(filter-out -MD -MP,$(CPPFLAGS)) $(shell mpicxx --showme:compile 2>/dev/null) -DMOERUN_CUDA=$(CUDA) -DMOERUN_VERSION='""' -DMOERUN_GIT='""'
+	@tests/lint/tidy --jobs $(shell nproc) $(if $(DEEP),--deep) $(TIDIED) -- -std=c++20 $(filter-out -MD -MP,$(CPPFLAGS)) $(shell mpicxx --showme:compile 2>/dev/null) -DMOERUN_CUDA=$(CUDA) -DMOERUN_VERSION='""' -DMOERUN_GIT='""' -DMOERUN_XGRAMMAR=$(XGRAMMAR) $(XGRAMMAR_INC)
 
 ## Packaging
 # Made from the key list, as `moerun help keys` is.
@@ -186,6 +216,7 @@ bundle: all $(BUNDLE_HELPERS) ## build/bundle: programs, job files and the libra
 	@rm -rf $(BUILD)/bundle && mkdir -p $(BUILD)/bundle/bin $(BUILD)/bundle/lib
 	@cp $(BUNDLE_HELPERS) $(BUILD)/bundle/bin/
 	@cp -r --parents $(BUNDLE_FILES) $(BUILD)/bundle/
+	@$(if $(filter 1,$(XGRAMMAR)),mkdir -p $(BUILD)/bundle/licenses/xgrammar && cp $(XGRAMMAR_SRC)/{LICENSE,NOTICE} $(BUILD)/bundle/licenses/xgrammar/)
 	@libraries() { ldd $$1 | awk '$$3 ~ /^\// {print $$1, $$3}' | grep -vE '$(BUNDLE_SKIP)'; }; \
 	needed=$$(readelf -d $(BUILD)/moerun | sed -n 's/.*(NEEDED).*\[\(.*\)\]/\1/p'); \
 	libraries $(BUILD)/moerun | grep -wF "$$needed" | while read -r name path; do echo "$$name $$path"; libraries $$path; done | sort -u | \

@@ -17,7 +17,9 @@ struct LogitRow {
   DrawParams draw;       ///< of a token that is scored, `logprobs` alone counts
   int32_t history_begin = 0, history_end = 0;  ///< range of `history_*`: tokens seen, for the penalties
   int32_t banned_begin = 0,
-          banned_end = 0;  ///< range of `banned_tokens`: ids that cannot be chosen (min_tokens)
+          banned_end = 0;                ///< range of `banned_tokens`: ids that cannot be chosen (min_tokens)
+  int32_t bias_begin = 0, bias_end = 0;  ///< range of `biases`: added to the logits first
+  int32_t mask = -1;  ///< place among the step's masks of the one that says what can be chosen; −1: none does
 };
 
 /// What one data-parallel group does in one step, as integers alone. Made by the leader's scheduler,
@@ -45,6 +47,11 @@ struct StepPlan {
   std::vector<int32_t> history_tokens;  ///< distinct ids seen by a row that asks for penalties
   std::vector<int32_t> history_counts;  ///< times in the answer (0: in the prompt alone)
   std::vector<int32_t> banned_tokens;
+  std::vector<TokenBias> biases;  ///< of each row's range no token twice
+  int32_t num_masks = 0, mask_words = 0;
+  /// [num_masks, mask_words] bit i % 32 of word i / 32 is set: token i can be chosen. Not known before the
+  /// tokens of the step before: filled in between StepRunner::submit and collect.
+  std::vector<uint32_t> masks;
 
   /// Each member in turn, to travel: `io` writes or reads it.
   template <class Plan, class Io>
@@ -53,13 +60,18 @@ struct StepPlan {
     io(p.block_table), io(p.max_blocks), io(p.swap_out), io(p.swap_in), io(p.copies);
     io(p.num_prefill_seqs);
     io(p.logit_rows), io(p.history_tokens), io(p.history_counts), io(p.banned_tokens);
+    io(p.biases), io(p.num_masks), io(p.mask_words), io(p.masks);
+  }
+  const uint32_t* mask_of(const LogitRow& row) const {
+    return row.mask < 0 ? nullptr
+                        : masks.data() + static_cast<size_t>(row.mask) * static_cast<size_t>(mask_words);
   }
   int32_t num_tokens() const { return static_cast<int32_t>(tokens.size()); }
   int32_t num_seqs() const { return static_cast<int32_t>(context_lens.size()); }
 };
 
-/// Why there is no token: the model's own logits of the row hold a NaN or an infinity, or each token of the
-/// vocabulary is banned.
+/// Why there is no token: the model's own logits of the row hold a NaN or an infinity, or no token of the
+/// vocabulary can be chosen.
 enum class TokenFault : uint8_t { none = 0, not_finite = 1, all_banned = 2 };
 
 /// What became of one LogitRow.

@@ -26,6 +26,22 @@ struct DrawParams {
   bool operator==(const DrawParams&) const = default;
 };
 
+/// What is added to a token's logit before anything else.
+struct TokenBias {
+  int32_t token = 0;
+  float bias = 0;
+  bool operator==(const TokenBias&) const = default;
+};
+
+/// What every answer of a row must be (`structured_outputs`), but for one that is cut by length or a stop
+/// string.
+struct AnswerForm {
+  enum class Kind : uint8_t { any, json_object, json_schema, regex, choice, grammar };
+  Kind kind = Kind::any;
+  std::string text;  ///< the schema (JSON), the regex, the choices (a JSON list), the grammar (EBNF)
+  bool operator==(const AnswerForm&) const = default;
+};
+
 /// How one row is answered. A job sets the options for all rows (`sampling:`), a row may override each; their
 /// names and ranges are in job/sampling_fields.cpp.
 struct SamplingParams {
@@ -37,17 +53,31 @@ struct SamplingParams {
   std::vector<std::string> stop;  ///< the answer ends before the first of these; the text leaves it out
   std::vector<int32_t> stop_token_ids;
   bool ignore_eos = false;
+  std::vector<TokenBias> logit_bias;       ///< ascending by token, none of them 0
+  std::vector<int32_t> allowed_token_ids;  ///< ascending: no other can be chosen; empty: all can
+  std::vector<std::string> bad_words;      ///< texts whose tokens' last cannot be chosen behind the others
   int32_t prompt_logprobs = -1;  ///< −1: none; 0: of the prompt's tokens; n: and of the n most likely at each
   int32_t prompt_logprobs_start = 0;  ///< position of the first token that is scored
   bool prompt_is_greedy = false;      ///< whether each scored token is the one that greedy would choose
 
   bool scores_prompt() const { return prompt_logprobs >= 0; }
+  AnswerForm form;
+  int32_t thinking_budget = -1;  ///< tokens after which the end of thinking is chosen; −1: none
+  /// What a conversation says of the model's thinking; `unsaid` is as its template has it.
+  enum class Thinking : uint8_t { no_conversation, unsaid, off, on } thinking = Thinking::no_conversation;
+  /// Whether which tokens can be chosen is more than end-of-sequence and stop tokens.
+  bool restricts_tokens() const {
+    return !allowed_token_ids.empty() || !bad_words.empty() || form.kind != AnswerForm::Kind::any ||
+           thinking_budget >= 0;
+  }
   bool operator==(const SamplingParams&) const = default;
   /// Each member in turn, to travel: `io` writes or reads it.
   template <class Params, class Io>
   static void each(Params& p, Io&& io) {
     io(p.draw), io(p.own_seed), io(p.n), io(p.max_tokens), io(p.min_tokens), io(p.stop), io(p.stop_token_ids);
     io(p.ignore_eos), io(p.prompt_logprobs), io(p.prompt_logprobs_start), io(p.prompt_is_greedy);
+    io(p.logit_bias), io(p.allowed_token_ids), io(p.bad_words), io(p.form.kind), io(p.form.text);
+    io(p.thinking_budget), io(p.thinking);
   }
 };
 

@@ -34,7 +34,7 @@ class StepRunner {
   /// Begins one step: on a GPU its layers are enqueued and run while the caller does something else.
   /// `tokens_of_rank`: what each rank of the engine brings to the experts (this one: part_of_step of the
   /// plan). A plan without tokens takes part in the exchanges and nothing else. `plan` stays as it is until
-  /// `collect`.
+  /// `collect`, but for its `masks`, which are looked at then.
   virtual void submit(const StepPlan& plan, const std::vector<int32_t>& tokens_of_rank) = 0;
   /// Ends the step that was begun: waits, and says what became of its logit rows. Once after each `submit`.
   virtual StepResult collect() = 0;

@@ -39,8 +39,14 @@ float bounded(float logit) {
   return std::clamp(logit, -kMost, kMost);
 }
 
-/// Repetition as in Keskar et al., CTRL (2019); presence and frequency as in OpenAI's API.
-void penalise(std::vector<float>& logits, const LogitRow& row, const StepPlan& plan) {
+/// Biases, then penalties, then what cannot be chosen. Repetition as in Keskar et al., CTRL (2019); presence
+/// and frequency as in OpenAI's API.
+void change(std::vector<float>& logits, const LogitRow& row, const StepPlan& plan) {
+  for (int32_t i = row.bias_begin; i < row.bias_end; ++i) {
+    const TokenBias& one = plan.biases[static_cast<size_t>(i)];
+    float& logit = logits[static_cast<size_t>(one.token)];
+    logit = bounded(logit + one.bias);
+  }
   for (int32_t i = row.history_begin; i < row.history_end; ++i) {
     float& logit = logits[static_cast<size_t>(plan.history_tokens[static_cast<size_t>(i)])];
     const auto count = static_cast<float>(plan.history_counts[static_cast<size_t>(i)]);
@@ -51,6 +57,9 @@ void penalise(std::vector<float>& logits, const LogitRow& row, const StepPlan& p
   }
   for (int32_t i = row.banned_begin; i < row.banned_end; ++i)
     logits[static_cast<size_t>(plan.banned_tokens[static_cast<size_t>(i)])] = -INFINITY;
+  if (const uint32_t* const mask = plan.mask_of(row))
+    for (size_t id = 0; id < logits.size(); ++id)
+      if ((mask[id / 32] >> id % 32 & 1) == 0) logits[id] = -INFINITY;
 }
 
 /// Leaves only what top_k, top_p and min_p allow; the rest becomes −∞.
@@ -103,7 +112,7 @@ TokenResult sample(const float* logits, int64_t vocab, const LogitRow& row, cons
   result.token = row.target;
   if (row.target < 0) {
     std::vector<float> own(logits, logits + vocab);
-    penalise(own, row, plan);
+    change(own, row, plan);
     const auto best = std::max_element(own.begin(), own.end());
     if (*best == -INFINITY) return {.fault = TokenFault::all_banned};
     result.token = static_cast<int32_t>(best - own.begin());

@@ -40,8 +40,8 @@ struct Shared {
   uint64_t listed[kMaxListed];  ///< what is left to choose from, once that is little
   int32_t bin, num_listed;
   uint32_t best_seen;  ///< upper half of the rank key of the best draw so far
-  int32_t num_banned;  ///< ids whose logits are −∞ since penalise()
-  bool bad_touched;    ///< penalise() found a logit that is not finite
+  int32_t num_banned;  ///< ids whose logits are −∞ since change()
+  bool bad_touched;    ///< change() found a logit that is not finite
 };
 
 /// What penalties and temperatures carry past float32's range stays at its end: only bans are −∞.
@@ -75,10 +75,20 @@ __device__ V block_sum(Shared& shared, V value) {
   return value;
 }
 
-/// Calls f(first id, four logits) for this thread's share of the row (the noise comes in quads of ids), the
-/// next four on their way meanwhile. Ids past the end have NaN.
+/// A row of logits, and the bits of what of it can be chosen; null: all.
+struct Logits {
+  const float* at;
+  const uint32_t* mask;
+
+  /// Bits of the four ids from `first`, a multiple of four, on.
+  __device__ uint32_t open(int32_t first) const { return mask ? mask[first / 32] >> first % 32 & 15u : 15u; }
+};
+
+/// Calls f(first id, four logits, bits of those that can be chosen) for this thread's share of the row (the
+/// noise comes in quads of ids), the next four on their way meanwhile. Ids past the end have NaN.
 template <class F>
-__device__ void for_each_quad(const float* row, int32_t vocab, F f) {
+__device__ void for_each_quad(const Logits& logits, int32_t vocab, F f) {
+  const float* const row = logits.at;
   const bool aligned = vocab % 4 == 0;  // then each row is
   const auto load = [&](int32_t first) {
     if (aligned && first < vocab) return *reinterpret_cast<const float4*>(row + first);
@@ -89,21 +99,26 @@ __device__ void for_each_quad(const float* row, int32_t vocab, F f) {
     if (first + 3 < vocab) v.w = row[first + 3];
     return v;
   };
+  const auto open = [&](int32_t first) { return first < vocab ? logits.open(first) : 0u; };
   float4 next = load(threadIdx.x * 4);
+  uint32_t next_open = open(threadIdx.x * 4);
   for (int32_t first = threadIdx.x * 4; first < vocab; first += kThreads * 4) {
     const float4 v = next;
+    const uint32_t open_here = next_open;
     next = load(first + kThreads * 4);
-    f(first, v);
+    next_open = open(first + kThreads * 4);
+    f(first, v, open_here);
   }
 }
 
+/// Those that cannot be chosen as −∞.
 template <class F>
-__device__ void for_each_logit(const float* row, int32_t vocab, F f) {
-  for_each_quad(row, vocab, [&](int32_t first, float4 v) {
-    f(first, v.x);
-    if (first + 1 < vocab) f(first + 1, v.y);
-    if (first + 2 < vocab) f(first + 2, v.z);
-    if (first + 3 < vocab) f(first + 3, v.w);
+__device__ void for_each_logit(const Logits& logits, int32_t vocab, F f) {
+  for_each_quad(logits, vocab, [&](int32_t first, float4 v, uint32_t open) {
+    f(first, open & 1 ? v.x : -INFINITY);
+    if (first + 1 < vocab) f(first + 1, open & 2 ? v.y : -INFINITY);
+    if (first + 2 < vocab) f(first + 2, open & 4 ? v.z : -INFINITY);
+    if (first + 3 < vocab) f(first + 3, open & 8 ? v.w : -INFINITY);
   });
 }
 
@@ -130,16 +145,16 @@ __device__ bool all_finite(Shared& shared, const OddLogits& odd) {
          !shared.bad_touched;
 }
 
-/// The key of the greatest logit, divided by the temperature.
-__device__ uint64_t largest(Shared& shared, const float* row, int32_t vocab, float temperature,
+/// The key of the greatest logit, divided by the temperature; 0 where the mask lets none be chosen.
+__device__ uint64_t largest(Shared& shared, const Logits& row, int32_t vocab, float temperature,
                             OddLogits& odd) {
   uint64_t best = 0;
-  for_each_quad(row, vocab, [&](int32_t first, const float4& v) {
+  for_each_quad(row, vocab, [&](int32_t first, const float4& v, uint32_t open) {
     odd.look(first, v, vocab);
     const float logit[4] = {v.x, v.y, v.z, v.w};
 #pragma unroll
     for (int i = 0; i < 4; ++i) {
-      if (first + i >= vocab) continue;
+      if (first + i >= vocab || (open >> i & 1) == 0) continue;
       const uint64_t key = rank_key(tempered(logit[i], temperature), first + i);
       best = key > best ? key : best;
     }
@@ -189,7 +204,7 @@ __device__ void add_to_bin(unsigned long long& bin, unsigned long long value) {
 /// three for the value, two for the id. weigh(key, value) is an integer, so the sums are the same in any
 /// order.
 template <class Weigh>
-__device__ uint64_t select(Shared& shared, const float* row, int32_t vocab, float temperature,
+__device__ uint64_t select(Shared& shared, const Logits& row, int32_t vocab, float temperature,
                            unsigned long long target, Weigh weigh) {
   constexpr int kShift[] = {53, 42, 32, kDigitBits, 0};
   constexpr int kWidth[] = {11, 11, 10, kDigitBits, kDigitBits};
@@ -242,13 +257,14 @@ __device__ uint64_t select(Shared& shared, const float* row, int32_t vocab, floa
 struct Mass {
   unsigned long long total, above;
 };
-__device__ Mass mass_above(Shared& shared, const LogitRow& row, const float* logits, int32_t vocab,
+__device__ Mass mass_above(Shared& shared, const LogitRow& row, const Logits& logits, int32_t vocab,
                            float highest, uint64_t cut, uint64_t key) {
   Mass mass{};
-  for_each_quad(logits, vocab, [&](int32_t first, float4 quad) {
+  for_each_quad(logits, vocab, [&](int32_t first, float4 quad, uint32_t open) {
     const float logit[4] = {quad.x, quad.y, quad.z, quad.w};
 #pragma unroll
     for (int i = 0; i < 4; ++i) {
+      if ((open >> i & 1) == 0) continue;
       const float value = tempered(logit[i], row.draw.temperature);
       const uint64_t own = rank_key(value, first + i);
       if (own < cut || first + i >= vocab) continue;
@@ -260,13 +276,14 @@ __device__ Mass mass_above(Shared& shared, const LogitRow& row, const float* log
   return {block_sum(shared, mass.total), block_sum(shared, mass.above)};
 }
 
-/// The key of the largest value with noise among the keys from `cut` on that min_p allows. Logits that are
+/// The key of the largest value with noise among the keys from `cut` on that min_p allows; 0 where the mask
+/// lets none be chosen. Logits that are
 /// not finite go to `odd`; where there are such beside bans, the key means nothing.
 ///
 /// Few ids can become the best: their noise would have to reach what the best one so far leaves open. Noise
 /// of g or more needs a uniform number u with 1 − u ≤ 1 − exp(−e^−g) ≤ e^−g. `reach` is lower than the best
 /// by more than all rounding here, the reciprocal of the temperature included; a NaN never excludes.
-__device__ uint64_t noisiest(Shared& shared, const LogitRow& row, const float* logits, int32_t vocab,
+__device__ uint64_t noisiest(Shared& shared, const LogitRow& row, const Logits& logits, int32_t vocab,
                              float highest, uint64_t cut, OddLogits& odd) {
   __syncthreads();
   if (threadIdx.x == 0) shared.best_seen = static_cast<uint32_t>(rank_key(-INFINITY, 0) >> 32);
@@ -274,8 +291,9 @@ __device__ uint64_t noisiest(Shared& shared, const LogitRow& row, const float* l
   const DrawKey key = draw_key(row.draw.seed, row.stream, row.position);
   const float scale = 1.0f / row.draw.temperature;
   uint64_t best = 0;
-  for_each_quad(logits, vocab, [&](int32_t first, float4 quad) {
+  for_each_quad(logits, vocab, [&](int32_t first, float4 quad, uint32_t may) {
     odd.look(first, quad, vocab);
+    if (may == 0) return;
     const float seen = value_of(uint64_t{*static_cast<volatile uint32_t*>(&shared.best_seen)} << 32);
     const float reach = seen - (1e-3f + 1e-6f * fabsf(seen));
     const float logit[4] = {quad.x, quad.y, quad.z, quad.w};
@@ -292,7 +310,7 @@ __device__ uint64_t noisiest(Shared& shared, const LogitRow& row, const float* l
 #pragma unroll
     for (int i = 0; i < 4; ++i) {
       const int32_t id = first + i;
-      if (open_unit(~words.word[i]) > __expf(open[i]) || id >= vocab) continue;
+      if (open_unit(~words.word[i]) > __expf(open[i]) || id >= vocab || (may >> i & 1) == 0) continue;
       const float value = tempered(logit[i], row.draw.temperature);
       if (cut > 0 && rank_key(value, id) < cut) continue;
       if (row.draw.min_p > 0 && expf(value - highest) < row.draw.min_p) continue;
@@ -311,21 +329,21 @@ struct Drawn {
 
 /// top_p by rejection: whoever has too much probability above it is not allowed, nor is anyone below it, so
 /// the next try is among those above. That takes about 1 − log(top_p) tries.
-__device__ Drawn draw(Shared& shared, const LogitRow& row, const float* logits, int32_t vocab) {
+__device__ Drawn draw(Shared& shared, const LogitRow& row, const Logits& logits, int32_t vocab) {
   const bool greedy = row.draw.temperature < kGreedyTemperature;
   OddLogits odd;
   bool looked = false;  // the first pass over the row tells whether there is anything to draw
   const auto fault = [&](uint64_t best) {
     looked = true;
     if (!all_finite(shared, odd)) return TokenFault::not_finite;
-    return value_of(best) == -INFINITY ? TokenFault::all_banned : TokenFault::none;
+    return best == 0 || value_of(best) == -INFINITY ? TokenFault::all_banned : TokenFault::none;
   };
   float highest = 0;
   if (greedy || row.draw.top_p < 1 || row.draw.min_p > 0) {
     const uint64_t best = largest(shared, logits, vocab, greedy ? 1 : row.draw.temperature, odd);
     if (const TokenFault wrong = fault(best); wrong != TokenFault::none) return {-1, wrong};
     if (greedy) return {id_of(best), TokenFault::none};
-    highest = tempered(logits[id_of(best)], row.draw.temperature);
+    highest = tempered(logits.at[id_of(best)], row.draw.temperature);
   }
   uint64_t lowest = 0;  // that top_k allows
   if (row.draw.top_k > 0 && row.draw.top_k < vocab)
@@ -337,7 +355,7 @@ __device__ Drawn draw(Shared& shared, const LogitRow& row, const float* logits, 
       if (const TokenFault wrong = fault(best); wrong != TokenFault::none) return {-1, wrong};
     const int32_t id = id_of(best);
     if (row.draw.top_p >= 1) return {id, TokenFault::none};
-    const uint64_t key = rank_key(tempered(logits[id], row.draw.temperature), id);
+    const uint64_t key = rank_key(tempered(logits.at[id], row.draw.temperature), id);
     const Mass mass = mass_above(shared, row, logits, vocab, highest, lowest, key);
     const double allowed = ceil(static_cast<double>(row.draw.top_p) * static_cast<double>(mass.total));
     if (mass.above < max(1ull, static_cast<unsigned long long>(allowed))) return {id, TokenFault::none};
@@ -345,8 +363,15 @@ __device__ Drawn draw(Shared& shared, const LogitRow& row, const float* logits, 
   }
 }
 
-/// Repetition, frequency and presence penalties, then bans, in place; what was there goes to `saved`.
-__device__ void penalise(Shared& shared, const SampleArgs& args, const LogitRow& row, float* logits) {
+/// Biases, repetition, frequency and presence penalties, then bans, in place; what was there goes to `saved`.
+__device__ void change(Shared& shared, const SampleArgs& args, const LogitRow& row, float* logits) {
+  for (int32_t i = row.bias_begin + static_cast<int32_t>(threadIdx.x); i < row.bias_end; i += kThreads) {
+    const float logit = logits[args.tokens[i]];
+    args.saved[i] = logit;
+    if (!(fabsf(logit) <= kMostFloat)) shared.bad_touched = true;
+    logits[args.tokens[i]] = bounded(logit + __int_as_float(args.counts[i]));
+  }
+  __syncthreads();
   for (int32_t i = row.history_begin + static_cast<int32_t>(threadIdx.x); i < row.history_end;
        i += kThreads) {
     float logit = logits[args.tokens[i]];
@@ -380,6 +405,9 @@ __device__ void restore(const SampleArgs& args, const LogitRow& row, float* logi
   for (int32_t i = row.history_begin + static_cast<int32_t>(threadIdx.x); i < row.history_end; i += kThreads)
     logits[args.tokens[i]] = args.saved[i];
   __syncthreads();
+  for (int32_t i = row.bias_begin + static_cast<int32_t>(threadIdx.x); i < row.bias_end; i += kThreads)
+    logits[args.tokens[i]] = args.saved[i];
+  __syncthreads();
 }
 
 __device__ float logprob_of(float logit, double normaliser) {
@@ -387,7 +415,7 @@ __device__ float logprob_of(float logit, double normaliser) {
 }
 
 /// The n best by the model's own logits, best first.
-__device__ void list_best(Shared& shared, const float* logits, int32_t vocab, int32_t n, double normaliser,
+__device__ void list_best(Shared& shared, const Logits& logits, int32_t vocab, int32_t n, double normaliser,
                           SampledRow& result) {
   n = min(n, vocab);
   const uint64_t cut = n < vocab ? select(shared, logits, vocab, 1, static_cast<unsigned long long>(n),
@@ -405,7 +433,7 @@ __device__ void list_best(Shared& shared, const float* logits, int32_t vocab, in
     int place = 0;
     for (int32_t i = 0; i < n; ++i) place += shared.listed[i] > own;
     result.top_tokens[place] = id_of(own);
-    result.top_logprobs[place] = logprob_of(logits[id_of(own)], normaliser);
+    result.top_logprobs[place] = logprob_of(logits.at[id_of(own)], normaliser);
   }
 }
 
@@ -424,9 +452,12 @@ __global__ void __launch_bounds__(kThreads, 1) sample_kernel(const __grid_consta
   __syncthreads();
   Drawn drawn{row.target, TokenFault::none};
   if (row.target < 0) {
-    const bool changes = row.history_end > row.history_begin || row.banned_end > row.banned_begin;
-    if (changes) penalise(shared, args, row, logits);
-    drawn = draw(shared, row, logits, args.vocab);
+    const bool changes = row.history_end > row.history_begin || row.banned_end > row.banned_begin ||
+                         row.bias_end > row.bias_begin;
+    if (changes) change(shared, args, row, logits);
+    const uint32_t* const mask =
+        row.mask < 0 ? nullptr : args.masks + static_cast<int64_t>(row.mask) * ((args.vocab + 31) / 32);
+    drawn = draw(shared, row, {logits, mask}, args.vocab);
     if (changes) restore(args, row, logits);
   }
   if (threadIdx.x == 0) {
@@ -436,17 +467,18 @@ __global__ void __launch_bounds__(kThreads, 1) sample_kernel(const __grid_consta
   if (drawn.fault != TokenFault::none || row.draw.logprobs < 0) return;
 
   OddLogits odd;
-  const float highest = logits[id_of(largest(shared, logits, args.vocab, 1, odd))];
+  const Logits all{logits, nullptr};  // log-probabilities are of the model's own logits
+  const float highest = logits[id_of(largest(shared, all, args.vocab, 1, odd))];
   if (row.target >= 0 && !all_finite(shared, odd)) {
     if (threadIdx.x == 0) result.fault = TokenFault::not_finite;
     return;
   }
   double sum = 0;
-  for_each_logit(logits, args.vocab, [&](int32_t, float logit) { sum += expf(logit - highest); });
+  for_each_logit(all, args.vocab, [&](int32_t, float logit) { sum += expf(logit - highest); });
   const double normaliser = highest + log(block_sum(shared, sum));
   if (threadIdx.x == 0) result.logprob = logprob_of(logits[drawn.token], normaliser);
   if (row.draw.logprobs > 0)
-    list_best(shared, logits, args.vocab, min(row.draw.logprobs, kMaxLogprobs), normaliser, result);
+    list_best(shared, all, args.vocab, min(row.draw.logprobs, kMaxLogprobs), normaliser, result);
 }
 
 }  // namespace

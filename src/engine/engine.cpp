@@ -51,6 +51,7 @@ EngineStats Engine::run() {
       const Timed timed(stats_.forward_s);
       parts_.runner->submit(plan, tokens_of_rank);
     }
+    fill_masks(plan);
     if (parts_.leader) talk();
     {
       const Timed timed(stats_.forward_s);
@@ -85,12 +86,15 @@ StepPlan Engine::plan_step(int32_t& flags) {
   // Rows and answers travel while a step runs; here only where this step would go without.
   if (scheduler.idle()) talk();
   const Timed timed(stats_.plan_s);
-  if (scheduler.num_waiting() == 0) take_rows();
+  if (num_waiting() == 0) take_rows();
+  take_grammars();
+  if (link.stop() != Stop::none && parts_.leader->grammars) parts_.leader->grammars->clear();
   if (link.stop() == Stop::drain) scheduler.drop_waiting();
   if (link.stop() == Stop::now) scheduler.drop_all();
   scheduler.set_rows_left(link.rows_left());
   StepPlan plan = scheduler.schedule();
-  if (scheduler.idle() && (link.no_more() || link.stop() != Stop::none)) flags |= kFinished;
+  if (scheduler.idle() && num_waiting() == 0 && (link.no_more() || link.stop() != Stop::none))
+    flags |= kFinished;
   return plan;
 }
 
@@ -102,9 +106,8 @@ void Engine::talk() {
   const int64_t num_seqs = scheduler.options().num_seqs_of_any_length;
   const int64_t ahead = std::max<int64_t>(num_seqs / 4, 1);
   const int64_t room = std::max<int64_t>(num_seqs - scheduler.num_running(), 0);
-  const int64_t want =
-      repeated_.full() ? 0 : std::max(room + ahead, rows_that_fill_steps()) - scheduler.num_waiting();
-  parts_.leader->link->report(want, scheduler.num_running(), scheduler.num_waiting());
+  const int64_t want = repeated_.full() ? 0 : std::max(room + ahead, rows_that_fill_steps()) - num_waiting();
+  parts_.leader->link->report(want, scheduler.num_running(), num_waiting());
   take_rows();
 }
 
@@ -134,10 +137,36 @@ void Engine::take_rows() {
       if (row.place.ordered) turn = repeated_.add(*sequence, answer);  // equal rows meet
     }
     if (turn == RepeatedRows::Turn::computes)
-      leader.scheduler->add(std::move(*sequence));
+      enqueue(std::move(*sequence));
     else if (turn == RepeatedRows::Turn::answered)
       add_repeated_answer(std::move(answer));
   }
+}
+
+void Engine::enqueue(Sequence sequence) {
+  if (sequence.needs_grammar())
+    parts_.leader->grammars->add(std::move(sequence));
+  else
+    parts_.leader->scheduler->add(std::move(sequence));
+}
+
+void Engine::take_grammars() {
+  if (!parts_.leader->grammars) return;
+  for (auto& ready : parts_.leader->grammars->take_ready())
+    if (auto* const sequence = std::get_if<Sequence>(&ready))
+      parts_.leader->scheduler->add(std::move(*sequence));
+    else
+      add_finished(std::get<RowResult>(std::move(ready)));
+}
+
+int64_t Engine::num_waiting() const {
+  const LeaderParts& leader = *parts_.leader;
+  return leader.scheduler->num_waiting() + (leader.grammars ? leader.grammars->num_answers() : 0);
+}
+
+void Engine::add_finished(RowResult result) {
+  for (RowResult& other : repeated_.finish(result)) add_repeated_answer(std::move(other));
+  add_answer(std::move(result));
 }
 
 void Engine::add_answer(RowResult result) {
@@ -168,6 +197,17 @@ void Engine::broadcast(StepPlan& plan, int32_t& flags) {
   if (parts_.leader) return;
   flags = static_cast<int32_t>(header[0]);
   plan = unpack_plan(bytes);
+}
+
+void Engine::fill_masks(StepPlan& plan) {
+  if (parts_.leader) {
+    const Timed timed(stats_.mask_s);
+    parts_.leader->scheduler->fill_masks(plan);
+  }
+  if (plan.num_masks == 0 || tp_size_ == 1) return;
+  const Waiting waiting(parts_.progress);
+  plan.masks.resize(static_cast<size_t>(plan.num_masks) * static_cast<size_t>(plan.mask_words));
+  MPI_CHECK(MPI_Bcast(plan.masks.data(), byte_count(plan.masks.size()), MPI_UINT32_T, 0, parts_.tp));
 }
 
 std::vector<TokenResult> Engine::gather(const StepPlan& plan, const StepResult& mine) {
@@ -204,10 +244,7 @@ void Engine::answer(const StepPlan& plan, const std::vector<TokenResult>& result
   const int64_t shared = leader.scheduler->num_shared_tokens();
   leader.link->count(prompt + static_cast<uint64_t>(shared - counted_shared_), drawn);
   counted_shared_ = shared;
-  for (RowResult& result : leader.scheduler->postprocess(plan, results)) {
-    for (RowResult& other : repeated_.finish(result)) add_repeated_answer(std::move(other));
-    add_answer(std::move(result));
-  }
+  for (RowResult& result : leader.scheduler->postprocess(plan, results)) add_finished(std::move(result));
 }
 
 }  // namespace moerun

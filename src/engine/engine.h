@@ -7,6 +7,7 @@
 
 #include "comm/agreement.h"
 #include "engine/distinct_tokens.h"
+#include "engine/grammar_queue.h"
 #include "engine/leader_link.h"
 #include "engine/preparer.h"
 #include "engine/repeated_rows.h"
@@ -34,6 +35,7 @@ struct EngineStats {
   /// A leader's own work: making plans and taking results in, while the device waits; rows and answers, while
   /// it computes.
   double plan_s = 0, answer_s = 0, talk_s = 0;
+  double mask_s = 0;  ///< a leader's: saying which tokens rows can choose, while the device computes
   StepCount full_decode_steps;  ///< a leader's: steps of max_num_seqs tokens and no prompt (a job that gives
                                 ///< the number)
   double first_step_s = 0;      ///< from the loop's begin until the first step had ended
@@ -44,6 +46,7 @@ struct LeaderParts {
   std::unique_ptr<LeaderLink> link;
   std::unique_ptr<Preparer> preparer;
   std::unique_ptr<Scheduler> scheduler;
+  std::unique_ptr<GrammarQueue> grammars;  ///< null where there is no tokenizer
 };
 
 /// One rank's loop: schedule → agree → submit → (rows and answers come and go) → collect → postprocess, until
@@ -73,9 +76,19 @@ class Engine {
   /// far: many where they begin alike. 0 where nothing is shared.
   int64_t rows_that_fill_steps() const;
   void take_rows();
+  /// Adds a sequence to those that wait to run, at once or when its grammar is there.
+  void enqueue(Sequence sequence);
+  /// Adds those whose grammars have come.
+  void take_grammars();
+  /// A row's own answer, and that of the rows that wait for it.
+  void add_finished(RowResult result);
+  /// Answers that wait to run, or for their grammars.
+  int64_t num_waiting() const;
   void add_answer(RowResult result);
   void add_repeated_answer(RowResult result);
   void broadcast(StepPlan& plan, int32_t& flags);
+  /// Makes the plan's masks, or takes them from the leader, while the step runs.
+  void fill_masks(StepPlan& plan);
   std::vector<TokenResult> gather(const StepPlan& plan, const StepResult& mine);
   void answer(const StepPlan& plan, const std::vector<TokenResult>& results);
 

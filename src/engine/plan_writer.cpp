@@ -97,6 +97,13 @@ class PlanWriter {
       for (const auto* ids : {&limits_.eos_token_ids, &sampling.stop_token_ids})
         plan_.banned_tokens.insert(plan_.banned_tokens.end(), ids->begin(), ids->end());
     row.banned_end = static_cast<int32_t>(plan_.banned_tokens.size());
+    row.bias_begin = static_cast<int32_t>(plan_.biases.size());
+    plan_.biases.insert(plan_.biases.end(), sampling.logit_bias.begin(), sampling.logit_bias.end());
+    row.bias_end = static_cast<int32_t>(plan_.biases.size());
+    if (const int32_t words = sequence.mask_words(); words > 0) {
+      row.mask = plan_.num_masks++;
+      plan_.mask_words = words;
+    }
     for (int32_t i = 0; i < one.num_draws; ++i) {
       row.stream = stream_of_answer(stream, static_cast<uint64_t>(sequence.index() + i));
       plan_.logit_rows.push_back(row);

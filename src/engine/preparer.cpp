@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+
 #include "job/sampling_fields.h"
 #include "job/truncation.h"
 #include "moerun/error.h"
@@ -16,6 +18,21 @@ void Preparer::truncate(PromptRecord& record) const {
         record.prompt_truncated < 0 ? beyond_prompt(record.sampling, length) : std::string()})
     if (!wrong.empty()) throw BadInput(wrong);
   truncate_left(record, limits_.max_model_len);
+}
+
+bool Preparer::thinks(SamplingParams::Thinking said, const std::vector<int32_t>& prompt) const {
+  using Thinking = SamplingParams::Thinking;
+  const auto markers = tokenizer_ ? thinking_markers(*tokenizer_) : std::nullopt;
+  if (!markers) return false;
+  // A prompt may have begun the thoughts, or have ended them: then no more than white space follows.
+  const auto last = std::find_if(prompt.rbegin(), prompt.rend(),
+                                 [&](int32_t id) { return id == markers->begin || id == markers->end; });
+  if (last != prompt.rend() && *last == markers->begin) return true;
+  const bool ended = last != prompt.rend() && std::all_of(prompt.rbegin(), last, [&](int32_t id) {
+                       return tokenizer_->token_bytes(id).find_first_not_of(" \n") == std::string_view::npos;
+                     });
+  if (ended || said == Thinking::no_conversation || said == Thinking::off) return false;
+  return said == Thinking::on || chat_template_->mentions("enable_thinking");
 }
 
 std::variant<Sequence, RowResult> Preparer::prepare(PromptRecord record) {
@@ -42,8 +59,13 @@ std::variant<Sequence, RowResult> Preparer::prepare(PromptRecord record) {
         throw BadInput(fmt::format("token id {} is outside the vocabulary of {}", id, vocab_size_));
     if (std::string wrong = beyond_prompt(record.sampling, ids.size()); !wrong.empty()) throw BadInput(wrong);
     const bool scores = record.sampling.scores_prompt();
+    auto rules = AnswerRules::make({.sampling = record.sampling,
+                                    .tokenizer = tokenizer_,
+                                    .vocab_size = vocab_size_,
+                                    .eos_token_ids = limits_.eos_token_ids,
+                                    .thinks = thinks(record.sampling.thinking, ids)});
     std::vector<int32_t> prompt = std::move(ids);
-    Sequence sequence(std::move(record), std::move(prompt), tokenizer_);
+    Sequence sequence(std::move(record), std::move(prompt), tokenizer_, std::move(rules));
     if (!sequence.wants_token(limits_) && !scores) return sequence.finish(FinishReason::length).value();
     return sequence;
   } catch (const BadInput& fault) {

@@ -19,6 +19,7 @@ class Preparer {
   /// `tokenizer` may be null (a model folder without one, for token-id input): answers then have no text.
   Preparer(Tokenizer* tokenizer, const ChatTemplate* chat_template, AnswerLimits limits, int64_t vocab_size)
       : tokenizer_(tokenizer),
+        chat_template_(chat_template),
         prompt_ids_(tokenizer, chat_template),
         limits_(std::move(limits)),
         vocab_size_(vocab_size) {}
@@ -28,8 +29,11 @@ class Preparer {
 
  private:
   void truncate(PromptRecord& record) const;
+  /// Whether the answer to a prompt begins with thoughts.
+  bool thinks(SamplingParams::Thinking said, const std::vector<int32_t>& prompt) const;
 
   Tokenizer* tokenizer_;
+  const ChatTemplate* chat_template_;
   PromptIds prompt_ids_;
   AnswerLimits limits_;
   int64_t vocab_size_;

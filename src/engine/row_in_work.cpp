@@ -9,7 +9,20 @@ namespace moerun {
 
 namespace {
 
-std::string sentence_of(const RowInWork::Fault& fault, uint64_t row) {
+/// The options of a row that keep tokens from being chosen.
+std::string restrictions_of(const SamplingParams& sampling) {
+  std::vector<std::string_view> names;
+  if (!sampling.allowed_token_ids.empty()) names.emplace_back("allowed_token_ids");
+  if (!sampling.bad_words.empty()) names.emplace_back("bad_words");
+  if (sampling.form.kind != AnswerForm::Kind::any) names.emplace_back("structured_outputs");
+  if (sampling.min_tokens > 0) names.emplace_back("min_tokens");
+  return fmt::format("{}", fmt::join(names, ", "));
+}
+
+std::string sentence_of(const RowInWork::Fault& fault, uint64_t row, const SamplingParams& sampling) {
+  if (fault.kind == TokenFault::all_banned && sampling.restricts_tokens())
+    return fmt::format("row {}: no token is left to choose at position {} by {}", row, fault.position,
+                       restrictions_of(sampling));
   return fault.kind == TokenFault::all_banned
              ? fmt::format(
                    "row {}: every token of the vocabulary is banned at position {}: they are "
@@ -26,7 +39,7 @@ std::string sentence_of(const RowInWork::Fault& fault, uint64_t row) {
 RowResult RowInWork::take_result() {
   if (fault) {
     result.finish_reason = FinishReason::error;
-    result.error = sentence_of(*fault, result.row);
+    result.error = sentence_of(*fault, result.row, sampling);
     return std::move(result);
   }
   Answer& first = answers.front();

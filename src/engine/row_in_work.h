@@ -2,10 +2,12 @@
 #include <algorithm>
 #include <cstdint>
 #include <limits>
+#include <memory>
 #include <optional>
 #include <utility>
 #include <vector>
 
+#include "engine/answer_rules.h"
 #include "moerun/plan.h"
 #include "moerun/record.h"
 #include "text/tokenizer.h"
@@ -90,6 +92,7 @@ struct RowInWork {
   SamplingParams sampling;
   std::vector<int32_t> prompt;
   const Tokenizer* tokenizer = nullptr;
+  std::shared_ptr<AnswerRules> rules;  ///< null: all tokens can be chosen
   PromptScores scores;
   bool forked = false;          ///< each answer has a sequence of its own
   bool begun = false;           ///< an answer has a token

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <exception>
 #include <numeric>
 
 #include "engine/plan_writer.h"
@@ -241,6 +242,29 @@ void Scheduler::preempt(std::list<Running>::iterator at) {
   waiting_.push_front(std::move(sequence));
   running_.erase(at);
   ++num_preemptions_;
+}
+
+void Scheduler::fill_masks(StepPlan& plan) {
+  if (plan.num_masks == 0) return;
+  std::vector<Sequence*> sequences(static_cast<size_t>(plan.num_seqs()));
+  for (Running& running : running_)
+    if (running.num_scheduled > 0) sequences[running.place] = &running.sequence;
+  const auto words = static_cast<size_t>(plan.mask_words);
+  plan.masks.resize(static_cast<size_t>(plan.num_masks) * words);
+  std::vector<Sequence*> of_mask(static_cast<size_t>(plan.num_masks));  // answers drawn at once share one
+  for (const LogitRow& row : plan.logit_rows)
+    if (row.mask >= 0) of_mask[static_cast<size_t>(row.mask)] = sequences[static_cast<size_t>(row.sequence)];
+  std::exception_ptr thrown;
+#pragma omp parallel for schedule(dynamic)
+  for (size_t i = 0; i < of_mask.size(); ++i) {
+    try {
+      of_mask[i]->fill_mask(std::span(plan.masks).subspan(i * words, words));
+    } catch (...) {
+#pragma omp critical
+      thrown = std::current_exception();
+    }
+  }
+  if (thrown) std::rethrow_exception(thrown);
 }
 
 std::vector<RowResult> Scheduler::postprocess(const StepPlan& plan, const std::vector<TokenResult>& results) {

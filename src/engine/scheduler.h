@@ -53,6 +53,9 @@ class Scheduler {
   void set_rows_left(uint64_t rows) { rows_left_ = rows; }
   /// The next step; without tokens when there is nothing to do.
   StepPlan schedule();
+  /// Makes the masks of the step that was scheduled last: what each of its rows that has one can choose.
+  /// Throws Error where an answer has a token that it could not have.
+  void fill_masks(StepPlan& plan);
   /// What the step's logit rows gave, in the plan's order. Returns the answers that are finished.
   std::vector<RowResult> postprocess(const StepPlan& plan, const std::vector<TokenResult>& results);
   /// Forgets the sequences that have not begun (a stop was asked for); they are answered by a later run.

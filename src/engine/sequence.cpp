@@ -12,11 +12,12 @@ bool contains(const std::vector<int32_t>& ids, int32_t id) {
 }
 
 std::shared_ptr<RowInWork> row_of(PromptRecord record, std::vector<int32_t> prompt,
-                                  const Tokenizer* tokenizer) {
+                                  const Tokenizer* tokenizer, std::shared_ptr<AnswerRules> rules) {
   auto row = std::make_shared<RowInWork>();
   row->sampling = std::move(record.sampling);
   row->prompt = std::move(prompt);
   row->tokenizer = tokenizer;
+  row->rules = std::move(rules);
   row->scores = PromptScores(row->sampling);
   row->forked = row->sampling.n == 1;
   row->answers.resize(static_cast<size_t>(row->sampling.n));
@@ -32,11 +33,13 @@ std::shared_ptr<RowInWork> row_of(PromptRecord record, std::vector<int32_t> prom
 
 }  // namespace
 
-Sequence::Sequence(PromptRecord record, std::vector<int32_t> prompt, const Tokenizer* tokenizer)
-    : Sequence(row_of(std::move(record), std::move(prompt), tokenizer), 0) {}
+Sequence::Sequence(PromptRecord record, std::vector<int32_t> prompt, const Tokenizer* tokenizer,
+                   std::shared_ptr<AnswerRules> rules)
+    : Sequence(row_of(std::move(record), std::move(prompt), tokenizer, std::move(rules)), 0) {}
 
 Sequence::Sequence(std::shared_ptr<RowInWork> row, int32_t index) : row_(std::move(row)), index_(index) {
   if (row_->tokenizer) text_.emplace(*row_->tokenizer, sampling().stop);
+  if (row_->rules) progress_.emplace(row_->rules);
 }
 
 std::vector<Sequence> Sequence::fork() {
@@ -50,6 +53,7 @@ std::vector<Sequence> Sequence::fork() {
 bool Sequence::append(const TokenResult& token, const AnswerLimits& limits) {
   row_->begun = true;
   answer_.token_ids.push_back(token.token);
+  if (progress_) progress_->take(token.token);
   if (sampling().draw.logprobs >= 0) {
     answer_.logprobs.push_back(token.logprob);
     for (size_t i = 0; i < token.top_tokens.size(); ++i)

@@ -27,8 +27,10 @@ struct AnswerLimits {
 class Sequence {
  public:
   /// `record` is what the row asked (its text is not needed any more), `prompt` its ids, not empty.
-  /// `tokenizer` may be null: the answer then has no text.
-  Sequence(PromptRecord record, std::vector<int32_t> prompt, const Tokenizer* tokenizer);
+  /// `tokenizer` may be null: the answer then has no text. `rules` are those of the record's sampling, null
+  /// where there are none.
+  Sequence(PromptRecord record, std::vector<int32_t> prompt, const Tokenizer* tokenizer,
+           std::shared_ptr<AnswerRules> rules = nullptr);
 
   /// The row's other answers, 1 … n − 1, in their order: none of them has a token yet. Once.
   std::vector<Sequence> fork();
@@ -57,6 +59,17 @@ class Sequence {
   bool wants_token(const AnswerLimits& limits) const {
     return num_output_tokens() < sampling().max_tokens && num_tokens() < limits.max_model_len;
   }
+  /// Whether the row's answers have a form, whose grammar must be set before they begin.
+  bool needs_grammar() const { return sampling().form.kind != AnswerForm::Kind::any; }
+  void set_grammar(std::shared_ptr<const CompiledGrammar> grammar) {
+    row_->rules->set_grammar(std::move(grammar));
+  }
+  /// Words of the mask that says what the next token can be; 0: it can be any.
+  int32_t mask_words() const {
+    return progress_ && progress_->forbids(answer_.token_ids) ? progress_->words() : 0;
+  }
+  /// Throws Error where an earlier token could not be chosen.
+  void fill_mask(std::span<uint32_t> mask) { progress_->fill(answer_.token_ids, mask); }
   /// The row has something that would be lost.
   bool begun() const { return row_->begun || row_->scores.any(); }
 
@@ -96,6 +109,7 @@ class Sequence {
   int32_t index_ = 0;
   Answer answer_;
   std::optional<AnswerText> text_;
+  std::optional<AnswerProgress> progress_;  // where the row has rules
   FinishReason reason_ = FinishReason::length;
 };
 

@@ -5,11 +5,13 @@
 #include <algorithm>
 #include <filesystem>
 #include <functional>
+#include <map>
 #include <optional>
 #include <string_view>
 #include <utility>
 #include <vector>
 
+#include "grammar/grammar.h"
 #include "io/id_set.h"
 #include "io/row_reader.h"
 #include "job/faults.h"
@@ -18,6 +20,7 @@
 #include "moerun/error.h"
 #include "text/chat_template.h"
 #include "text/checksum.h"
+#include "text/thinking.h"
 
 namespace moerun {
 namespace {
@@ -60,17 +63,22 @@ InputSummary summary_of_random(const Job& job, int64_t vocab_size) {
 /// template for messages. Each is looked for when the first row needs it.
 class TextNeeds {
  public:
-  TextNeeds(const std::string& model_path, std::time_t start) : model_path_(model_path), start_(start) {}
+  /// What the job's own sampling says is looked at with the job.
+  TextNeeds(const Job& job, std::time_t start)
+      : model_path_(job.model.path), start_(start), of_job_(job.sampling) {}
 
   void check(PromptRecord& record) {
     const bool has_text = record.prompt || record.messages;
-    if (has_text || !record.sampling.stop.empty()) {
+    if (const auto need = tokenizer_need(record.sampling); has_text || need) {
       if (!has_tokenizer_) has_tokenizer_ = std::filesystem::exists(model_path_ + "/tokenizer.json");
       if (!*has_tokenizer_)
-        return add_fault(record, fmt::format("{} {}/tokenizer.json, which is not there; give {}",
-                                             has_text ? "text needs" : "stop strings need", model_path_,
-                                             has_text ? "prompt_token_ids" : "stop_token_ids"));
+        return add_fault(record, fmt::format("{} {}/tokenizer.json, which is not there; {}",
+                                             has_text ? "text needs" : need->what, model_path_,
+                                             has_text ? "give prompt_token_ids" : need->instead));
     }
+    if (record.sampling.thinking_budget != of_job_.thinking_budget && !thinks())
+      add_fault(record, "thinking_budget: the tokenizer has no tokens <think> and </think>");
+    if (record.sampling.form != of_job_.form) check_form(record);
     if (!record.messages) return;
     if (!chat_template_) chat_template_.emplace(ChatTemplate::load(model_path_, start_));
     try {
@@ -88,10 +96,30 @@ class TextNeeds {
   }
 
  private:
+  /// Forms that were looked at lately are known: many rows ask for one.
+  void check_form(PromptRecord& record) {
+    constexpr size_t kMostKnown = 4096;
+    const AnswerForm& form = record.sampling.form;
+    const auto key = std::pair(form.kind, form.text);
+    auto known = forms_.find(key);
+    if (known == forms_.end()) {
+      if (forms_.size() >= kMostKnown) forms_.clear();
+      known = forms_.emplace(key, grammar_fault(form)).first;
+    }
+    if (!known->second.empty()) add_fault(record, known->second);
+  }
+
+  bool thinks() {
+    if (!thinks_) thinks_ = thinking_markers(Tokenizer::load(model_path_)).has_value();
+    return *thinks_;
+  }
+
   std::string model_path_;
   std::time_t start_;
   TemplateDates dates_;
-  std::optional<bool> has_tokenizer_;
+  std::optional<bool> has_tokenizer_, thinks_;
+  SamplingParams of_job_;
+  std::map<std::pair<AnswerForm::Kind, std::string>, std::string> forms_;  // → fault
   std::optional<ChatTemplate> chat_template_;
 };
 
@@ -124,7 +152,7 @@ class Beginnings {
 class InputCheck {
  public:
   InputCheck(const Job& job, int64_t vocab_size, std::time_t start)
-      : job_(job), rows_(open_rows(job, vocab_size)), needs_(job.model.path, start) {}
+      : job_(job), rows_(open_rows(job, vocab_size)), needs_(job, start) {}
 
   InputSummary run() {
     const uint64_t limit = job_.input.limit > 0 ? static_cast<uint64_t>(job_.input.limit) : UINT64_MAX;

@@ -5,6 +5,7 @@
 #include <optional>
 
 #include "io/row_reader.h"
+#include "job/form_fields.h"
 #include "job/nearest.h"
 #include "job/sampling_fields.h"
 #include "moerun/error.h"
@@ -41,6 +42,32 @@ std::optional<double> too_large_number(const Json& value) {
     for (const Json& member : value)
       if (const auto found = too_large_number(member)) return found;
   return std::nullopt;
+}
+
+/// Whether the conversation asks for thoughts.
+void read_thinking(const Json& from, PromptRecord& record) {
+  using Thinking = SamplingParams::Thinking;
+  Json said = from.value("enable_thinking", Json());
+  const Json kwargs = from.value("chat_template_kwargs", Json());
+  if (said.is_null() && kwargs.is_object()) said = kwargs.value("enable_thinking", Json());
+  record.sampling.thinking = said == true ? Thinking::on : said == false ? Thinking::off : Thinking::unsaid;
+}
+
+/// vLLM's names for `structured_outputs`. A row asks for one form.
+bool read_guided_field(const std::string& name, const Json& value, PromptRecord& record) {
+  const std::vector<std::string>& names = guided_names();
+  if (std::find(names.begin(), names.end(), name) == names.end()) return false;
+  const std::string wrong = read_guided(name, value, record.sampling);
+  if (!wrong.empty()) add_fault(record, fmt::format("{} {}", name, wrong));
+  return true;
+}
+
+void check_one_form(const Json& given, PromptRecord& record) {
+  std::vector<std::string> names = guided_names();
+  names.insert(names.end(), {"structured_outputs", "response_format"});
+  std::erase_if(names, [&](const std::string& name) { return !given.contains(name); });
+  if (names.size() > 1)
+    add_fault(record, fmt::format("{} and {} ask for two forms of one answer", names[0], names[1]));
 }
 
 }  // namespace
@@ -90,6 +117,7 @@ void read_conversation(const Json& from, PromptRecord& record) {
         fmt::format("the conversation holds the number {}, whose digits are lost here: write it as a text",
                     *number));
   record.messages = request.dump();
+  read_thinking(from, record);
 }
 
 const std::vector<std::string>& conversation_fields() {
@@ -99,6 +127,7 @@ const std::vector<std::string>& conversation_fields() {
 }
 
 bool read_sampling_field(const std::string& name, const Json& value, PromptRecord& record) {
+  if (read_guided_field(name, value, record)) return true;
   const Field<SamplingParams>* field = find_sampling_field(name);
   if (!field) return false;
   const std::string wrong = field->read(value, record.sampling);
@@ -150,9 +179,11 @@ void check_row_sampling(const Json& given, int64_t vocab_size, PromptRecord& rec
     record.sampling.prompt_logprobs_start = 0;
     record.sampling.prompt_is_greedy = false;
   }
-  if (!given.contains("stop_token_ids")) return;  // the job's are looked at once, with the job
-  if (const std::string wrong = outside_vocabulary(record.sampling, vocab_size); !wrong.empty())
-    add_fault(record, wrong);
+  check_one_form(given, record);
+  // The job's are looked at once, with the job.
+  if (const Contradiction wrong = outside_vocabulary(record.sampling, vocab_size);
+      given.contains(wrong.option))
+    add_fault(record, wrong.what);
 }
 
 void read_plain_row(JsonLine read, int64_t vocab_size, PromptRecord& record) {

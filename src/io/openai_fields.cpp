@@ -30,11 +30,6 @@ struct Rule {
 
 bool has_tools(const Json& body) { return body.contains("tools") && body["tools"] != Json::array(); }
 
-bool is_zero_bias(const Json& value) {
-  return value.is_object() && std::all_of(value.begin(), value.end(),
-                                          [](const Json& bias) { return bias.is_number() && bias == 0; });
-}
-
 template <bool kValue>
 bool is_bool(const Json& value, const Json& /*body*/) {
   return value == kValue;
@@ -61,18 +56,11 @@ const std::vector<Rule>& rules() {
       {"skip_special_tokens", is_bool<true>, "true"},
       {"spaces_between_special_tokens", is_bool<true>, "true"},
       {"add_generation_prompt", is_bool<true>, "true"},
-      {"bad_words", is_empty_list, "[]"},
       {"functions", is_empty_list, "[]"},
       {"suffix", [](const Json& value, const Json&) { return value == ""; }, "\"\""},
       {"verbosity", [](const Json& value, const Json&) { return value == "medium"; }, "\"medium\""},
       {"modalities", [](const Json& value, const Json&) { return value == Json::array({"text"}); },
        "[\"text\"]"},
-      {"logit_bias", [](const Json& value, const Json&) { return is_zero_bias(value); }, "{}"},
-      {"response_format",
-       [](const Json& value, const Json&) {
-         return value == Json{{"type", "text"}};
-       },
-       "{\"type\": \"text\"}"},
       {"function_call", [](const Json& value, const Json&) { return value == "none" || value == "auto"; },
        "\"none\" or \"auto\""},
       {"parallel_tool_calls",
@@ -93,12 +81,6 @@ const std::vector<Rule>& rules() {
 constexpr std::string_view kChangesAnswers[] = {"audio",
                                                 "reasoning_effort",
                                                 "web_search_options",
-                                                "structured_outputs",
-                                                "guided_json",
-                                                "guided_regex",
-                                                "guided_choice",
-                                                "guided_grammar",
-                                                "allowed_token_ids",
                                                 "truncate_prompt_tokens",
                                                 "logits_processors",
                                                 "documents",

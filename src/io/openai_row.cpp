@@ -4,6 +4,7 @@
 #include "io/json_row.h"
 #include "io/openai_fields.h"
 #include "io/row_reader.h"
+#include "job/form_fields.h"
 
 namespace moerun {
 namespace {
@@ -80,6 +81,11 @@ void read_body(const Json& body, int64_t vocab_size, PromptRecord& record) {
   const std::vector<std::string>& own = chat ? kChatFields : kCompletionFields;
   for (const auto& [name, value] : body.items()) {
     if (name != "max_tokens" && contains(own, name)) continue;
+    if (name == "response_format") {
+      const std::string wrong = read_response_format(value, record.sampling);
+      if (!wrong.empty()) add_fault(record, "body.response_format " + wrong);
+      continue;
+    }
     std::string why;
     const UnreadField unread = judge_unread_field(name, body, record.endpoint, why);
     if (unread == UnreadField::refused) add_fault(record, why);

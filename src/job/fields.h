@@ -24,6 +24,7 @@ struct Field {
   /// Sets the value; returns what is wrong with it ("must be …, not …") or an empty string.
   std::function<std::string(const Json&, T&)> read;
   std::function<Json(const T&)> write;
+  bool nested = false;  ///< the value may be a mapping, or hold lists and mappings
 };
 
 /// A value as a message shows it: JSON, cut when long.

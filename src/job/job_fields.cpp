@@ -145,7 +145,7 @@ std::vector<Field<Job>> make_fields() {
   for (const Field<SamplingParams>& field : sampling_fields())
     fields.push_back({"sampling." + field.name,
                       [&field](const Json& value, Job& job) { return field.read(value, job.sampling); },
-                      [&field](const Job& job) { return field.write(job.sampling); }});
+                      [&field](const Job& job) { return field.write(job.sampling); }, field.nested});
   for (Field<Job>& field : std::vector<Field<Job>>{
            text_or_none<Job>(
                "output.path", [](auto& j) -> auto& { return j.output.path; }),

@@ -43,10 +43,13 @@ struct Given {
 /// The names that a job may have: "sampling.seed" and the sections on the way, "sampling".
 struct Names {
   std::vector<std::string> keys;
-  std::set<std::string, std::less<>> sections;
+  std::set<std::string, std::less<>> sections, nested;
 
   Names() {
-    for (const auto& field : job_fields()) add(field.name);
+    for (const auto& field : job_fields()) {
+      add(field.name);
+      if (field.nested) nested.insert(field.name);
+    }
     for (const auto& field : random_input_fields()) add(field.name);
   }
   void add(const std::string& key) {
@@ -102,7 +105,8 @@ class Walk {
                                            names_.nearest_to(key)));
     } else {
       try {
-        given_.values.insert_or_assign(key, Placed{value_of_yaml(node, text_), where});
+        given_.values.insert_or_assign(
+            key, Placed{value_of_yaml(node, text_, names_.nested.contains(key)), where});
         for (size_t dot = key.find('.'); dot != std::string::npos; dot = key.find('.', dot + 1))
           given_.sections.emplace(key.substr(0, dot), where);
       } catch (const BadInput& error) {

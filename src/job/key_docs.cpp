@@ -115,6 +115,22 @@ constexpr Text kTexts[] = {
      "the prompt's; one that has a whole special token in it (`<\\|im_end\\|>`) also in the text with "
      "special tokens written out"},
     {"sampling.stop_token_ids", "list", "the answer ends with the first of these"},
+    {"sampling.logit_bias", "`{id: bias}`",
+     "[-100, 100] for each token id (in quotes, as in OpenAI's bodies, or not): added to its logit before "
+     "anything else"},
+    {"sampling.allowed_token_ids", "list", "no other token can be chosen"},
+    {"sampling.bad_words", "list of texts",
+     "that no answer has: of the tokens that the tokenizer makes of one (as it stands, and behind a space) "
+     "the "
+     "last cannot be chosen where the answer ends with the others"},
+    {"sampling.structured_outputs",
+     "`{json: …}` `{regex: …}` `{choice: […]}` `{grammar: …}` `{json_object: true}`",
+     "what every answer is: JSON of a schema, a text that a regular expression matches as a whole, one of "
+     "some "
+     "texts, a text of a grammar (EBNF with the rule `root`), or any JSON object "
+     "([more](formats.md#structured-output))"},
+    {"sampling.thinking_budget", "`null` or tokens",
+     "of thoughts, from `<think>` on, after which `</think>` is chosen"},
     {"sampling.ignore_eos", "bool", "answers do not end at the model's end-of-sequence tokens"},
     {"sampling.logprobs", "`null` or 0…20",
      "0: log-probabilities of the chosen tokens; n: and of the n most likely"},
@@ -149,8 +165,8 @@ std::string default_text(const std::string& key, const Json& value) {
   for (const char* required : {"model.path", "output.path", "input.random.num_prompts",
                                "input.random.input_len", "input.random.output_len"})
     if (key == required) return "required";
-  if (key == "sampling.logprobs") return "`null`";
-  if (value.is_null() || (value.is_array() && value.empty())) return "none";
+  if (key == "sampling.logprobs" || key == "sampling.thinking_budget") return "`null`";
+  if (value.is_null() || (value.is_structured() && value.empty())) return "none";
   if (value.is_number()) return fmt::format("{}", value.get<double>());
   return "`" + (value.is_string() ? value.get<std::string>() : value.dump()) + "`";
 }

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <set>
 
+#include "job/token_rule_fields.h"
+
 namespace moerun {
 namespace {
 
@@ -95,10 +97,16 @@ std::vector<Field<SamplingParams>> make_fields() {
   };
 }
 
+std::vector<Field<SamplingParams>> all_fields() {
+  std::vector<Field<SamplingParams>> fields = make_fields();
+  for (Field<SamplingParams>& field : token_rule_fields()) fields.push_back(std::move(field));
+  return fields;
+}
+
 }  // namespace
 
 const std::vector<Field<SamplingParams>>& sampling_fields() {
-  static const std::vector<Field<SamplingParams>> fields = make_fields();
+  static const std::vector<Field<SamplingParams>> fields = all_fields();
   return fields;
 }
 
@@ -124,11 +132,27 @@ std::string beyond_prompt(const SamplingParams& sampling, size_t prompt_length) 
                      sampling.prompt_logprobs_start, prompt_length);
 }
 
-std::string outside_vocabulary(const SamplingParams& sampling, int64_t vocab_size) {
+std::optional<TokenizerNeed> tokenizer_need(const SamplingParams& sampling) {
+  if (!sampling.stop.empty()) return TokenizerNeed{"stop", "stop strings need", "give stop_token_ids"};
+  if (!sampling.bad_words.empty()) return TokenizerNeed{"bad_words", "bad_words need", "leave them out"};
+  if (sampling.form.kind != AnswerForm::Kind::any)
+    return TokenizerNeed{"structured_outputs", "structured_outputs need", "leave them out"};
+  if (sampling.thinking_budget >= 0)
+    return TokenizerNeed{"thinking_budget", "a thinking_budget needs", "leave it out"};
+  return std::nullopt;
+}
+
+Contradiction outside_vocabulary(const SamplingParams& sampling, int64_t vocab_size) {
+  const auto outside = [&](const char* option, const char* what, int32_t id) -> Contradiction {
+    return {option, fmt::format("{} {} is outside of the model's vocabulary of {}", what, id, vocab_size)};
+  };
   for (const int32_t id : sampling.stop_token_ids)
-    if (id >= vocab_size)
-      return fmt::format("stop token id {} is outside of the model's vocabulary of {}", id, vocab_size);
-  return "";
+    if (id >= vocab_size) return outside("stop_token_ids", "stop token id", id);
+  for (const TokenBias& one : sampling.logit_bias)
+    if (one.token >= vocab_size) return outside("logit_bias", "logit_bias: token id", one.token);
+  for (const int32_t id : sampling.allowed_token_ids)
+    if (id >= vocab_size) return outside("allowed_token_ids", "allowed token id", id);
+  return {};
 }
 
 }  // namespace moerun

@@ -1,4 +1,5 @@
 #pragma once
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -30,7 +31,14 @@ Contradiction contradiction(const SamplingParams& sampling);
 /// A sentence about scores that begin behind a prompt of so many tokens, or an empty string.
 std::string beyond_prompt(const SamplingParams& sampling, size_t prompt_length);
 
-/// A sentence about a stop token id outside of the vocabulary, or an empty string.
-std::string outside_vocabulary(const SamplingParams& sampling, int64_t vocab_size);
+/// What of the sampling needs a tokenizer, if anything does, for sentences.
+struct TokenizerNeed {
+  std::string option;
+  std::string what, instead;  ///< "stop strings need", "give stop_token_ids"
+};
+std::optional<TokenizerNeed> tokenizer_need(const SamplingParams& sampling);
+
+/// A token id outside of the vocabulary, if an option names one.
+Contradiction outside_vocabulary(const SamplingParams& sampling, int64_t vocab_size);
 
 }  // namespace moerun

@@ -59,12 +59,23 @@ bool is_written_null(const YamlNode& node, const std::string& text) {
                      [&](std::string_view word) { return rest.starts_with(word); });
 }
 
+Json object_of_yaml(const YamlNode& node, const std::string& text) {
+  Json object = Json::object();
+  for (const auto& [name, value] : node.entries) {
+    if (!name.is(YamlNode::Kind::scalar)) throw BadInput("has a key that is no word");
+    if (object.contains(name.scalar)) throw BadInput(fmt::format("has {} twice", shown(name.scalar)));
+    object[name.scalar] = value_of_yaml(value, text, true);
+  }
+  return object;
+}
+
 }  // namespace
 
-Json value_of_yaml(const YamlNode& node, const std::string& text) {
+Json value_of_yaml(const YamlNode& node, const std::string& text, bool nested) {
   switch (node.kind) {
     case YamlNode::Kind::map:
-      throw BadInput("must be a value, not a section");
+      if (!nested) throw BadInput("must be a value, not a section");
+      return object_of_yaml(node, text);
     case YamlNode::Kind::null:
       if (!is_written_null(node, text)) throw BadInput("has no value");
       return {};
@@ -75,8 +86,8 @@ Json value_of_yaml(const YamlNode& node, const std::string& text) {
   }
   Json list = Json::array();
   for (const YamlNode& item : node.items) {
-    if (!item.is(YamlNode::Kind::scalar)) throw BadInput("must be a list of texts or numbers");
-    list.push_back(value_of_scalar(item));
+    if (!nested && !item.is(YamlNode::Kind::scalar)) throw BadInput("must be a list of texts or numbers");
+    list.push_back(value_of_yaml(item, text, nested));
   }
   return list;
 }

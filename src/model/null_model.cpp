@@ -8,6 +8,20 @@
 
 namespace moerun {
 
+namespace {
+
+/// The first token from `id` on, and round the end, that the mask lets be chosen; −1: there is none.
+int32_t allowed_from(uint64_t id, const uint32_t* mask, int64_t vocab_size) {
+  const auto vocab = static_cast<uint64_t>(vocab_size);
+  for (uint64_t step = 0; step < vocab; ++step) {
+    const uint64_t at = (id + step) % vocab;
+    if (!mask || (mask[at / 32] >> at % 32 & 1) != 0) return static_cast<int32_t>(at);
+  }
+  return -1;
+}
+
+}  // namespace
+
 void NullModel::submit(const StepPlan& plan, const std::vector<int32_t>& tokens_of_rank) {
   static_cast<void>(tokens_of_rank);
   using Clock = std::chrono::steady_clock;
@@ -32,7 +46,10 @@ StepResult NullModel::collect() {
                : draw_key(row.draw.seed, row.stream, row.position);
     const uint32_t word = draw_words(key, 0).word[0];
     TokenResult result{.token = row.target, .logprob = uniform};
-    if (row.target < 0) result.token = static_cast<int32_t>(word % static_cast<uint64_t>(vocab_size_));
+    if (row.target < 0) {
+      result.token = allowed_from(word % static_cast<uint64_t>(vocab_size_), plan.mask_of(row), vocab_size_);
+      if (result.token < 0) result.fault = TokenFault::all_banned;
+    }
     for (int32_t id = 0; id < row.draw.logprobs; ++id) {
       result.top_tokens.push_back(id);
       result.top_logprobs.push_back(uniform);

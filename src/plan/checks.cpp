@@ -224,8 +224,8 @@ void check_layout(const Job& job, const ModelConfig& config, int world_size, con
     faults.add("model.max_model_len",
                fmt::format("{} is more than the model's {} positions and the token behind them",
                            job.model.max_model_len, most_positions(config)));
-  if (const std::string wrong = outside_vocabulary(job.sampling, config.vocab_size); !wrong.empty())
-    faults.add("sampling.stop_token_ids", wrong);
+  if (const Contradiction wrong = outside_vocabulary(job.sampling, config.vocab_size); !wrong.what.empty())
+    faults.add("sampling." + wrong.option, wrong.what);
   faults.throw_if_any();
 }
 

@@ -26,7 +26,7 @@ void rank_fields(Io&& io, Report& r) {
   io(e.steps), io(e.prompt_tokens), io(e.prompt_distinct), io(e.truncated_rows), io(e.repeated_rows),
       io(e.prompt_truncated), io(e.output_tokens), io(e.preemptions), io(e.swaps), io(e.max_blocks_used);
   io(e.num_blocks), io(e.forward_s), io(e.agree_s), io(e.idle_s), io(e.plan_s), io(e.answer_s);
-  io(e.talk_s), io(e.first_step_s);
+  io(e.talk_s), io(e.mask_s), io(e.first_step_s);
   io(e.full_decode_steps.steps), io(e.full_decode_steps.seconds);
   auto& p = r.placement;
   io(p.placements), io(p.loads), io(p.counted_tokens), io(p.expert_tokens), io(p.copies), io(p.seconds);
@@ -63,6 +63,7 @@ Json rank_json(const RankReport& rank) {
            {"plan_s", rank.engine.plan_s},
            {"answer_s", rank.engine.answer_s},
            {"talk_s", rank.engine.talk_s},
+           {"mask_s", rank.engine.mask_s},
            {"first_step_s", rank.engine.first_step_s},
            {"peak_host_bytes", rank.peak_host_bytes},
            {"memory_bytes", memory}};

@@ -79,6 +79,12 @@ LeaderParts Rank::leader_parts(int64_t num_blocks) {
       // Random prompts begin alike by chance alone, and looking for it is work a row; but
       // several answers share theirs.
       .share_prefixes = job.scheduler.prefix_sharing && (!job.input.random || job.sampling.n > 1)});
+  if (tokenizer_) {
+    std::vector<int32_t> forbidden;  // thoughts are over where a form begins
+    if (const auto markers = thinking_markers(*tokenizer_)) forbidden = {markers->begin, markers->end};
+    leader.grammars = std::make_unique<GrammarQueue>(GrammarCompiler::Vocabulary{
+        &*tokenizer_, run_.config.vocab_size, limits.eos_token_ids, std::move(forbidden)});
+  }
   return leader;
 }
 

@@ -8,11 +8,13 @@
 #include <filesystem>
 
 #include "device/factory.h"
+#include "grammar/grammar.h"
 #include "io/durable_file.h"
 #include "io/run_directory.h"
 #include "io/safetensors.h"
 #include "job/faults.h"
 #include "job/job_file.h"
+#include "job/sampling_fields.h"
 #include "model/config.h"
 #include "model/generation_config.h"
 #include "model/weight_source.h"
@@ -24,6 +26,7 @@
 #include "run/read_weights.h"
 #include "run/reports.h"
 #include "text/chat_template.h"
+#include "text/thinking.h"
 #include "text/tokenizer.h"
 
 namespace moerun {
@@ -183,13 +186,17 @@ CheckedJob check_job(Job job, const Machine& machine, const std::string& job_pat
       holds(faults, [&] {
         const Tokenizer tokenizer = Tokenizer::load(job.model.path);
         out.tokenizer_checksum = tokenizer.checksum();
+        if (job.sampling.thinking_budget >= 0 && !thinking_markers(tokenizer))
+          faults.add("sampling.thinking_budget", "the tokenizer has no tokens <think> and </think>");
         notes.insert(notes.end(), tokenizer.notes().begin(), tokenizer.notes().end());
       });
-    else if (job.input.random && !job.sampling.stop.empty())  // the rows of a file say so themselves
-      faults.add("sampling.stop", fmt::format("stop strings need {}/tokenizer.json, which is not there; give "
-                                              "sampling.stop_token_ids",
-                                              job.model.path));
+    else if (const auto need = tokenizer_need(job.sampling); job.input.random && need)
+      // The rows of a file say so themselves.
+      faults.add("sampling." + need->option, fmt::format("{} {}/tokenizer.json, which is not there; {}",
+                                                         need->what, job.model.path, need->instead));
   }
+  if (const std::string wrong = grammar_fault(job.sampling.form); !wrong.empty())
+    faults.add("sampling.structured_outputs", wrong);
   // Rows are checked against the vocabulary and the model's folder.
   if (config && paths) {
     holds(faults, [&] { out.input = check_input(job, out.config.vocab_size, out.start); });

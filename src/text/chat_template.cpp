@@ -212,6 +212,12 @@ ChatTemplate ChatTemplate::from_text(std::string_view jinja, const std::string& 
   return out;
 }
 
+bool ChatTemplate::mentions(std::string_view variable) const {
+  return std::any_of(templates_.begin(), templates_.end(), [&](const auto& named) {
+    return named.second.text.find(variable) != std::string::npos;
+  });
+}
+
 std::string ChatTemplate::checksum() const {
   std::string all;
   const auto append = [&](const std::string& text) { all += fmt::format("{} {}\n", text.size(), text); };

@@ -26,6 +26,8 @@ class ChatTemplate {
 
   /// Empty when render() works; else why it does not for any conversation, and what to give instead.
   const std::string& fault() const { return fault_; }
+  /// Whether a template names a variable.
+  bool mentions(std::string_view variable) const;
   /// SHA-256 (hex) of all that decides what conversations become, but for the time.
   std::string checksum() const;
 

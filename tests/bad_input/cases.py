@@ -5,6 +5,8 @@ import os
 import pathlib
 import struct
 
+import structured
+
 from folders import (
     BLOCKS, CHANNELS, COPIED, DUMMY, FIRST_SHARD, FP8, INDEX, LAST_SHARD, MODEL, NORM, SHARD, chat, checkpoint_with, configured, cut_h5,
     cut_to, drop, edited_model, extra_shard, h5_with, header_with, in_fp8, model_with, openai, overlapping, promise, replaced,
@@ -181,6 +183,20 @@ CASES = [
          arguments=("job.yaml", "model.max_model_len=2050")),
     Case("a stop token outside of the vocabulary", ["sampling.stop_token_ids: stop token id 4096 is outside of the model's vocabulary of 4096"],
          "sampling: {stop_token_ids: [4096]}\n", runs=True),
+    Case("biases of a token that is none, twice, and beyond the range, and token ids that allow nothing",
+         ["job.yaml:5: sampling.logit_bias has a key that must be a token id, not \"the\"",
+          "job.yaml:5: sampling.allowed_token_ids must be a list of token ids that is not empty, not []",
+          "job.yaml:5: sampling.bad_words must be a list of texts that are not empty"],
+         "sampling: {logit_bias: {the: 1}, allowed_token_ids: [], bad_words: ['']}\n"),
+    Case("a biased token outside of the vocabulary", ["sampling.logit_bias: logit_bias: token id 4096 is outside of the model's vocabulary of 4096"],
+         "sampling: {logit_bias: {4096: 1}}\n", runs=True),
+    Case("rows' rules for tokens that are none",
+         ["in.jsonl:1: allowed token id 4096 is outside of the model's vocabulary of 4096", "in.jsonl:2: logit_bias: token id 5000 is outside",
+          "in.jsonl:3: logit_bias 7: must be a number from -100 to 100, not 101", "in.jsonl:4: logit_bias names token id 7 twice",
+          "in.jsonl:5: bad_words must be a list of texts that are not empty, not \"no\"", "in.jsonl:6: allowed_token_ids must be a list"],
+         input='{"prompt": "a", "allowed_token_ids": [4096]}\n{"prompt": "a", "logit_bias": {"5000": 1}}\n'
+               '{"prompt": "a", "logit_bias": {"7": 101}}\n{"prompt": "a", "logit_bias": {"7": 1, "07": 2}}\n'
+               '{"prompt": "a", "bad_words": "no"}\n{"prompt": "a", "allowed_token_ids": [1.5]}\n'),
     Case("a row's stop token outside of the vocabulary", ["in.jsonl:1: stop token id 4096 is outside"],
          input='{"prompt": "a", "stop_token_ids": [4096]}\n'),
 
@@ -264,6 +280,9 @@ CASES = [
          prepare=model_with({"eos_token_id": 4096}), arguments=DUMMY),
     Case("stop strings for a model without a tokenizer", ["in.jsonl:1: stop strings need model/tokenizer.json, which is not there; give stop_token_ids"],
          "sampling: {stop: [x]}\n", input='{"prompt_token_ids": [1]}\n',
+         prepare=lambda folder: (model_with({})(folder), (folder / "model/tokenizer.json").unlink()), arguments=DUMMY),
+    Case("bad words for a model without a tokenizer", ["in.jsonl:1: bad_words need model/tokenizer.json, which is not there; leave them out"],
+         "sampling: {bad_words: [x]}\n", input='{"prompt_token_ids": [1]}\n',
          prepare=lambda folder: (model_with({})(folder), (folder / "model/tokenizer.json").unlink()), arguments=DUMMY),
     Case("stop strings for a random input without a tokenizer", ["sampling.stop: stop strings need model/tokenizer.json, which is not there"],
          "sampling: {stop: [x]}\n", prepare=lambda folder: (model_with({})(folder), (folder / "model/tokenizer.json").unlink()),
@@ -413,8 +432,7 @@ CASES = [
     Case("no body", ["in.jsonl:1: body is missing"], input=openai({}, body=None)),
     Case("an unknown body field", ["in.jsonl:1: there is no field \"body.max_token\"; did you mean \"max_tokens\"?"],
          input=openai({"max_token": 4})),
-    Case("a body field that is not supported", ["in.jsonl:1: body.response_format is not supported other than as {\"type\": \"text\"}"],
-         input=chat(response_format={"type": "json_object"})),
+    Case("a body field that is not supported", ["in.jsonl:1: body.stream is not supported other than as false"], input=chat(stream=True)),
     Case("a body field that nobody knows", ["in.jsonl:1: there is no field \"body.quite_new\", and it might change the answer"],
          input=openai({"quite_new": 1})),
     Case("a picture in a chat", ["in.jsonl:1: messages[0].content[0] has the type \"image_url\""],
@@ -443,6 +461,8 @@ CASES = [
     Case("HDF5 text and tokens", ["in.h5: it has /prompts/text and /prompts/tokens; one of them must go"], input_name="in.h5",
          prepare=h5_with(("/prompts/text", "/prompts/text"), ("/prompts/text", "/prompts/tokens"))),
 ]
+
+CASES += structured.cases(Case)
 
 LONG = list(range(1, 42))  # a prompt of 41 tokens, where max_model_len is 40
 

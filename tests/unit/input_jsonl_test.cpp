@@ -105,6 +105,12 @@ TEST_CASE("what is wrong with a JSONL row", "[input]") {
         "min_tokens (3) is more than max_tokens (2)");
   CHECK(fault_of(R"({"prompt": "a", "stop_token_ids": [5000]})") ==
         "stop token id 5000 is outside of the model's vocabulary of 4096");
+  CHECK(fault_of(R"({"prompt": "a", "logit_bias": {"5000": 1}})") ==
+        "logit_bias: token id 5000 is outside of the model's vocabulary of 4096");
+  CHECK(fault_of(R"({"prompt": "a", "allowed_token_ids": [1, 5000]})") ==
+        "allowed token id 5000 is outside of the model's vocabulary of 4096");
+  CHECK(fault_of(R"({"prompt": "a", "bad_words": "no"})") ==
+        "bad_words must be a list of texts that are not empty, not \"no\"");
   const auto stops = [](size_t count, size_t bytes) {
     const std::string one = '"' + std::string(bytes, 'x') + '"';
     std::string list = one;

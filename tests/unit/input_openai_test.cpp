@@ -42,7 +42,8 @@ TEST_CASE("OpenAI batch lines become rows", "[input]") {
       .own_seed = true,
       .n = 3,
       .max_tokens = 5,
-      .stop = {"x"}};
+      .stop = {"x"},
+      .thinking = SamplingParams::Thinking::off};
   CHECK(chat.sampling == expected);
 
   const PromptRecord text =
@@ -77,12 +78,14 @@ TEST_CASE("what is wrong with an OpenAI batch line", "[input]") {
   CHECK(fault_of_chat(R"("n": 2, "best_of": 1)").starts_with("body.best_of is not supported"));
   CHECK(fault_of_chat(R"("stream": true)") ==
         "body.stream is not supported other than as false: true would change the answer");
-  CHECK(fault_of_chat(R"("response_format": {"type": "json_object"})") ==
-        "body.response_format is not supported other than as {\"type\": \"text\"}: "
-        "{\"type\":\"json_object\"} would "
-        "change the answer");
-  CHECK(fault_of_chat(R"("logit_bias": {"50": -100})")
-            .starts_with("body.logit_bias is not supported other than as {}"));
+  CHECK(fault_of_chat(R"("response_format": {"type": "xml"})") ==
+        "body.response_format must be an object with the type \"text\", \"json_object\" or \"json_schema\", "
+        "not "
+        "{\"type\":\"xml\"}");
+  CHECK(fault_of_chat(R"("response_format": {"type": "json_object"}, "guided_regex": "a")") ==
+        "guided_regex and response_format ask for two forms of one answer");
+  CHECK(fault_of_chat(R"("logit_bias": {"50": -101})") ==
+        "logit_bias 50: must be a number from -100 to 100, not -101");
   CHECK(
       fault_of_chat(R"("tools": [{"a": 1}], "tool_choice": "none")").starts_with("body.tool_choice is not"));
   CHECK(fault_of_chat(R"("tool_choice": "required")").starts_with("body.tool_choice is not supported"));
@@ -114,7 +117,7 @@ TEST_CASE("fields of a body that change nothing here run", "[input]") {
       "suffix": null, "quite_new": null, "skip_special_tokens": true, "chat_template_kwargs": {})";
   const PromptRecord chat = row_of(kChat, kHello + without);
   CHECK(chat.error == "");
-  CHECK(chat.sampling == SamplingParams());
+  CHECK(chat.sampling == SamplingParams{.thinking = SamplingParams::Thinking::unsaid});
   CHECK(row_of(kChat, kHello + R"(, "tool_choice": "none", "parallel_tool_calls": false)").error.empty());
   CHECK(row_of(kChat, kHello + R"(, "tools": [{"a": 1}], "tool_choice": "auto")").error.empty());
   CHECK(

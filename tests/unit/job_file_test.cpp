@@ -67,6 +67,9 @@ sampling:
   seed: 42
   stop: ["\n\n", 'null', "größe: \"x\"", "\x07"]
   stop_token_ids: [1, 2]
+  logit_bias: {50: 2.5, "5": -100, 51: 0}
+  allowed_token_ids: [51, 5, 50, 5]
+  bad_words: [no, " way"]
   ignore_eos: true
   logprobs: 0
   prompt_logprobs: true
@@ -100,6 +103,9 @@ limits: {time: "3:55:00", grace: 90}
                                 .stop = {"\n\n", "null", "größe: \"x\"", "\x07"},
                                 .stop_token_ids = {1, 2},
                                 .ignore_eos = true,
+                                .logit_bias = {{5, -100}, {50, 2.5f}},
+                                .allowed_token_ids = {5, 50, 51},
+                                .bad_words = {"no", " way"},
                                 .prompt_logprobs = 0};
   CHECK(job.sampling == sampling);
   CHECK(job.output == Job::Output{"out/a b.h5", "~/x.jsonl"});
@@ -191,6 +197,18 @@ TEST_CASE("types, ranges and contradictions of job values", "[job]") {
       {"sampling: {max_tokens: 2, min_tokens: 3}",
        "job.yaml:4: sampling: min_tokens (3) is more than max_tokens (2)"},
       {"sampling: {stop: [1]}", "sampling.stop must be a text or a list"},
+      {"sampling: {logit_bias: {a: 1}}", "sampling.logit_bias has a key that must be a token id, not \"a\""},
+      {"sampling: {logit_bias: {5: 1, 05: 2}}", "sampling.logit_bias names token id 5 twice"},
+      {"sampling: {logit_bias: {5: 1, 5: 2}}", "sampling.logit_bias has \"5\" twice"},
+      {"sampling: {logit_bias: {5: 101}}",
+       "sampling.logit_bias 5: must be a number from -100 to 100, not 101"},
+      {"sampling: {logit_bias: [1]}",
+       "sampling.logit_bias must be an object of token ids and numbers, not [1]"},
+      {"sampling: {allowed_token_ids: []}",
+       "sampling.allowed_token_ids must be a list of token ids that is not empty, not []"},
+      {"sampling: {bad_words: [a, '']}",
+       "sampling.bad_words must be a list of texts that are not empty, not"},
+      {"sampling: {stop_token_ids: {a: 1}}", "sampling.stop_token_ids must be a value, not a section"},
       {"sampling: {stop_token_ids: [-1]}", "sampling.stop_token_ids must be a list of token ids, not [-1]"},
       {"sampling: {temperature: '0.5'}", "sampling.temperature must be a number from 0 to 100, not \"0.5\""},
       {"limits: {time: 1:60:00}", "limits.time must be seconds or \"H:MM:SS\", not \"1:60:00\""},

@@ -151,6 +151,42 @@ TEST_CASE("penalties change the logits of tokens that were seen, and bans take t
   check_draws(logits, row, plan, allowed_probabilities(penalised, row));
 }
 
+TEST_CASE("biases are added before penalties, and what the mask leaves out is never drawn") {
+  std::mt19937_64 random(fresh_seed());
+  std::vector<float> logits = random_logits(37, random);
+  for (float& logit : logits) logit /= 4;
+  logits[4] = -1;  // a bias makes it positive, and so the penalty divides
+  StepPlan plan;
+  plan.biases = {{9, 100}, {4, 2.5F}, {33, -0.75F}, {36, 100}};  // of an earlier row: 9
+  plan.history_tokens = {4};
+  plan.history_counts = {1};
+  plan.num_masks = 2, plan.mask_words = 2;
+  plan.masks = {0, 0, 0b1011'0001'0111, 0b01010};  // of an earlier row: none can be chosen
+  LogitRow row{.draw = {.seed = random(), .temperature = 1.25F}, .mask = 1};
+  row.draw.repetition_penalty = 1.5F;
+  row.bias_begin = 1, row.bias_end = 4;
+  row.history_end = 1;
+  std::vector<double> changed(logits.begin(), logits.end());
+  changed[4] = (-1 + 2.5) / 1.5;
+  changed[33] -= 0.75;
+  for (size_t id = 0; id < changed.size(); ++id)
+    if (!std::set<size_t>{0, 1, 2, 4, 8, 9, 11, 33, 35}.contains(id)) changed[id] = -INFINITY;
+  check_draws(logits, row, plan, allowed_probabilities(changed, row));
+  row.draw.top_k = 40;  // more than can be chosen
+  row.draw.top_p = 0.8F;
+  check_draws(logits, row, plan, allowed_probabilities(changed, row));
+
+  row.draw = {.logprobs = 1};  // greedy, no penalty; log-probabilities stay the model's own
+  changed[4] = 1.5;
+  const TokenResult masked = cpu::sample(logits.data(), 37, row, plan);
+  CHECK(changed[static_cast<size_t>(masked.token)] == *std::max_element(changed.begin(), changed.end()));
+  CHECK(masked.top_tokens[0] == std::max_element(logits.begin(), logits.end()) - logits.begin());
+  row.mask = 0;
+  CHECK(cpu::sample(logits.data(), 37, row, plan).fault == TokenFault::all_banned);
+  row.draw.temperature = 1;
+  CHECK(cpu::sample(logits.data(), 37, row, plan).fault == TokenFault::all_banned);
+}
+
 TEST_CASE("log-probabilities are those of the model's own logits, the most likely first") {
   std::mt19937_64 random(fresh_seed());
   std::vector<float> logits = random_logits(4099, random);

@@ -1,7 +1,9 @@
 #include "device/cuda/cuda_sampler.h"
 
 #include <algorithm>
+#include <bit>
 #include <cstring>
+#include <utility>
 
 #include "kernels/cuda/sample.h"
 
@@ -12,9 +14,12 @@ namespace {
 // Ids of one launch. A launch with more is cut in two, so this is speed, not a limit, above what one row
 // can have.
 constexpr int64_t kMinIds = int64_t{1} << 20;
+constexpr int64_t kMostMasks = 256;
 
 int64_t ids_of(const LogitRow& row) {
-  return row.target >= 0 ? 0 : row.history_end - row.history_begin + row.banned_end - row.banned_begin;
+  return row.target >= 0 ? 0
+                         : row.history_end - row.history_begin + row.banned_end - row.banned_begin +
+                               row.bias_end - row.bias_begin;
 }
 
 }  // namespace
@@ -23,8 +28,10 @@ Sampler::Sampler(Arena& arena, cudaStream_t stream, const StreamWait& wait, cons
     : stream_(stream),
       wait_(wait),
       room_{std::max<int64_t>(limits.max_logit_rows, 1),
-            // Seen ids are distinct; each may be banned twice, as an end-of-sequence and as a stop token.
-            std::max(kMinIds, std::min(limits.max_model_len, limits.vocab_size) + 2 * limits.vocab_size)},
+            // Seen and biased ids are distinct; each may be banned twice, as an end-of-sequence and as a stop
+            // token.
+            std::max(kMinIds, std::min(limits.max_model_len, limits.vocab_size) + 3 * limits.vocab_size),
+            std::min(std::max<int64_t>(limits.max_logit_rows, 1), kMostMasks), (limits.vocab_size + 31) / 32},
       device_(static_cast<char*>(arena.allocate(room_.bytes(), "sampling"))),
       saved_(static_cast<float*>(arena.allocate(static_cast<size_t>(room_.ids) * 4, "sampling"))),
       device_results_(arena.allocate(static_cast<size_t>(room_.rows) * sizeof(SampledRow), "sampling")),
@@ -33,14 +40,16 @@ Sampler::Sampler(Arena& arena, cudaStream_t stream, const StreamWait& wait, cons
 
 size_t Sampler::group(std::span<const LogitRow> rows) const {
   size_t count = 0;
-  int64_t ids = 0;
+  int64_t ids = 0, masks = 0;
+  int32_t last_mask = -1;
   while (count < rows.size() && static_cast<int64_t>(count) < room_.rows) {
     ids += ids_of(rows[count]);
-    if (ids > room_.ids) break;
+    masks += rows[count].mask >= 0 && std::exchange(last_mask, rows[count].mask) != rows[count].mask;
+    if (ids > room_.ids || masks > room_.masks) break;
     ++count;
   }
   if (count == 0)
-    throw Error(fmt::format("a row of logits has {} seen and banned tokens; room was made for {}",
+    throw Error(fmt::format("a row of logits has {} seen, banned and biased tokens; room was made for {}",
                             ids_of(rows[0]), room_.ids));
   return count;
 }
@@ -58,25 +67,49 @@ std::vector<TokenResult> Sampler::sample(Tensor logits, std::span<const LogitRow
   return results;
 }
 
+void Sampler::put_ids(const StepPlan& plan, int32_t* ids, int32_t* counts, int32_t& at, LogitRow& row) {
+  const int32_t seen = row.history_end - row.history_begin, banned = row.banned_end - row.banned_begin,
+                biased = row.bias_end - row.bias_begin;
+  std::copy_n(plan.history_tokens.begin() + row.history_begin, seen, ids + at);
+  std::copy_n(plan.history_counts.begin() + row.history_begin, seen, counts + at);
+  row.history_begin = at;
+  row.history_end = at += seen;
+  std::copy_n(plan.banned_tokens.begin() + row.banned_begin, banned, ids + at);
+  std::fill_n(counts + at, banned, 0);
+  row.banned_begin = at;
+  row.banned_end = at += banned;
+  for (int32_t i = 0; i < biased; ++i) {
+    const TokenBias& one = plan.biases[static_cast<size_t>(row.bias_begin + i)];
+    ids[at + i] = one.token;
+    counts[at + i] = std::bit_cast<int32_t>(one.bias);
+  }
+  row.bias_begin = at;
+  row.bias_end = at += biased;
+}
+
 void Sampler::run(Tensor logits, std::span<const LogitRow> rows, const StepPlan& plan,
                   std::vector<TokenResult>& results) {
-  Layout used{.rows = static_cast<int64_t>(rows.size())};
-  for (const LogitRow& row : rows) used.ids += ids_of(row);
+  Layout used{.rows = static_cast<int64_t>(rows.size()), .mask_words = plan.mask_words};
+  int32_t last_mask = -1;
+  for (const LogitRow& row : rows) {
+    used.ids += ids_of(row);
+    used.masks += row.mask >= 0 && std::exchange(last_mask, row.mask) != row.mask;
+  }
+  if (used.mask_words > room_.mask_words)
+    throw Error(fmt::format("masks have {} words; room was made for {}", used.mask_words, room_.mask_words));
   auto* const host_rows = reinterpret_cast<LogitRow*>(host_.data());
   auto* const ids = reinterpret_cast<int32_t*>(host_.data() + used.ids_at());
   auto* const counts = reinterpret_cast<int32_t*>(host_.data() + used.counts_at());
-  int32_t at = 0;
+  auto* const masks = reinterpret_cast<uint32_t*>(host_.data() + used.masks_at());
+  int32_t at = 0, mask = -1;
+  last_mask = -1;
   for (size_t i = 0; i < rows.size(); ++i) {
     LogitRow row = rows[i];
-    if (row.target < 0) {
-      const int32_t seen = row.history_end - row.history_begin, banned = row.banned_end - row.banned_begin;
-      std::copy_n(plan.history_tokens.begin() + row.history_begin, seen, ids + at);
-      std::copy_n(plan.history_counts.begin() + row.history_begin, seen, counts + at);
-      std::copy_n(plan.banned_tokens.begin() + row.banned_begin, banned, ids + at + seen);
-      std::fill_n(counts + at + seen, banned, 0);
-      row.history_begin = at;
-      row.history_end = row.banned_begin = at + seen;
-      row.banned_end = at = at + seen + banned;
+    if (row.target < 0) put_ids(plan, ids, counts, at, row);
+    if (row.mask >= 0) {
+      if (std::exchange(last_mask, row.mask) != row.mask)
+        std::copy_n(plan.mask_of(row), used.mask_words, masks + ++mask * used.mask_words);
+      row.mask = mask;
     }
     host_rows[i] = row;
   }
@@ -85,6 +118,7 @@ void Sampler::run(Tensor logits, std::span<const LogitRow> rows, const StepPlan&
                  .rows = reinterpret_cast<const LogitRow*>(device_),
                  .tokens = reinterpret_cast<const int32_t*>(device_ + used.ids_at()),
                  .counts = reinterpret_cast<const int32_t*>(device_ + used.counts_at()),
+                 .masks = reinterpret_cast<const uint32_t*>(device_ + used.masks_at()),
                  .saved = saved_,
                  .results = static_cast<SampledRow*>(device_results_),
                  .num_rows = static_cast<int32_t>(rows.size()),

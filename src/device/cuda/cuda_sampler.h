@@ -18,13 +18,16 @@ class Sampler {
   std::vector<TokenResult> sample(Tensor logits, std::span<const LogitRow> rows, const StepPlan& plan);
 
  private:
-  /// The bytes of one transfer: rows, then seen and banned ids, then counts.
+  /// The bytes of one transfer: rows, then seen, banned and biased ids, then counts, then masks.
   struct Layout {
-    int64_t rows = 0, ids = 0;
+    int64_t rows = 0, ids = 0, masks = 0, mask_words = 0;
     size_t ids_at() const { return static_cast<size_t>(rows) * sizeof(LogitRow); }
     size_t counts_at() const { return ids_at() + static_cast<size_t>(ids) * 4; }
-    size_t bytes() const { return counts_at() + static_cast<size_t>(ids) * 4; }
+    size_t masks_at() const { return counts_at() + static_cast<size_t>(ids) * 4; }
+    size_t bytes() const { return masks_at() + static_cast<size_t>(masks * mask_words) * 4; }
   };
+  /// The ids of one row, put where the launch has them; the row's ranges become those.
+  static void put_ids(const StepPlan& plan, int32_t* ids, int32_t* counts, int32_t& at, LogitRow& row);
   /// As many of the first rows as there is room for.
   size_t group(std::span<const LogitRow> rows) const;
   void run(Tensor logits, std::span<const LogitRow> rows, const StepPlan& plan,

@@ -1,0 +1,283 @@
+#include "grammar/grammar.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <mutex>
+#include <optional>
+
+#include "grammar/json_schema.h"
+#include "moerun/error.h"
+
+#if MOERUN_XGRAMMAR
+#include <xgrammar/xgrammar.h>
+
+#include <nlohmann/json.hpp>
+
+namespace {
+
+/// What xgrammar would have logged on this thread since it was cleared.
+std::string& logged() {
+  thread_local std::string text;
+  return text;
+}
+
+}  // namespace
+
+namespace xgrammar {
+
+// Its own hooks (XGRAMMAR_LOG_CUSTOMIZE), which its headers do not declare for users.
+[[noreturn]] void LogFatalImpl(const std::string& file, int lineno, const std::string& message);
+void LogMessageImpl(const std::string& file, int lineno, int level, const std::string& message);
+
+void LogFatalImpl(const std::string& /*file*/, int /*lineno*/, const std::string& message) {
+  throw std::runtime_error(message);
+}
+
+void LogMessageImpl(const std::string& /*file*/, int /*lineno*/, int /*level*/, const std::string& message) {
+  if (logged().empty()) logged() = message;
+}
+
+}  // namespace xgrammar
+#endif
+
+namespace moerun {
+
+#if MOERUN_XGRAMMAR
+
+namespace {
+
+using Kind = AnswerForm::Kind;
+
+const char* name_of(Kind kind) {
+  switch (kind) {
+    case Kind::json_object:
+      return "JSON object";
+    case Kind::json_schema:
+      return "JSON schema";
+    case Kind::regex:
+      return "regex";
+    case Kind::choice:
+      return "choice";
+    case Kind::any:
+    case Kind::grammar:
+      break;
+  }
+  return "grammar";
+}
+
+/// A text as EBNF writes it. Escapes of four digits: xgrammar reads as many as follow of others.
+std::string quoted(const std::string& text) {
+  std::string out = "\"";
+  for (const char c : text) {
+    const auto byte = static_cast<unsigned char>(c);
+    if (c == '"' || c == '\\')
+      out += fmt::format("\\{}", c);
+    else if (byte < 0x20 || byte == 0x7f)
+      out += fmt::format("\\u{:04x}", byte);
+    else
+      out += c;
+  }
+  return out + "\"";
+}
+
+std::string ebnf_of_choice(const std::string& list) {
+  std::string ebnf = "root ::= ";
+  bool first = true;
+  for (const nlohmann::json& one : nlohmann::json::parse(list)) {
+    if (!std::exchange(first, false)) ebnf += " | ";
+    ebnf += quoted(one.get<std::string>());
+  }
+  return ebnf;
+}
+
+/// xgrammar's words as part of a sentence: the first line, without a full stop.
+std::string sentence(std::string words) {
+  words = words.substr(0, words.find('\n'));
+  while (words.ends_with('.') || words.ends_with(' ')) words.pop_back();
+  return words;
+}
+
+constexpr char kAnyObject[] = R"({"type": "object"})";  // and with any members: not strict
+
+xgrammar::Grammar grammar_of(const AnswerForm& form) {
+  using xgrammar::Grammar;
+  switch (form.kind) {
+    case Kind::json_object:
+      return Grammar::FromJSONSchema(kAnyObject, true, std::nullopt, std::nullopt, false);
+    case Kind::json_schema:
+      return Grammar::FromJSONSchema(enforceable_schema(form.text));
+    case Kind::regex:
+      return Grammar::FromRegex(form.text);
+    case Kind::choice:
+      return Grammar::FromEBNF(ebnf_of_choice(form.text));
+    case Kind::any:
+    case Kind::grammar:
+      break;
+  }
+  return Grammar::FromEBNF(form.text);
+}
+
+/// The same compiled. Not by way of a Grammar: the compiler would write it as EBNF and read it again, and
+/// what follows an escape for it as a part of that.
+xgrammar::CompiledGrammar compiled(const AnswerForm& form, xgrammar::GrammarCompiler& compiler) {
+  switch (form.kind) {
+    case Kind::json_object:
+      return compiler.CompileJSONSchema(kAnyObject, true, std::nullopt, std::nullopt, false);
+    case Kind::json_schema:
+      return compiler.CompileJSONSchema(enforceable_schema(form.text));
+    case Kind::regex:
+      return compiler.CompileRegex(form.text);
+    case Kind::choice:
+      return compiler.CompileGrammar(ebnf_of_choice(form.text));
+    case Kind::any:
+    case Kind::grammar:
+      break;
+  }
+  return compiler.CompileGrammar(form.text);
+}
+
+/// What `make` makes of a form. What xgrammar warns of it would not hold answers to.
+template <class Make>
+auto checked(const AnswerForm& form, Make make) {
+  logged().clear();
+  try {
+    auto made = make();
+    if (!logged().empty()) throw std::runtime_error(logged());
+    return made;
+  } catch (const Error&) {
+    throw;
+  } catch (const std::exception& error) {
+    throw BadInput(fmt::format("the {} cannot be used: {}", name_of(form.kind), sentence(error.what())));
+  }
+}
+
+/// The bytes of each token; none of those that are in no grammar. JSON has no control characters within
+/// strings, which xgrammar keeps out of some alone, and can do without all but ends of lines.
+std::vector<std::string> pieces_of(const GrammarCompiler::Vocabulary& vocabulary, bool json) {
+  const Tokenizer& tokenizer = *vocabulary.tokenizer;
+  std::vector<std::string> pieces(static_cast<size_t>(vocabulary.size));
+  const auto is_control = [](char c) {
+    return static_cast<unsigned char>(c) < 0x20 && c != '\n' && c != '\r';
+  };
+  for (int32_t id = 0; id < vocabulary.size; ++id) {
+    const std::string_view bytes = tokenizer.token_bytes(id);
+    if (!tokenizer.is_special(id) && !(json && std::any_of(bytes.begin(), bytes.end(), is_control)))
+      pieces[static_cast<size_t>(id)] = bytes;
+  }
+  for (const int32_t id : vocabulary.forbidden) pieces[static_cast<size_t>(id)].clear();
+  return pieces;
+}
+
+bool is_json(Kind kind) { return kind == Kind::json_object || kind == Kind::json_schema; }
+
+}  // namespace
+
+bool has_grammars() { return true; }
+
+std::string grammar_fault(const AnswerForm& form) {
+  if (form.kind == Kind::any) return "";
+  try {
+    checked(form, [&] { return grammar_of(form); });
+  } catch (const BadInput& fault) {
+    return fault.what();
+  }
+  return "";
+}
+
+class CompiledGrammar {
+ public:
+  xgrammar::CompiledGrammar grammar;
+};
+
+struct GrammarCompiler::Parts {
+  Vocabulary vocabulary;
+  int num_threads = 1;
+  std::mutex mutex;
+  std::optional<xgrammar::GrammarCompiler> of_json, of_text;  // made when they are first needed
+
+  xgrammar::GrammarCompiler& compiler(bool json) {
+    constexpr int64_t kMostBytes = int64_t{512} << 20;  // of grammars that are kept
+    std::optional<xgrammar::GrammarCompiler>& made = json ? of_json : of_text;
+    if (!made)
+      made.emplace(xgrammar::TokenizerInfo(pieces_of(vocabulary, json), xgrammar::VocabType::RAW,
+                                           static_cast<int>(vocabulary.size), vocabulary.ends),
+                   num_threads, true, kMostBytes);
+    return *made;
+  }
+};
+
+GrammarCompiler::GrammarCompiler(const Vocabulary& vocabulary, int num_threads)
+    : parts_(std::make_unique<Parts>()) {
+  parts_->vocabulary = vocabulary;
+  parts_->num_threads = num_threads;
+}
+
+std::shared_ptr<const CompiledGrammar> GrammarCompiler::compile(const AnswerForm& form) {
+  const std::lock_guard lock(parts_->mutex);
+  return std::make_shared<const CompiledGrammar>(
+      CompiledGrammar{checked(form, [&] { return compiled(form, parts_->compiler(is_json(form.kind))); })});
+}
+
+struct GrammarMatcher::Parts {
+  std::shared_ptr<const CompiledGrammar> grammar;
+  xgrammar::GrammarMatcher matcher;
+};
+
+GrammarMatcher::GrammarMatcher(const std::shared_ptr<const CompiledGrammar>& grammar,
+                               const std::vector<int32_t>& ends)
+    : parts_(std::make_unique<Parts>(Parts{grammar, xgrammar::GrammarMatcher(grammar->grammar, ends)})) {}
+
+bool GrammarMatcher::accept(int32_t token) { return parts_->matcher.AcceptToken(token); }
+
+void GrammarMatcher::fill(std::span<uint32_t> mask) {
+  int64_t words = static_cast<int64_t>(mask.size());
+  DLTensor tensor{.data = mask.data(),
+                  .device = {kDLCPU, 0},
+                  .ndim = 1,
+                  .dtype = xgrammar::GetBitmaskDLType(),
+                  .shape = &words,
+                  .strides = nullptr,
+                  .byte_offset = 0};
+  // What is all true is written out too.
+  parts_->matcher.FillNextTokenBitmask(&tensor);
+}
+
+#else
+
+namespace {
+
+constexpr char kWithout[] =
+    "structured output needs xgrammar, and this moerun was built without it (XGRAMMAR=0)";
+
+}  // namespace
+
+bool has_grammars() { return false; }
+
+std::string grammar_fault(const AnswerForm& form) {
+  return form.kind == AnswerForm::Kind::any ? "" : kWithout;
+}
+
+class CompiledGrammar {};
+struct GrammarCompiler::Parts {};
+struct GrammarMatcher::Parts {};
+
+GrammarCompiler::GrammarCompiler(const Vocabulary& /*vocabulary*/, int /*num_threads*/) {}
+std::shared_ptr<const CompiledGrammar> GrammarCompiler::compile(const AnswerForm& /*form*/) {
+  throw BadInput(kWithout);
+}
+GrammarMatcher::GrammarMatcher(const std::shared_ptr<const CompiledGrammar>& /*grammar*/,
+                               const std::vector<int32_t>& /*ends*/) {
+  throw BadInput(kWithout);
+}
+bool GrammarMatcher::accept(int32_t /*token*/) { return false; }
+void GrammarMatcher::fill(std::span<uint32_t> /*mask*/) {}
+
+#endif
+
+GrammarCompiler::~GrammarCompiler() = default;
+GrammarMatcher::~GrammarMatcher() = default;
+GrammarMatcher::GrammarMatcher(GrammarMatcher&&) noexcept = default;
+GrammarMatcher& GrammarMatcher::operator=(GrammarMatcher&&) noexcept = default;
+
+}  // namespace moerun
