@@ -20,6 +20,7 @@ MOERUN, ALL = pathlib.Path(sys.argv[1]).resolve(), sys.argv[2] == "all"
 FILTER = sys.argv[3] if len(sys.argv) > 3 else ""
 GOLDEN = json.loads((HERE / "golden.json").read_text())
 TOLERANCE = 1e-3  # of a sum of log-probabilities
+WAITS = "another evaluation runs"
 KILLED = "shape_hellaswag,shape_arc"
 # Answers are sealed every five seconds: small steps make a job that lasts longer. The second start takes other ones, which change no bit.
 SLOW = ["--max-length", "512", "--set", "scheduler.max_num_batched_tokens=4", "--set", "scheduler.max_num_seqs=2", "--set", "scheduler.prefix_sharing=off"]
@@ -50,8 +51,9 @@ class Place:
         return [sys.executable, "-m", "moerun_lm_eval", "--model-folder", str(model or self.folder / "model"), "--tasks", tasks, "--include_path", str(self.folder / "tasks"),
                 "--runs", str(at / "runs"), "--output_path", str(at / "out"), "--log_samples", *start, *options]
 
-    def start(self, command):
-        return subprocess.Popen(command, env=ENV, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace")
+    def start(self, command, log=None):
+        out = open(log, "w") if log else subprocess.PIPE
+        return subprocess.Popen(command, env=ENV, stdout=out, stderr=subprocess.STDOUT, text=True, errors="replace")
 
     def run(self, command, code=0, env=None, timeout=600):
         done = subprocess.run(command, env={**ENV, **(env or {})}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace", timeout=timeout)
@@ -115,6 +117,40 @@ def test_by_lm_eval_itself(place, at):
     expect("|shape_mmlu|" in said and "tensor 2 × data 1" in said, said[-2000:])
 
 
+def test_names_of_runs(place, at):
+    """A folder's name follows what answers depend on, and nothing else."""
+    from moerun_lm_eval.run import Row, columns_of, digest_of
+    from moerun_lm_eval.settings import Settings
+
+    model = at / "model"
+    shutil.copytree(place.folder / "model", model)
+    rows = [Row([1, 2, 3], {"max_tokens": 0}), Row([4], {"max_tokens": 5, "stop": ["x"]})]
+
+    def name(rows=rows, keys=(), job=None):
+        return digest_of(Settings.read(str(model), str(at), moerun=str(MOERUN), keys=list(keys), job=job), *columns_of(rows))
+
+    (at / "free.yaml").write_text("parallel: {tensor: 4}\nscheduler: {prefix_sharing: off}\nlimits: {time: 1:30:00}\nmemory: {block_size: 16}\n")
+    first = name()
+    expect(name(keys=["parallel.data=2", "limits.grace=5"]) == first == name(job=str(at / "free.yaml")), "a layout, steps or limits change the name")
+    others = {
+        "the parts of tokens": name([Row([1, 2], {"max_tokens": 0}), Row([3, 4], {"max_tokens": 5, "stop": ["x"]})]),
+        "a token": name([Row([1, 2, 9], {"max_tokens": 0}), rows[1]]),
+        "a stop string": name([rows[0], Row([4], {"max_tokens": 5, "stop": ["y"]})]),
+        "the dtype": name(keys=["model.dtype=bfloat16"]),
+        "how keys and values are kept": name(keys=["memory.kv_cache_dtype=fp8"]),
+        "the device": name(keys=["device=cpu"]),
+    }
+    config = model / "generation_config.json"
+    config.write_text(config.read_text() + " ")
+    others["a configuration"] = name()
+    weights = next(model.glob("*.safetensors"))
+    os.utime(weights, ns=(1, 1))
+    others["weights written anew"] = name()
+    names = [first, *others.values()]
+    expect(len(set(names)) == len(names), f"names that are alike: {[what for what, it in others.items() if names.count(it) > 1]}")
+    return f"{len(others)} kinds of change"
+
+
 class Asked(Exception):
     """What a model would have run."""
 
@@ -153,6 +189,8 @@ def test_rows_that_are_asked(place, at):
         "a continuation that begins with BOS": (rows("loglikelihood", ("", "<|begin_of_text|>ab")), [([bos, *ids("ab")], scores(1))]),
         "BOS is there already": (rows("loglikelihood", ("<|begin_of_text|>a", " b")), [([bos, *ids("a b")], scores(1 + len(ids("a"))))]),
     }
+    long = [bos, *ids("one two three four five six seven eight nine ten")]
+    checks["a context that is cut"] = (rows("loglikelihood", ("one two three four five six seven eight nine", " ten")), [(long[-9:], scores(9 - len(ids(" ten"))))])
     tokens = [bos, *ids("one two three four five six seven eight nine")]  # as lm-eval's hf: the tokenizer's own BOS is a token of the text
     windows = rows("loglikelihood_rolling", ("one two three four five six seven eight nine",))
     parts = [row[start:] for row, start in ((row, sampling["prompt_logprobs_start"]) for row, sampling in windows)]
@@ -167,17 +205,31 @@ def test_rows_that_are_asked(place, at):
     return f"{len(checks)} kinds"
 
 
-def sealed(at, process, seconds=300):
-    """Waits until a run below `at` has sealed answers and is not done; its folder."""
+def wait_for(what, condition, seconds=300):
     end = time.monotonic() + seconds
     while time.monotonic() < end:
-        for ledger in (at / "runs").glob("*/answers.h5.run/ledger"):
-            if ledger.read_bytes().count(b"\n") > 1:
-                return ledger.parents[1]
+        if found := condition():
+            return found
+        time.sleep(0.05)
+    raise Failure(f"not within {seconds} s: {what}")
+
+
+def sealed(at, process):
+    """Waits until a run below `at` has sealed answers and is not done; its folder."""
+    def look():
         if process.poll() is not None:
             raise Failure(f"it ended before: {process.stdout.read()[-2000:]}")
-        time.sleep(0.05)
-    raise Failure("nothing was sealed")
+        return [ledger.parents[1] for ledger in (at / "runs").glob("*/answers.h5.run/ledger") if ledger.read_bytes().count(b"\n") > 1]
+
+    return wait_for("sealed answers", look)[0]
+
+
+def held(at):
+    """A launcher that waits for the file `go`."""
+    script = at / "launcher"
+    script.write_text(f'#!/bin/sh\ntouch "$(dirname "$2")/held"\nwhile [ ! -e {at}/go ]; do sleep 0.1; done\nexec "$@"\n')
+    script.chmod(0o755)
+    return str(script)
 
 
 def kill_tree(pid):
@@ -188,12 +240,11 @@ def kill_tree(pid):
         kill_tree(int(child))
 
 
-def resumed(place, at, *words, command=None, env=None):
-    """The same command once more: it goes on, says these words, and its table is hf's."""
+def resumed(place, at, command=None, env=None):
+    """The same command once more: it goes on where it was, and its table is hf's."""
     said = place.run(command or place.command(at, KILLED, "--max-length", "512"), env=env)
-    expect(all(word in said for word in words), said[-3000:])
     answered = re.findall(r"(\d+) of (\d+) rows answered \((\d+) in this run", said)
-    expect(words or (answered and int(answered[-1][2]) < int(answered[-1][1])), f"it began anew: {answered}")
+    expect(answered and int(answered[-1][2]) < int(answered[-1][1]), f"it began anew: {answered}")
     return compare(at / "out", GOLDEN["shapes"], KILLED.split(","))
 
 
@@ -213,24 +264,29 @@ def test_interrupted_and_orphaned(place, at):
     process.send_signal(signal.SIGINT)
     said = process.communicate(timeout=200)[0]
     expect(process.returncode == 75 and "the same command goes on" in said, f"{process.returncode}: {said[-2000:]}")
-    process = place.start(place.command(at, KILLED, *SLOW))
-    end = time.monotonic() + 300
-    while not any(b"rows" in log.read_bytes().split(b"moerun: stopped")[-1] for log in (at / "runs").glob("*/moerun.log")) and time.monotonic() < end:
-        time.sleep(0.05)
+    resumed(place, at)
+    orphan = [*place.command(at, KILLED, "--max-length", "512", launcher=held(at)), "--runs", str(at / "orphans"), "--output_path", str(at / "after")]
+    process = place.start(orphan)
+    wait_for("its run", lambda: list((at / "orphans").glob("*/held")))
     process.kill()
     process.wait()
-    return resumed(place, at, "another evaluation runs")
+    third = place.start(orphan, at / "third")
+    wait_for("the third waits", lambda: WAITS in (at / "third").read_text())
+    (at / "go").touch()
+    expect(third.wait(300) == 0, (at / "third").read_text()[-2000:])
+    expect("rows answered" not in (at / "third").read_text(), "it ran again")
+    return compare(at / "after", GOLDEN["shapes"], KILLED.split(","))
 
 
 def test_two_at_once(place, at):
     """The same tasks twice at once: one runs, the other waits and reads."""
-    command = place.command(at, "shape_mmlu", "--limit", "4")
-    first = place.start([*command, "--output_path", str(at / "first")])
-    second = place.start([*command, "--output_path", str(at / "second")])
-    said = [process.communicate(timeout=400)[0] for process in (first, second)]
-    expect((first.returncode, second.returncode) == (0, 0), said[0][-1500:] + said[1][-1500:])
+    command = place.command(at, "shape_mmlu", "--limit", "4", launcher=held(at))
+    both = [place.start([*command, "--output_path", str(at / name)], at / f"{name}.log") for name in ("first", "second")]
+    said = lambda: "".join((at / f"{name}.log").read_text() for name in ("first", "second"))
+    wait_for("one waits", lambda: WAITS in said())
+    (at / "go").touch()
+    expect([process.wait(300) for process in both] == [0, 0] and said().count("rows answered") == 1, said()[-3000:])
     expect(runs.samples(at / "first") == runs.samples(at / "second") and len(list((at / "runs").iterdir())) == 1, "they differ")
-    expect("another evaluation runs" in said[0] + said[1] or "has the answers already" in said[0] + said[1], "both ran it")
 
 
 def test_bad_input(place, at):
@@ -269,7 +325,7 @@ def test_runs_that_fail(place, at):
     said = place.run([*base, "--launcher", "true"], 1)
     expect("ended well and" in said and "answers.h5 is not there" in said, said[-1500:])
     said = place.run([*base, "--set", "parallel.tensr=2"], 2)
-    expect("moerun refused the job" in said and 'did you mean "tensor"' in said, said[-1500:])
+    expect("moerun refused the job" in said and "did you mean parallel.tensor" in said, said[-1500:])
     (at / "file").write_text("")
     said = place.run([*base, "--runs", str(at / "file" / "runs")], 2)
     expect("Not a directory; --runs names another place" in said, said[-1500:])
@@ -331,8 +387,8 @@ def test_example_of_the_docs(place, at):
     shutil.rmtree(at / "venv")
 
 
-QUICK = [test_figures_of_hf, test_bad_input, test_killed]
-MORE = [test_rows_that_are_asked, test_chat, test_all_positions, test_by_lm_eval_itself, test_interrupted_and_orphaned, test_two_at_once, test_runs_that_fail, test_slurm, test_example_of_the_docs]
+QUICK = [test_names_of_runs, test_rows_that_are_asked, test_figures_of_hf, test_bad_input, test_killed]
+MORE = [test_chat, test_all_positions, test_by_lm_eval_itself, test_interrupted_and_orphaned, test_two_at_once, test_runs_that_fail, test_slurm, test_example_of_the_docs]
 
 
 def main():

@@ -62,6 +62,20 @@ def test_text_and_ids(folder):
     return run(folder, folder / "q.jsonl") or run(folder, folder / "q.h5")
 
 
+def test_sampling_in_hdf5(folder):
+    """What a row of an .h5 input asks is what it is answered."""
+    table = pa.table({"prompt": ["a", "b", "c"], "m": [1, None, 3], "s": pa.array([["\n"], None, None], pa.list_(pa.string()))})
+    pq.write_table(table, folder / "t.parquet")
+    moerun_io.to_input(folder / "t.parquet", folder / "t.h5", sampling={"max_tokens": "m", "stop": "s"})
+    with h5py.File(folder / "t.h5") as f:
+        if f["prompts/sampling"].asstr()[:].tolist() != ['{"max_tokens": 1, "stop": ["\\n"]}', "", '{"max_tokens": 3}']:
+            return str(f["prompts/sampling"].asstr()[:])
+    if wrong := run(folder, folder / "t.h5", ignore_eos=True):
+        return wrong
+    lengths = [len(ids) for ids in moerun_io.read(folder / "answers.h5")["token_ids"].to_pylist()]
+    return None if lengths == [1, 6, 3] else str(lengths)
+
+
 def test_csv_keeps_texts(folder):
     (folder / "q.csv").write_text('prompt,id,n\n007,x1,3\n"a,""b""\nc",01,4\n,last,5\n')
     moerun_io.to_input(folder / "q.csv", folder / "q.jsonl", sampling={"max_tokens": "n"})
@@ -140,7 +154,7 @@ def test_several_answers(folder):
 
 
 def test_bad_tables(folder):
-    pq.write_table(pa.table({"prompt": ["a", None], "id": [1, 2], "when": [datetime.date(2026, 1, 1)] * 2, "x": [1.0, float("nan")]}), folder / "t.parquet")
+    pq.write_table(pa.table({"prompt": ["a", None], "id": [1, 2], "when": [datetime.date(2026, 1, 1)] * 2, "x": [1.0, float("nan")], "x_text": ["a", "b"]}), folder / "t.parquet")
     pq.write_table(pa.table({"ids": [[1, None]], "id": ["a"], "wide": [[2**31]], "text": ["a\0b"]}), folder / "u.parquet")
     (folder / "broken.parquet").write_bytes(b"PAR1 no")
     (folder / "there.jsonl").write_text("kept")
@@ -161,7 +175,8 @@ def test_bad_tables(folder):
         fails(["token id is null"], moerun_io.to_input, folder / "u.parquet", folder / "o.h5", token_ids="ids"),
         fails(["outside"], moerun_io.to_input, folder / "u.parquet", folder / "o.h5", token_ids="wide"),
         fails(["NUL"], moerun_io.to_input, folder / "u.parquet", folder / "o.h5", prompt="text"),
-        fails([".jsonl"], moerun_io.to_input, folder / "u.parquet", folder / "o.h5", prompt="text", sampling={"n": "id"}),
+        fails([".jsonl"], moerun_io.to_input, folder / "u.parquet", folder / "o.h5", prompt="text", tools="id"),
+        fails(["row 1", "'x'", "nan"], moerun_io.to_input, t, folder / "o.h5", token_ids=None, prompt="x_text", sampling={"temperature": "x"}),
         fails(["'prompt'", "no JSON"], moerun_io.to_input, t, out, messages="prompt"),
         fails(["answers.h5"], moerun_io.read, folder / "answers.h5"),
         fails(["no output of moerun"], moerun_io.read, _h5(folder / "else.h5")),

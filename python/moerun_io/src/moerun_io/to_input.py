@@ -118,13 +118,32 @@ def _record(plan, row, values):
             plan.refuse(row, plan.column, "messages must be a list")
     if plan.tools is not None and values[plan.tools] is not None:
         record["tools"] = _json_or_value(plan, row, plan.tools, values[plan.tools])
+    return {**record, **_sampling(plan, row, values)}
+
+
+def _sampling(plan, row, values):
+    """The row's keys of `sampling`; a null leaves the job's."""
+    given = {}
     for key, column in plan.sampling.items():
         if values[column] is None:
             continue
         if isinstance(values[column], float) and not math.isfinite(values[column]):
             plan.refuse(row, column, f"{values[column]} is no number for {key}")
-        record[key] = _without_nulls(values[column])
-    return record
+        given[key] = _without_nulls(values[column])
+    return given
+
+
+def _sampling_texts(plan, first, batch):
+    """A JSON object a row of the batch, whose first row is number `first`; empty where the row gives nothing."""
+    columns = {name: batch.column(name).to_pylist() for name in plan.sampling.values()}
+    texts = []
+    for i in range(batch.num_rows):
+        given = _sampling(plan, first + i, {name: values[i] for name, values in columns.items()})
+        try:
+            texts.append(json.dumps(given, allow_nan=False) if given else "")
+        except (TypeError, ValueError) as error:
+            plan.refuse(first + i, next(iter(columns)), f"cannot be written as JSON ({error})")
+    return texts
 
 
 def _write_jsonl(rows, plan, path):
@@ -157,8 +176,8 @@ class _Growing:
 
 
 def _write_h5(rows, plan, path, out):
-    if plan.kind == "messages" or plan.tools is not None or plan.sampling:
-        raise InputError(f"{out}: an .h5 input holds text or token ids, and no messages, tools or sampling: write .jsonl")
+    if plan.kind == "messages" or plan.tools is not None:
+        raise InputError(f"{out}: an .h5 input holds text or token ids, and no messages or tools: write .jsonl")
     count = 0
     with h5py.File(path, "w") as file:
         group = file.create_group("prompts")
@@ -169,6 +188,7 @@ def _write_h5(rows, plan, path, out):
             of = rows.schema.field(plan.id).type
             integers = pa.types.is_integer(of)
             ids = _Growing(group, "id", of.to_pandas_dtype() if integers else text, 65536 if integers else 4096)
+        sampling = _Growing(group, "sampling", text, 4096) if plan.sampling else None
         if plan.kind == "prompt":
             prompts = _Growing(group, "text", text, 4096)
         else:
@@ -183,6 +203,8 @@ def _write_h5(rows, plan, path, out):
             if ids is not None:
                 column = batch.column(plan.id)
                 ids.append(column.to_numpy(zero_copy_only=False) if integers else column.to_pylist())
+            if sampling is not None:
+                sampling.append(_sampling_texts(plan, count, batch))
             if prompts is not None:
                 texts = batch.column(plan.column).to_pylist()
                 for i, value in enumerate(texts):

@@ -45,13 +45,8 @@ class Answers:
 
 def run_rows(settings, kind, rows, columns):
     """The answers to the rows, from what is there or by running moerun. `kind` is a word for the folder's name."""
-    tokens = np.concatenate([np.asarray(row.tokens, np.int32) for row in rows])
-    offsets = np.concatenate([[0], np.cumsum([len(row.tokens) for row in rows])]).astype(np.uint64)
-    sampling = [json.dumps(row.sampling, sort_keys=True) for row in rows]
-    name = hashlib.sha256()
-    for part in (dumped([VERSION, settings.identity()]).encode(), tokens.tobytes(), offsets.tobytes(), dumped(sampling).encode()):
-        name.update(hashlib.sha256(part).digest())
-    folder = settings.runs / f"{kind}-{name.hexdigest()[:16]}"
+    tokens, offsets, sampling = columns_of(rows)
+    folder = settings.runs / f"{kind}-{digest_of(settings, tokens, offsets, sampling)}"
     answers = folder / "answers.h5"
     with _sentences(folder):
         if settings.fresh or not answers.exists():  # what is finished needs no lock: it may lie on a disk that is read-only now
@@ -65,6 +60,21 @@ def run_rows(settings, kind, rows, columns):
         else:
             print(f"moerun_lm_eval: {folder} has the answers already", file=sys.stderr)
         return read_answers(answers, len(rows), columns)
+
+
+def columns_of(rows):
+    """The input's: all token ids, where each row's begin, and each row's sampling as JSON."""
+    tokens = np.concatenate([np.asarray(row.tokens, np.int32) for row in rows])
+    offsets = np.concatenate([[0], np.cumsum([len(row.tokens) for row in rows])]).astype(np.uint64)
+    return tokens, offsets, [json.dumps(row.sampling, sort_keys=True) for row in rows]
+
+
+def digest_of(settings, tokens, offsets, sampling):
+    """Of all that the answers depend on."""
+    whole = hashlib.sha256()
+    for part in (dumped([VERSION, settings.identity()]).encode(), tokens.tobytes(), offsets.tobytes(), dumped(sampling).encode()):
+        whole.update(hashlib.sha256(part).digest())
+    return whole.hexdigest()[:16]
 
 
 @contextlib.contextmanager
