@@ -1,6 +1,7 @@
 #include "kernels/cpu/attention.h"
 
 #include <algorithm>
+#include <array>
 #include <vector>
 
 #include "kernels/cpu/simd.h"
@@ -16,6 +17,13 @@ struct Scratch {
   std::vector<float> rows;    // [block_size, head_dim] of a block in e4m3
 };
 
+constexpr int kNumbers = 256;  // of e4m3
+const std::array<float, kNumbers> kE4m3Numbers = [] {
+  std::array<float, kNumbers> all{};
+  for (size_t i = 0; i < all.size(); ++i) all[i] = e4m3_to_float(static_cast<uint8_t>(i));
+  return all;
+}();
+
 /// The first `count` keys or values of a block's head.
 const float* rows_of(const AttentionArgs& args, const void* cache, int64_t block_head, int64_t count,
                      Scratch& scratch) {
@@ -24,7 +32,7 @@ const float* rows_of(const AttentionArgs& args, const void* cache, int64_t block
   const auto* const values = static_cast<const uint8_t*>(cache) + first;
   scratch.rows.resize(static_cast<size_t>(args.block_size * args.head_dim));
   for (int64_t i = 0; i < count * args.head_dim; ++i)
-    scratch.rows[static_cast<size_t>(i)] = e4m3_to_float(values[i]);
+    scratch.rows[static_cast<size_t>(i)] = kE4m3Numbers[values[i]];
   return scratch.rows.data();
 }
 

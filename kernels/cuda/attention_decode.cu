@@ -3,12 +3,12 @@
 // instruction wants them: the order of what is summed over may be chosen freely, so a lane's 16 bytes of a
 // key are four operand registers, and two keys' values become transposed operands by one byte permutation
 // each. No shared memory, no barrier, nothing but loads in flight: the kernel runs at the speed of the
-// memory.
+// memory. Keys and values in e4m3 are widened in those registers.
 #include "kernels/cuda/attention_decode.h"
 
 #include <algorithm>
 
-#include "kernels/cuda/attention_heads.cuh"
+#include "kernels/cuda/decode_slice.cuh"
 #include "kernels/cuda/hopper.cuh"
 #include "kernels/cuda/limits.h"
 
@@ -34,81 +34,47 @@ struct Params {
 
 // ---------------------------------------------------------------- kernels
 
-__device__ __forceinline__ uint4 load16(const void* p, bool valid) {
-  uint4 v = make_uint4(0, 0, 0, 0);
-  if (valid)
-    asm volatile("ld.global.L1::no_allocate.L2::128B.v4.u32 {%0, %1, %2, %3}, [%4];"
-                 : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w)
-                 : "l"(p)
-                 : "memory");
-  return v;
-}
-
 __device__ __forceinline__ uint32_t transposed_8x8(uint32_t m) {
   uint32_t out;
   asm volatile("movmatrix.sync.aligned.m8n8.trans.b16 %0, %1;" : "=r"(out) : "r"(m));
   return out;
 }
 
-__device__ __forceinline__ uint32_t word(const uint4& v, int i) {
-  return i == 0 ? v.x : i == 1 ? v.y : i == 2 ? v.z : v.w;
-}
-
-/// What lane (g = lane / 4, t = lane % 4) holds of 16 keys. keys[r][j]: elements [32j + 8t, + 8) of key
-/// g + 8r. values[i][j]: elements [64j + 8g, + 8) of keys 2t, 2t + 1, 2t + 8, 2t + 9.
-template <class T, int kDim>
-struct Slice {
-  uint4 keys[2][kDim / 32], values[4][kDim / 64];
-
-  /// `row`: the slice's first; `count`: keys that there are. The others count as zeros.
-  __device__ void load_keys(const void* cache, int64_t row, int32_t count, int lane) {
-    const int g = lane / 4, t = lane % 4;
-    const T* const from = static_cast<const T*>(cache) + (row + g) * kDim + t * 8;
-#pragma unroll
-    for (int r = 0; r < 2; ++r)
-#pragma unroll
-      for (int j = 0; j < kDim / 32; ++j)
-        keys[r][j] = load16(from + r * 8 * kDim + j * 32, g + 8 * r < count);
-  }
-  __device__ void load_values(const void* cache, int64_t row, int32_t count, int lane) {
-    const int g = lane / 4, t = lane % 4;
-    const T* const from = static_cast<const T*>(cache) + (row + 2 * t) * kDim + g * 8;
-#pragma unroll
-    for (int i = 0; i < 4; ++i) {
-      const int key = i / 2 * 8 + i % 2;
-#pragma unroll
-      for (int j = 0; j < kDim / 64; ++j)
-        values[i][j] = load16(from + key * kDim + j * 64, 2 * t + key < count);
-    }
-  }
-};
-
 /// A warp's running state for eight heads. Lane (g, t) holds heads 2t and 2t + 1: the maximum so far, its own
-/// keys' share of the total, and sums[4j + p][2e + c] = element 64j + 8g + 2p + e of head 2t + c.
-template <class T, int kDim>
+/// keys' share of the total, and of head 2t + c in sums[2m], sums[2m + 1]: elements value_element(m) and on.
+template <class T, class C, int kDim>
 struct Heads {
-  uint32_t queries[kDim / 16][2];
+  /// With e4m3 all warps read the queries from shared memory, and the registers are for more warps.
+  static constexpr bool kShares = std::is_same_v<C, E4m3>;
+  static constexpr int kSteps = kDim / 16;
+  uint2 queries[kShares ? 1 : kSteps];
+  const uint2* shared_queries = nullptr;  // the lane's
   float highest[2] = {-INFINITY, -INFINITY}, total[2] = {}, sums[kDim / 16][4] = {};
 
-  __device__ void load_queries(const T* first, int32_t count, int lane) {
+  /// `shared` [kSteps, lanes]; with e4m3 the block's threads meet before they use it.
+  __device__ void load_queries(const T* first, int32_t count, int lane, uint2* shared) {
     const int g = lane / 4, t = lane % 4;
+    shared_queries = shared + lane;
+    if (kShares && threadIdx.x >= kWarpSize) return;
 #pragma unroll
-    for (int j = 0; j < kDim / 32; ++j) {
-      const uint4 v = load16(first + g * kDim + j * 32 + t * 8, g < count);
-      queries[2 * j][0] = v.x, queries[2 * j][1] = v.y, queries[2 * j + 1][0] = v.z,
-                  queries[2 * j + 1][1] = v.w;
+    for (int step = 0; step < kSteps; step += 2) {
+      const uint4 v = load16(first + g * kDim + Slice<T, C, kDim>::key_element(step, t), g < count);
+      uint2* const to = kShares ? shared + lane : queries;
+      constexpr int kApart = kShares ? kWarpSize : 1;
+      to[step * kApart] = make_uint2(v.x, v.y), to[(step + 1) * kApart] = make_uint2(v.z, v.w);
     }
   }
 
   /// scores[2r + c]: key g + 8r, head 2t + c.
-  __device__ void score(const Slice<T, kDim>& slice, float (&scores)[4]) const {
+  __device__ void score(const Slice<T, C, kDim>& slice, float (&scores)[4]) const {
 #pragma unroll
     for (float& s : scores) s = 0;
 #pragma unroll
-    for (int j = 0; j < kDim / 32; ++j) {
-      const uint4 &low = slice.keys[0][j], &high = slice.keys[1][j];
-      mma_16x8x16<T>(scores, low.x, high.x, low.y, high.y, queries[2 * j][0], queries[2 * j][1]);
-      mma_16x8x16<T>(scores, low.z, high.z, low.w, high.w, queries[2 * j + 1][0], queries[2 * j + 1][1]);
+    for (int step = 0; step < kSteps; ++step) {
+      uint32_t a[4];
+      slice.key_operand(step, a);
+      const uint2 b = kShares ? shared_queries[step * kWarpSize] : queries[step];
+      mma_16x8x16<T>(scores, a[0], a[1], a[2], a[3], b.x, b.y);
     }
   }
 
@@ -136,27 +102,23 @@ struct Heads {
     for (auto& s : sums) s[0] *= shrink[0], s[1] *= shrink[1], s[2] *= shrink[0], s[3] *= shrink[1];
   }
 
-  __device__ void add_values(const Slice<T, kDim>& slice, const uint32_t (&weights)[2]) {
+  __device__ void add_values(const Slice<T, C, kDim>& slice, const uint32_t (&weights)[2]) {
 #pragma unroll
-    for (int j = 0; j < kDim / 64; ++j)
-#pragma unroll
-      for (int p = 0; p < 4; ++p) {
-        uint32_t v[4];
-#pragma unroll
-        for (int i = 0; i < 4; ++i) v[i] = word(slice.values[i][j], p);
-        mma_16x8x16<T>(sums[4 * j + p], __byte_perm(v[0], v[1], 0x5410), __byte_perm(v[0], v[1], 0x7632),
-                       __byte_perm(v[2], v[3], 0x5410), __byte_perm(v[2], v[3], 0x7632), weights[0],
-                       weights[1]);
-      }
+    for (int m = 0; m < kDim / 16; ++m) {
+      uint32_t a[4];
+      slice.value_operand(m, a);
+      mma_16x8x16<T>(sums[m], a[0], a[1], a[2], a[3], weights[0], weights[1]);
+    }
   }
 };
 
 /// What the warps of a thread block leave for each other.
-template <int kDim, int kHeads>
+template <int kDim, int kHeads, bool kSharesQueries>
 struct Shared {
-  float sums[kWarps][kHeads][kDim];
+  alignas(16) float sums[kWarps][kHeads][kDim];
   float2 scales[kWarps][kHeads];  // maximum, total
   int32_t blocks[kSpanKeys / kMinBlockSize + 1];
+  uint2 queries[kHeads / 8][kSharesQueries ? kDim / 16 * kWarpSize : 1];
   bool last;
 };
 
@@ -177,11 +139,13 @@ struct Combined {
   }
 };
 
-template <class T, int kDim, int kTiles>
-__global__ void __launch_bounds__(kThreads, kTiles == 1 ? 3 : 2)
+template <class T, class C, int kDim, int kTiles>
+__global__ void __launch_bounds__(kThreads, kTiles > 1                ? 2
+                                            : std::is_same_v<C, E4m3> ? 5
+                                                                      : 3)
     attention_decode_kernel(const __grid_constant__ Params params) {
   constexpr int kHeads = 8 * kTiles, kThreadsAHead = kThreads / kHeads, kPieces = kDim / 4 / kThreadsAHead;
-  __shared__ Shared<kDim, kHeads> shared;
+  __shared__ Shared<kDim, kHeads, Heads<T, C, kDim>::kShares> shared;
   dependency_wait();
   dependents_launch();
   const AttentionArgs& args = params.args;
@@ -197,19 +161,20 @@ __global__ void __launch_bounds__(kThreads, kTiles == 1 ? 3 : 2)
     shared.blocks[threadIdx.x] =
         params.block_table[static_cast<int64_t>(sequence) * params.max_blocks + first_block + threadIdx.x];
   const int64_t query_row = static_cast<int64_t>(params.cu_seqlens_q[sequence]) * args.num_heads + first_head;
-  Heads<T, kDim> heads[kTiles];
+  Heads<T, C, kDim> heads[kTiles];
 #pragma unroll
   for (int tile = 0; tile < kTiles; ++tile)
     heads[tile].load_queries(static_cast<const T*>(args.q.data) + (query_row + 8 * tile) * kDim,
-                             group - 8 * tile, lane);
+                             group - 8 * tile, lane, shared.queries[tile]);
   __syncthreads();
 
   const float scale = args.scale * kLog2E;
   const auto row_of = [&](int32_t key) {
     return cache_row(kv, shared.blocks[key / kv.block_size - first_block], key % kv.block_size, kv_head);
   };
-  Slice<T, kDim> slice;
+  uint32_t worst = 0;  // byte of e4m3
   int32_t key = begin + warp * kSliceKeys;
+  Slice<T, C, kDim> slice;
   if (key < end) {
     const int64_t row = row_of(key);
     slice.load_keys(kv.k.data, row, end - key, lane);
@@ -217,6 +182,7 @@ __global__ void __launch_bounds__(kThreads, kTiles == 1 ? 3 : 2)
   }
   while (key < end) {
     const int32_t count = end - key;
+    slice.look_at_keys(worst);
     float scores[kTiles][4];
 #pragma unroll
     for (int tile = 0; tile < kTiles; ++tile) heads[tile].score(slice, scores[tile]);
@@ -224,6 +190,7 @@ __global__ void __launch_bounds__(kThreads, kTiles == 1 ? 3 : 2)
     const bool more = key < end;
     const int64_t row = more ? row_of(key) : 0;
     if (more) slice.load_keys(kv.k.data, row, end - key, lane);
+    slice.look_at_values(worst);
 #pragma unroll
     for (int tile = 0; tile < kTiles; ++tile) {
       uint32_t weights[2];
@@ -233,6 +200,8 @@ __global__ void __launch_bounds__(kThreads, kTiles == 1 ? 3 : 2)
     if (more) slice.load_values(kv.v.data, row, end - key, lane);
   }
 
+  const bool has_nan = __any_sync(kFullMask, worst == kE4m3Nan);
+
   // The warps of this span, ascending.
   const int g = lane / 4, t = lane % 4;
 #pragma unroll
@@ -240,19 +209,16 @@ __global__ void __launch_bounds__(kThreads, kTiles == 1 ? 3 : 2)
 #pragma unroll
     for (int c = 0; c < 2; ++c) {
       const int head = 8 * tile + 2 * t + c;
-      float total = heads[tile].total[c];
+      float total = has_nan ? nanf("") : heads[tile].total[c];
 #pragma unroll
       for (int d = 4; d < kWarpSize; d *= 2) total += __shfl_xor_sync(kFullMask, total, d);
       if (g == 0) shared.scales[warp][head] = make_float2(heads[tile].highest[c], total);
 #pragma unroll
-      for (int j = 0; j < kDim / 64; ++j)
-#pragma unroll
-        for (int half = 0; half < 2; ++half) {
-          const float(&low)[4] = heads[tile].sums[4 * j + 2 * half],
-                (&high)[4] = heads[tile].sums[4 * j + 2 * half + 1];
-          *reinterpret_cast<float4*>(&shared.sums[warp][head][64 * j + 8 * g + 4 * half]) =
-              make_float4(low[c], low[2 + c], high[c], high[2 + c]);
-        }
+      for (int m = 0; m < kDim / 32; ++m) {
+        const float(&low)[4] = heads[tile].sums[2 * m], (&high)[4] = heads[tile].sums[2 * m + 1];
+        *reinterpret_cast<float4*>(&shared.sums[warp][head][Slice<T, C, kDim>::value_element(m, g)]) =
+            make_float4(low[c], low[2 + c], high[c], high[2 + c]);
+      }
     }
   }
   __syncthreads();
@@ -368,11 +334,11 @@ void launch_attention_decode(DType dtype, const DevicePlan& plan, const Attentio
                     static_cast<unsigned>(max_spans));
     const Follow follow =
         after_kernel || params.first_seq > plan.num_prefill_seqs ? Follow::kernel : Follow::anything;
-    with_head(dtype, args.kv.head_dim, [&]<class T, int kDim>() {
+    with_cache(dtype, args.kv, [&]<class T, class C, int kDim>() {
       if (group <= 8)
-        launch(follow, attention_decode_kernel<T, kDim, 1>, grid, kThreads, 0, stream, params);
+        launch(follow, attention_decode_kernel<T, C, kDim, 1>, grid, kThreads, 0, stream, params);
       else
-        launch(follow, attention_decode_kernel<T, kDim, 2>, grid, kThreads, 0, stream, params);
+        launch(follow, attention_decode_kernel<T, C, kDim, 2>, grid, kThreads, 0, stream, params);
     });
   }
 }

@@ -4,15 +4,16 @@
 // runs, the product of the weights before it with their values does too, and the warpgroups take turns to
 // enqueue products, so that one's softmax lies beside the other's products. Where chunks are long two blocks
 // of a cluster take adjacent tiles, and each brings half of the keys and values for both.
+//
+// Keys and values in e4m3 are brought as they are; three more warps widen them to T, and from there on all is
+// as with 16 bits, the bits too.
 #include "kernels/cuda/attention_prefill.h"
 
 #include <algorithm>
 #include <numeric>
 
-#include "kernels/cuda/attention_heads.cuh"
 #include "kernels/cuda/limits.h"
-#include "kernels/cuda/prefill_tiles.cuh"
-#include "kernels/cuda/tensor_copy.cuh"
+#include "kernels/cuda/prefill_produce.cuh"
 #include "kernels/cuda/wgmma.cuh"
 
 namespace moerun {
@@ -20,110 +21,11 @@ namespace {
 
 using namespace cuda;
 
-constexpr int kGroupThreads = 128, kConsumers = 2, kThreads = (1 + kConsumers) * kGroupThreads;
-constexpr int kConsumerWarps = kConsumers * kGroupThreads / kWarpSize;
-constexpr int kRows = kConsumers * 64, kRowBytes = 128;
-constexpr int kKeys = 128;  // a tile of keys
-constexpr int kStages = 2;
-constexpr int kProducerRegisters = 40, kConsumerRegisters = 232;
 constexpr int kMinBlockSize = limits::kBlockTokens;
-constexpr int kPair = 2;         // blocks that share keys and values
-constexpr int kPairedTiles = 6;  // of a mean chunk from which on they do
+constexpr int kPairedTiles = 6;  // of a mean chunk from which on blocks share keys and values
 constexpr int kTurnBarrier = 3;  // and the next: named barriers by which the consumers take turns
 
-struct Params {
-  CUtensorMap queries, keys, values;
-  AttentionArgs args;
-  Chunks chunks;
-  const int32_t* block_table;
-  int32_t max_blocks;
-  int32_t piece;  // keys that one copy brings: they lie in one block
-};
-
-/// Operands lie in column blocks of 64 elements, 128 bytes a row, with the 128-byte swizzle.
-template <int kDim>
-struct Shared {
-  alignas(1024) uint8_t queries[kStages][kRows * kDim * 2];
-  alignas(1024) uint8_t keys[kStages][kKeys * kDim * 2];
-  alignas(1024) uint8_t values[kStages][kKeys * kDim * 2];
-  Tile tiles[kStages];  // whose the queries are
-  uint64_t queries_full[kStages], queries_empty[kStages];
-  uint64_t keys_full[kStages], keys_empty[kStages], values_full[kStages], values_empty[kStages];
-};
-
 // ---------------------------------------------------------------- kernels
-
-/// The part of a cluster's tile that is block `rank`'s. It may have no tokens: the block takes its part in
-/// the copies all the same.
-__device__ __forceinline__ Tile part_of(Tile tile, int32_t rank, int32_t tokens) {
-  tile.first_token += rank * tokens;
-  tile.first_position += rank * tokens;
-  tile.num_tokens = min(tokens, max(0, tile.num_tokens - rank * tokens));
-  return tile;
-}
-
-template <int kDim, int kBlocks>
-__device__ void produce(const Params& params, Shared<kDim>& shared) {
-  constexpr int kColumnBlocks = kDim / 64;
-  const KvLayer& kv = params.args.kv;
-  const int lane = threadIdx.x % kWarpSize;
-  const int32_t group = params.args.num_heads / kv.num_kv_heads;
-  const int32_t piece = params.piece, pieces = kKeys / piece;  // of a key tile
-  const int32_t rank = kBlocks > 1 ? cluster_rank() : 0, own_pieces = pieces / kBlocks;
-  const int32_t cluster = blockIdx.x / kBlocks, num_clusters = gridDim.x / kBlocks;
-  const int32_t tokens = params.chunks.tokens_a_tile / kBlocks;
-  Tiles tiles(params.chunks, lane);
-  Ring<kStages> ring, query_ring;
-  for (int32_t round = 0;; ++round) {
-    // There and back, so that none has the longest tile of every round.
-    const int32_t place = round % 2 == 1 ? num_clusters - 1 - cluster : cluster;
-    const Tile tile = part_of(tiles.at(round * num_clusters + place), rank, tokens);
-    mbarrier_wait(&shared.queries_empty[query_ring.stage], query_ring.parity ^ 1);
-    uint64_t* const full = &shared.queries_full[query_ring.stage];
-    if (lane == 0) {
-      shared.tiles[query_ring.stage] = tile;
-      if (tile.num_keys == 0) {
-        mbarrier_arrive(full);
-      } else {
-        mbarrier_arrive_expect(full, kColumnBlocks * tokens * group * kRowBytes);
-        for (int c = 0; c < kColumnBlocks; ++c)
-          tensor_copy(smem_address(shared.queries[query_ring.stage]) + c * kRows * kRowBytes, params.queries,
-                      c * 64, tile.kv_head * group, tile.first_token, full);
-      }
-    }
-    query_ring.advance();
-    if (tile.num_keys == 0) return;
-
-    const int32_t num_pieces = ceil_div(tile.context, piece);
-    const int32_t* const table = params.block_table + static_cast<int64_t>(tile.sequence) * params.max_blocks;
-    int32_t row = 0;  // of the cache, where the lane's piece of the 32 at hand begins
-    for (int32_t first = 0; first * piece < tile.num_keys; first += pieces) {
-      if (first % kWarpSize == 0 && first + lane < num_pieces) {
-        const int32_t key = (first + lane) * piece;
-        row = static_cast<int32_t>(
-            cache_row(kv, table[key / kv.block_size], key % kv.block_size, tile.kv_head));
-      }
-      const int32_t count = min(pieces, num_pieces - first);
-      const int32_t from = __shfl_sync(kFullMask, row, (first + lane) % kWarpSize);
-      const auto copy = [&](uint8_t* to, const CUtensorMap& map, uint64_t* barrier) {
-        if (lane == 0) mbarrier_arrive_expect(barrier, count * piece * kDim * 2);
-        if (lane < count && lane / own_pieces == rank)
-          for (int c = 0; c < kColumnBlocks; ++c) {
-            const uint32_t there = smem_address(to) + (c * kKeys + lane * piece) * kRowBytes;
-            if constexpr (kBlocks > 1)
-              tensor_copy_multicast(there, map, c * 64, from, barrier, (1 << kBlocks) - 1);
-            else
-              tensor_copy(there, map, c * 64, from, barrier);
-          }
-      };
-      mbarrier_wait(&shared.keys_empty[ring.stage], ring.parity ^ 1);
-      copy(shared.keys[ring.stage], params.keys, &shared.keys_full[ring.stage]);
-      mbarrier_wait(&shared.values_empty[ring.stage], ring.parity ^ 1);
-      copy(shared.values[ring.stage], params.values, &shared.values_full[ring.stage]);
-      ring.advance();
-    }
-  }
-}
 
 /// s [64, kKeys] = queries · keysᵀ: enqueued, not waited for.
 template <class T, int kDim>
@@ -231,8 +133,8 @@ __device__ __forceinline__ void transpose_quad(uint32_t (&w)[4]) {
     }
 }
 
-template <class T, int kDim, int kBlocks>
-__device__ void consume(const Params& params, Shared<kDim>& shared, int consumer) {
+template <class T, class C, int kDim, int kBlocks>
+__device__ void consume(const PrefillParams& params, PrefillShared<C, kDim>& shared, int consumer) {
   const AttentionArgs& args = params.args;
   const int32_t group = args.num_heads / args.kv.num_kv_heads;
   const int thread = threadIdx.x % kGroupThreads, warp = thread / kWarpSize, lane = thread % kWarpSize;
@@ -244,13 +146,7 @@ __device__ void consume(const Params& params, Shared<kDim>& shared, int consumer
   const uint64_t values0 = wgmma_descriptor_transposed(smem_address(shared.values), kKeys * kRowBytes);
   constexpr uint64_t kStageStep = kKeys * kDim * 2 >> 4, kQueryStep = kRows * kDim * 2 >> 4;
   Ring<kStages> key_ring, value_ring, query_ring;
-  const auto release = [&](uint64_t* barrier) {
-    if constexpr (kBlocks > 1) {
-      if (lane < kBlocks) mbarrier_arrive_in_cluster(barrier, lane);
-    } else {
-      if (lane == 0) mbarrier_arrive(barrier);
-    }
-  };
+  constexpr int kWriters = PrefillShared<C, kDim>::kWidens ? 1 : kBlocks;
   if (consumer == 1) named_barrier_arrive(kTurnBarrier, kConsumers * kGroupThreads);  // the other begins
   while (true) {
     mbarrier_wait(&shared.queries_full[query_ring.stage], query_ring.parity);
@@ -272,7 +168,7 @@ __device__ void consume(const Params& params, Shared<kDim>& shared, int consumer
     score<T, kDim>(s, queries, keys0 + key_ring.stage * kStageStep);
     wgmma_wait<0>();
     wgmma_settled(s);
-    release(&shared.keys_empty[key_ring.stage]);
+    release<kWriters>(&shared.keys_empty[key_ring.stage]);
     key_ring.advance();
     soften(0);
     pack_weights<T>(s, weights);
@@ -285,12 +181,12 @@ __device__ void consume(const Params& params, Shared<kDim>& shared, int consumer
       named_barrier_arrive(kTurnBarrier + 1 - consumer, kConsumers * kGroupThreads);
       wgmma_wait<1>();
       wgmma_settled(s);
-      release(&shared.keys_empty[key_ring.stage]);
+      release<kWriters>(&shared.keys_empty[key_ring.stage]);
       key_ring.advance();
       soften(j);
       wgmma_wait<0>();
       wgmma_settled(o);
-      release(&shared.values_empty[value_ring.stage]);
+      release<kWriters>(&shared.values_empty[value_ring.stage]);
       value_ring.advance();
 #pragma unroll
       for (int i = 0; i < kDim / 2; ++i) o[i] *= shrink[i / 2 % 2];
@@ -304,7 +200,7 @@ __device__ void consume(const Params& params, Shared<kDim>& shared, int consumer
     add_values<T, kDim>(o, weights, values0 + value_ring.stage * kStageStep);
     wgmma_wait<0>();
     wgmma_settled(o);
-    release(&shared.values_empty[value_ring.stage]);
+    release<kWriters>(&shared.values_empty[value_ring.stage]);
     value_ring.advance();
 
 #pragma unroll
@@ -331,23 +227,18 @@ __device__ void consume(const Params& params, Shared<kDim>& shared, int consumer
   }
 }
 
-template <class T, int kDim, int kBlocks>
+template <class T, class C, int kDim, int kBlocks>
 __global__ void __launch_bounds__(kThreads, 1) __cluster_dims__(kBlocks)
-    attention_prefill_kernel(const __grid_constant__ Params params) {
+    attention_prefill_kernel(const __grid_constant__ PrefillParams params) {
   extern __shared__ __align__(1024) uint8_t shared_bytes[];
-  Shared<kDim>& shared = *reinterpret_cast<Shared<kDim>*>(shared_bytes);
+  auto& shared = *reinterpret_cast<PrefillShared<C, kDim>*>(shared_bytes);
   if (threadIdx.x == 0) {
     tensor_map_prefetch(params.queries);
-    tensor_map_prefetch(params.keys);
-    tensor_map_prefetch(params.values);
-    for (int i = 0; i < kStages; ++i) {
-      for (uint64_t* const full : {&shared.queries_full[i], &shared.keys_full[i], &shared.values_full[i]})
-        mbarrier_init(full, 1);
-      mbarrier_init(&shared.queries_empty[i], kConsumers * kGroupThreads);
-      for (uint64_t* const empty : {&shared.keys_empty[i], &shared.values_empty[i]})
-        mbarrier_init(empty, kConsumerWarps * kBlocks);
+    if constexpr (!shared.kWidens) {
+      tensor_map_prefetch(params.keys);
+      tensor_map_prefetch(params.values);
     }
-    mbarrier_init_fence();
+    shared.init(kBlocks);
   }
   const auto meet = [] {
     if constexpr (kBlocks > 1) {
@@ -362,11 +253,14 @@ __global__ void __launch_bounds__(kThreads, 1) __cluster_dims__(kBlocks)
   dependents_launch();
   const int group = threadIdx.x / kGroupThreads;
   if (group == 0) {
-    registers_release<kProducerRegisters>();
-    if (threadIdx.x < kWarpSize) produce<kDim, kBlocks>(params, shared);
+    registers_release<shared.kProducerRegisters>();
+    if (threadIdx.x < kWarpSize)
+      produce<C, kDim, kBlocks>(params, shared);
+    else if constexpr (shared.kWidens)
+      widen_tiles<T, kDim, kBlocks>(shared);
   } else {
-    registers_acquire<kConsumerRegisters>();
-    consume<T, kDim, kBlocks>(params, shared, group - 1);
+    registers_acquire<shared.kConsumerRegisters>();
+    consume<T, C, kDim, kBlocks>(params, shared, group - 1);
   }
   if constexpr (kBlocks > 1) meet();  // the other block sends and arrives here until it ends
 }
@@ -377,16 +271,20 @@ __global__ void __launch_bounds__(kThreads, 1) __cluster_dims__(kBlocks)
 
 namespace {
 
-template <class T, int kDim, int kBlocks>
+template <class T, class C, int kDim, int kBlocks>
 void launch_tiles(const DevicePlan& plan, const AttentionArgs& args, int32_t num_sms, cudaStream_t stream) {
   const KvLayer& kv = args.kv;
   const int32_t group = args.num_heads / kv.num_kv_heads;
   const int32_t tokens = kRows / group, tokens_a_tile = tokens * kBlocks;
   const int32_t piece = std::gcd(kKeys / kBlocks, kv.block_size);
-  const Params params{
+  using Shared = PrefillShared<C, kDim>;
+  const auto cache_map = [&](const Tensor& rows) {
+    return Shared::kWidens ? CUtensorMap{} : tensor_map<2>(rows.data, {kDim, rows.rows}, {64, piece});
+  };
+  const PrefillParams params{
       .queries = tensor_map<3>(args.q.data, {kDim, args.num_heads, args.q.rows}, {64, group, tokens}),
-      .keys = tensor_map<2>(kv.k.data, {kDim, kv.k.rows}, {64, piece}),
-      .values = tensor_map<2>(kv.v.data, {kDim, kv.v.rows}, {64, piece}),
+      .keys = cache_map(kv.k),
+      .values = cache_map(kv.v),
       .args = args,
       .chunks = {.cu_seqlens_q = plan.cu_seqlens_q.data,
                  .context_lens = plan.context_lens.data,
@@ -398,10 +296,10 @@ void launch_tiles(const DevicePlan& plan, const AttentionArgs& args, int32_t num
       .max_blocks = plan.max_blocks,
       .piece = piece};
   const int32_t num_tiles = params.chunks.max_levels * plan.num_prefill_seqs * kv.num_kv_heads;
-  constexpr auto* kernel = attention_prefill_kernel<T, kDim, kBlocks>;
-  CUDA_CHECK(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, sizeof(Shared<kDim>)));
+  constexpr auto* kernel = attention_prefill_kernel<T, C, kDim, kBlocks>;
+  CUDA_CHECK(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, sizeof(Shared)));
   launch_dependent(kernel, static_cast<unsigned>(kBlocks * std::min(num_tiles, num_sms / kBlocks)), kThreads,
-                   sizeof(Shared<kDim>), stream, params);
+                   sizeof(Shared), stream, params);
 }
 
 }  // namespace
@@ -420,11 +318,11 @@ void launch_attention_prefill(DType dtype, const DevicePlan& plan, const Attenti
   const int32_t prefill_tokens = plan.num_tokens - (plan.num_seqs - plan.num_prefill_seqs);
   const bool paired =
       num_sms >= kPair && prefill_tokens / plan.num_prefill_seqs >= kPairedTiles * (kRows / group);
-  with_head(dtype, kv.head_dim, [&]<class T, int kDim>() {
+  with_cache(dtype, kv, [&]<class T, class C, int kDim>() {
     if (paired)
-      launch_tiles<T, kDim, kPair>(plan, args, num_sms, stream);
+      launch_tiles<T, C, kDim, kPair>(plan, args, num_sms, stream);
     else
-      launch_tiles<T, kDim, 1>(plan, args, num_sms, stream);
+      launch_tiles<T, C, kDim, 1>(plan, args, num_sms, stream);
   });
 }
 

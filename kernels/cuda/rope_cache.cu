@@ -1,6 +1,6 @@
 #include "kernels/cuda/rope_cache.h"
 
-#include "kernels/cuda/attention_heads.cuh"
+#include "kernels/cuda/fp8_cache.cuh"
 #include "kernels/cuda/hopper.cuh"
 
 namespace moerun {
@@ -57,8 +57,9 @@ __device__ void normalise(float (&v)[kEach], float scale, const float (&weight)[
 }
 
 /// A block a token and some of its heads; several heads a warp. A lane holds elements i and i + head_dim/2 of
-/// one, which rotate into each other, for four i. kNorm: queries and keys are normed before.
-template <class T, int kDim, bool kNorm>
+/// one, which rotate into each other, for four i. kNorm: queries and keys are normed before. C: of keys and
+/// values; e4m3 is rounded from what T would be rounded from.
+template <class T, class C, int kDim, bool kNorm>
 __global__ void __launch_bounds__(kThreads) rope_cache_kernel(const __grid_constant__ RopeParams params) {
   constexpr int kHalf = kDim / 2, kLanes = kHalf / kEach;
   const RopeArgs& args = params.args;
@@ -106,6 +107,10 @@ __global__ void __launch_bounds__(kThreads) rope_cache_kernel(const __grid_const
     }
     low_bits = pack<T>(rotated_low);
     high_bits = pack<T>(rotated_high);
+    if constexpr (std::is_same_v<C, E4m3>) {
+#pragma unroll
+      for (int e = 0; e < kEach; ++e) low[e] = rotated_low[e], high[e] = rotated_high[e];
+    }
   }
   void* to = args.q.data;
   int64_t row = static_cast<int64_t>(token) * heads + head;
@@ -113,6 +118,16 @@ __global__ void __launch_bounds__(kThreads) rope_cache_kernel(const __grid_const
     to = value ? args.kv.v.data : args.kv.k.data;
     row = cache_row(args.kv, slot / args.kv.block_size, slot % args.kv.block_size,
                     head - heads - (value ? kv_heads : 0));
+  }
+  if constexpr (std::is_same_v<C, E4m3>) {
+    if (!query) {
+      const unsigned lanes = ((1u << kLanes) - 1) << threadIdx.x % kWarpSize / kLanes * kLanes;
+      const bool nan = __any_sync(lanes, has_nan(low) || has_nan(high));
+      E4m3* const out = static_cast<E4m3*>(to) + row * kDim + i;
+      store_rounded(low, nan, out);
+      store_rounded(high, nan, out + kHalf);
+      return;
+    }
   }
   T* const out = static_cast<T*>(to) + row * kDim + i;
   *reinterpret_cast<uint2*>(out) = low_bits;
@@ -128,12 +143,12 @@ void launch_rope_cache(DType dtype, const DevicePlan& plan, const RopeArgs& args
   if (args.scales.data || args.interleaved || 2 * args.cos.cols != args.kv.head_dim)
     return launch_rope_heads(dtype, plan, args, stream);
   const RopeParams params{args, plan.positions.data, plan.slot_mapping.data};
-  with_head(dtype, args.kv.head_dim, [&]<class T, int kDim>() {
+  with_cache(dtype, args.kv, [&]<class T, class C, int kDim>() {
     const int all_heads = args.num_heads + 2 * args.kv.num_kv_heads;
     const dim3 grid(static_cast<unsigned>(plan.num_tokens),
                     static_cast<unsigned>(ceil_div(all_heads, heads_of_block(kDim))));
     const auto kernel =
-        args.q_norm.data ? rope_cache_kernel<T, kDim, true> : rope_cache_kernel<T, kDim, false>;
+        args.q_norm.data ? rope_cache_kernel<T, C, kDim, true> : rope_cache_kernel<T, C, kDim, false>;
     launch_dependent(kernel, grid, kThreads, 0, stream, params);
   });
 }

@@ -1,6 +1,6 @@
 // launch_rope_cache for what rope_cache.cu does not take: heads that are rotated in part, or in pairs of
 // neighbours, or normed over all heads together.
-#include "kernels/cuda/attention_heads.cuh"
+#include "kernels/cuda/fp8_cache.cuh"
 #include "kernels/cuda/hopper.cuh"
 #include "kernels/cuda/rope_cache.h"
 
@@ -87,7 +87,7 @@ __device__ void rotate(const RopeArgs& args, int64_t position, const float* head
 }
 
 /// A block a token and kWarps of its heads, a warp each; a lane has kDim/32 consecutive elements.
-template <class T, int kDim>
+template <class T, class C, int kDim>
 __global__ void __launch_bounds__(kThreads) rope_heads_kernel(const __grid_constant__ RopeParams params) {
   constexpr int kEach = kDim / kWarpSize;
   __shared__ float shared[kWarps][kDim];
@@ -117,6 +117,12 @@ __global__ void __launch_bounds__(kThreads) rope_heads_kernel(const __grid_const
     to = value ? args.kv.v.data : args.kv.k.data;
     row = cache_row(args.kv, slot / args.kv.block_size, slot % args.kv.block_size, of_its_kind);
   }
+  if constexpr (std::is_same_v<C, E4m3>) {
+    if (!query) {
+      const bool nan = __any_sync(kFullMask, has_nan(v));
+      return store_rounded(v, nan, static_cast<E4m3*>(to) + row * kDim + lane * kEach);
+    }
+  }
   store<T, kEach>(v, static_cast<T*>(to) + row * kDim + lane * kEach);
 }
 
@@ -126,11 +132,11 @@ __global__ void __launch_bounds__(kThreads) rope_heads_kernel(const __grid_const
 
 void launch_rope_heads(DType dtype, const DevicePlan& plan, const RopeArgs& args, cudaStream_t stream) {
   const RopeParams params{args, plan.positions.data, plan.slot_mapping.data};
-  with_head(dtype, args.kv.head_dim, [&]<class T, int kDim>() {
+  with_cache(dtype, args.kv, [&]<class T, class C, int kDim>() {
     const int all_heads = args.num_heads + 2 * args.kv.num_kv_heads;
     const dim3 grid(static_cast<unsigned>(plan.num_tokens),
                     static_cast<unsigned>(ceil_div(all_heads, kWarps)));
-    launch_dependent(rope_heads_kernel<T, kDim>, grid, kThreads, 0, stream, params);
+    launch_dependent(rope_heads_kernel<T, C, kDim>, grid, kThreads, 0, stream, params);
   });
 }
 

@@ -61,7 +61,7 @@ constexpr Text kTexts[] = {
     {"memory.num_blocks", "`auto` or blocks", "key/value blocks a group; `auto` is what memory allows"},
     {"memory.kv_cache_dtype", "`auto` `fp8`",
      "how keys and values are kept: `auto` in the dtype of activations; `fp8` in e4m3, rounded without a "
-     "scale (`device: cpu` so far), which changes answers"},
+     "scale: half the room of 16 bits, and other answers"},
     {"memory.cpu_kv_gib", "GiB", "room for keys and values a rank on the CPU device"},
     {"memory.swap_space_gib", "GiB",
      "of the host's memory a rank, taken as it is needed, where preempted sequences keep their keys and "

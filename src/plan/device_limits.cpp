@@ -16,7 +16,6 @@ class Refusals {
   void unless(bool holds, const char* key, int64_t value, const std::string& takes) {
     if (!holds) lines_.push_back(fmt::format("{}: {}: device: cuda takes {}", key, value, takes));
   }
-  void add(std::string line) { lines_.push_back(std::move(line)); }
   void whole_vectors(const char* key, int64_t value) {
     unless(value % limits::kVector == 0, key, value, fmt::format("multiples of {}", limits::kVector));
   }
@@ -33,8 +32,6 @@ std::vector<std::string> device_refuses(const StepLimits& step, DenseWidths widt
   Refusals out;
   out.unless(step.block_size % kBlockTokens == 0, "memory.block_size", step.block_size,
              fmt::format("multiples of {}", kBlockTokens));
-  if (step.fp8_keys_and_values)
-    out.add("memory.kv_cache_dtype: fp8: device: cuda keeps keys and values in 16 bits: set it to auto");
   out.unless(step.max_num_batched_tokens <= kMaxGridRows * kOrderedGemmRows,
              "scheduler.max_num_batched_tokens", step.max_num_batched_tokens,
              fmt::format("at most {}", kMaxGridRows * kOrderedGemmRows));

@@ -7,6 +7,7 @@
 #include <cstdio>
 #include <functional>
 #include <memory>
+#include <random>
 #include <string>
 #include <thread>
 #include <utility>
@@ -44,6 +45,17 @@ class Bench {
   Tensor random(int64_t rows, int64_t cols, float scale, DType dtype = DType::bfloat16) {
     const Tensor tensor = device_->tensor(rows, cols, dtype, "bench");
     device_->load(tensor, 0, dummy(rows, cols, scale));
+    return tensor;
+  }
+  /// Values of e4m3: normal and subnormal numbers, no NaN.
+  Tensor random_e4m3(int64_t rows, int64_t cols) {
+    const Tensor tensor = device_->tensor(rows, cols, DType::e4m3, "bench");
+    std::mt19937_64 random(++key_);
+    std::vector<uint8_t> part(std::min<size_t>(tensor.bytes(), size_t{1} << 24));
+    for (uint8_t& byte : part) byte = float_to_e4m3(static_cast<float>(random() % 2001) / 500 - 2);
+    for (size_t at = 0; at < tensor.bytes(); at += part.size())
+      device_->copy_to_device(static_cast<char*>(tensor.data) + at, part.data(),
+                              std::min(part.size(), tensor.bytes() - at));
     return tensor;
   }
   Matrix random_matrix(Matrix::Kind kind, int64_t count, int64_t out_features, int64_t in_features) {

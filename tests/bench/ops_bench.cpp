@@ -178,14 +178,15 @@ void logits(Bench& bench) {
 
 /// Attention over a cache of its own for each repetition; every block lies somewhere else than the one
 /// before.
-void attention(Bench& bench) {
+void attention_over(Bench& bench, DType kept) {
   Device& device = bench.device();
   constexpr int64_t kBlock = 64, kCacheTokens = 512 * 1024;  // 0.5 GB each of keys and values a layer
   const int64_t rows = kCacheTokens * kKvHeads;
   std::vector<KvLayer> layers;
-  for (int64_t i = 0; i < 2; ++i)
-    layers.push_back(
-        {bench.random(rows, kHeadDim, 1), bench.random(rows, kHeadDim, 1), kKvHeads, kBlock, kHeadDim});
+  const auto half = [&] {
+    return kept == DType::e4m3 ? bench.random_e4m3(rows, kHeadDim) : bench.random(rows, kHeadDim, 1);
+  };
+  for (int64_t i = 0; i < 2; ++i) layers.push_back({half(), half(), kKvHeads, kBlock, kHeadDim});
   const Tensor q = bench.random(2 * kMaxTokens, kAttention, 1),
                out = device.tensor(2 * kMaxTokens, kAttention, DType::bfloat16, "bench");
   std::vector<int32_t> blocks(kCacheTokens / kBlock);
@@ -201,12 +202,13 @@ void attention(Bench& bench) {
                   .num_prefill_seqs = prompts.count};
     plan.cu_seqlens_q.push_back(0);
     double bytes = 0, flop = 0;
-    constexpr double kHeadsBytes = kHeads * kHeadDim * 4.0, kKeyBytes = kKvHeads * kHeadDim * 4.0;
+    constexpr double kHeadsBytes = kHeads * kHeadDim * 4.0;
+    const double key_bytes = 2.0 * kKvHeads * kHeadDim * static_cast<double>(size_of(kept));
     for (const Sequences& kind : {prompts, decodes})
       for (int32_t s = 0; s < kind.count; ++s) {
         plan.cu_seqlens_q.push_back(plan.cu_seqlens_q.back() + kind.queries);
         plan.context_lens.push_back(kind.context);
-        bytes += kind.context * kKeyBytes + kind.queries * kHeadsBytes;
+        bytes += kind.context * key_bytes + kind.queries * kHeadsBytes;
         const double pairs = kind.queries * (kind.context - (kind.queries - 1) / 2.0);
         if (kind.queries > 1) flop += 4.0 * kHeads * kHeadDim * pairs;
       }
@@ -215,13 +217,14 @@ void attention(Bench& bench) {
     plan.block_table.assign(blocks.begin(),
                             blocks.begin() + int64_t{prompts.count + decodes.count} * plan.max_blocks);
     const DevicePlan uploaded = device.upload(plan);
-    bench.time(name, plan.num_tokens(), bytes, flop, [&](int64_t i) {
-      device.attention(uploaded, {.q = q.first(plan.num_tokens()),
-                                  .kv = layers[static_cast<size_t>(i % 2)],
-                                  .out = out.first(plan.num_tokens()),
-                                  .num_heads = kHeads,
-                                  .scale = 0.088388F});
-    });
+    bench.time((kept == DType::e4m3 ? "e4m3 kept: " : "") + name, plan.num_tokens(), bytes, flop,
+               [&](int64_t i) {
+                 device.attention(uploaded, {.q = q.first(plan.num_tokens()),
+                                             .kv = layers[static_cast<size_t>(i % 2)],
+                                             .out = out.first(plan.num_tokens()),
+                                             .num_heads = kHeads,
+                                             .scale = 0.088388F});
+               });
   };
   for (const auto& [seqs, context] : {std::pair{1, 2048}, {64, 1024}, {128, 2048}, {256, 1024}, {512, 512}})
     run(fmt::format("decode {} x {}", seqs, context), {}, {seqs, 1, context});
@@ -236,6 +239,10 @@ void attention(Bench& bench) {
     run("decode " + decode, {}, decodes);
     run("both", prompts, decodes);
   }
+}
+
+void attention(Bench& bench) {
+  for (const DType kept : {DType::bfloat16, DType::e4m3}) attention_over(bench, kept);
 }
 
 /// What runs between a layer's products, at sizes of decode, of mixed and of prefill steps. Nothing else runs

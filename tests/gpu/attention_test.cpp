@@ -27,22 +27,42 @@ struct Query {
   bool decode;
 };
 
+/// Of activations, and of keys and values.
+struct Types {
+  DType dtype, kept;
+};
+const std::vector<Types> kTypes{{DType::bfloat16, DType::bfloat16},
+                                {DType::float16, DType::float16},
+                                {DType::bfloat16, DType::e4m3},
+                                {DType::float16, DType::e4m3}};
+
+/// Rounded to e4m3 where that is what is kept; a third of them are so small that many are subnormal there.
+Floats random_rows(std::mt19937_64& random, int64_t rows, int64_t cols, const Types& types) {
+  Floats values = random_values(random, rows * cols, types.dtype);
+  if (types.kept != DType::e4m3) return values;
+  for (size_t i = 0; i < values.size(); ++i) {
+    const bool small = static_cast<int64_t>(i) / cols % 3 == 0;
+    values[i] = e4m3_to_float(float_to_e4m3(small ? values[i] / 64 : values[i]));
+  }
+  return values;
+}
+
 /// Sequences with random keys and values in shuffled blocks, on both devices; queries for every position.
 class Cache {
  public:
-  Cache(DType dtype, const Shape& shape, const std::vector<int32_t>& lengths, std::mt19937_64& random)
+  Cache(const Types& types, const Shape& shape, const std::vector<int32_t>& lengths, std::mt19937_64& random)
       : shape_(shape),
-        dtype_(dtype),
+        dtype_(types.dtype),
         cpu_device_(make_cpu_device()),
-        gpu_device_(make_cuda_device({.dtype = dtype, .gpu_memory_utilization = 0.2})) {
+        gpu_device_(make_cuda_device({.dtype = types.dtype, .gpu_memory_utilization = 0.2})) {
     int32_t num_blocks = 0;
     for (const int32_t length : lengths) num_blocks += blocks_of(length);
     std::vector<int32_t> pool(static_cast<size_t>(num_blocks));
     std::iota(pool.begin(), pool.end(), 0);
     std::shuffle(pool.begin(), pool.end(), random);
     const int64_t rows = int64_t{num_blocks} * shape.kv_heads * shape.block_size;
-    keys_ = random_values(random, rows * shape.head_dim, dtype);
-    values_ = random_values(random, rows * shape.head_dim, dtype);
+    keys_ = random_rows(random, rows, shape.head_dim, types);
+    values_ = random_rows(random, rows, shape.head_dim, types);
     auto next = pool.begin();
     for (const int32_t length : lengths) {
       blocks_.emplace_back(next, next + blocks_of(length));
@@ -55,7 +75,7 @@ class Cache {
           std::fill_n(keys_.begin() + row * shape.head_dim, shape.head_dim, std::nanf(""));
           std::fill_n(values_.begin() + row * shape.head_dim, shape.head_dim, std::nanf(""));
         }
-      queries_.push_back(random_values(random, int64_t{length} * width(), dtype));
+      queries_.push_back(random_values(random, int64_t{length} * width(), types.dtype));
     }
     const StepLimits limits{.max_num_batched_tokens = 8192,
                             .max_num_seqs = 64,
@@ -67,12 +87,22 @@ class Cache {
                             .head_dim = shape.head_dim,
                             .hidden_size = 64,
                             .vocab_size = 64};
+    for (Device* device : {cpu_device_.get(), gpu_device_.get()}) device->reserve(limits);
+    keep_in(types.kept);
+  }
+
+  /// Puts the keys and values there again, as `kept`, which has room for them; a CPU device's own is float32.
+  void keep_in(DType kept) {
+    const int64_t rows = static_cast<int64_t>(keys_.size()) / shape_.head_dim;
     int which = 0;
     for (Device* device : {cpu_device_.get(), gpu_device_.get()}) {
-      device->reserve(limits);
       Side side(*device);
-      k_[which] = side.put(keys_, rows, shape.head_dim);
-      v_[which++] = side.put(values_, rows, shape.head_dim);
+      const auto put = [&](const Floats& values) {
+        return kept == DType::e4m3 ? side.put_e4m3(values, rows, shape_.head_dim)
+                                   : side.put(values, rows, shape_.head_dim);
+      };
+      k_[which] = put(keys_);
+      v_[which++] = put(values_);
     }
   }
 
@@ -133,19 +163,22 @@ const std::vector<int32_t> kLengths{1, 31, 33, 64, 65, 1000, 5000, 512, 513};
 }  // namespace
 
 TEST_CASE("gpu: attention on odd sizes, against the CPU twin", "[gpu][attention]") {
-  for (const DType dtype : {DType::bfloat16, DType::float16})
+  for (const Types& types : kTypes)
     for (const Shape& shape :
          {Shape{8, 1, 128, 64}, Shape{4, 4, 128, 32}, Shape{4, 2, 64, 128}, Shape{8, 2, 64, 64},
           Shape{16, 1, 128, 32}, Shape{16, 1, 64, 64}, Shape{7, 1, 128, 128}, Shape{12, 1, 128, 64},
           Shape{8, 1, 128, 96}, Shape{7, 1, 64, 256}}) {
       const uint64_t seed = std::random_device()();
-      INFO(name_of(dtype) << ", " << shape.heads << " heads, " << shape.kv_heads << " of keys, "
-                          << shape.head_dim << " wide, blocks of " << shape.block_size << ", seed " << seed);
+      INFO(name_of(types.dtype) << ", kept in " << name_of(types.kept) << ", " << shape.heads << " heads, "
+                                << shape.kv_heads << " of keys, " << shape.head_dim << " wide, blocks of "
+                                << shape.block_size << ", seed " << seed);
       std::mt19937_64 random(seed);
-      Cache cache(dtype, shape, kLengths, random);
+      Cache cache(types, shape, kLengths, random);
       for (size_t i = 0; i < kLengths.size(); ++i)
         for (const bool decode : {false, true}) {
-          const int32_t length = kLengths[i], queries = decode ? 1 : std::min(length, 300);
+          // The CPU twin widens e4m3 anew for each query and head.
+          const int32_t most = types.kept == DType::e4m3 ? 10 : 300;
+          const int32_t length = kLengths[i], queries = decode ? 1 : std::min(length, most);
           INFO((decode ? "decode, context " : "prefill, context ") << length);
           const std::vector<Query> step{{i, queries, length, decode}};
           CHECK(normalised_error(cache.run(step, true), cache.run(step, false)) < kTolerance16);
@@ -160,13 +193,13 @@ TEST_CASE("gpu: prefill attention with many query heads a key head", "[gpu][atte
     const uint64_t seed = std::random_device()();
     INFO("groups of " << group << ", seed " << seed);
     std::mt19937_64 random(seed);
-    Cache cache(DType::bfloat16, {2 * group, 2, 64, 32}, lengths, random);
+    Cache cache(kTypes[0], {2 * group, 2, 64, 32}, lengths, random);
     std::vector<Query> step;
     for (size_t i = 0; i < lengths.size(); ++i) step.push_back({i, lengths[i], lengths[i], false});
     CHECK(normalised_error(cache.run(step, true), cache.run(step, false)) < kTolerance16);
   }
   std::mt19937_64 random(1);
-  Cache cache(DType::bfloat16, {129, 1, 64, 32}, {40}, random);
+  Cache cache(kTypes[0], {129, 1, 64, 32}, {40}, random);
   const std::vector<Query> too_many{{0, 40, 40, false}};
   CHECK_THROWS_AS(cache.run(too_many, true), Error);
 }
@@ -175,14 +208,17 @@ TEST_CASE("gpu: prefill attention with many query heads a key head", "[gpu][atte
 // lengths, of which several follow each other in one thread block: what one leaves behind is poison to the
 // next.
 TEST_CASE("gpu: attention over many ragged chunks at once", "[gpu][attention]") {
-  for (const Shape& shape : {Shape{32, 4, 128, 64}, Shape{14, 2, 64, 96}}) {
+  for (const auto& [shape, types] : {std::pair{Shape{32, 4, 128, 64}, kTypes[0]},
+                                     {Shape{14, 2, 64, 96}, kTypes[0]},
+                                     {Shape{32, 4, 128, 64}, kTypes[2]},
+                                     {Shape{14, 2, 64, 96}, kTypes[2]}}) {
     const uint64_t seed = std::random_device()();
-    INFO(shape.heads << " heads, " << shape.head_dim << " wide, blocks of " << shape.block_size << ", seed "
-                     << seed);
+    INFO("kept in " << name_of(types.kept) << ", " << shape.heads << " heads, " << shape.head_dim
+                    << " wide, blocks of " << shape.block_size << ", seed " << seed);
     std::mt19937_64 random(seed);
     std::vector<int32_t> lengths(50);
     for (int32_t& length : lengths) length = 1 + static_cast<int32_t>(random() % 600);
-    Cache cache(DType::bfloat16, shape, lengths, random);
+    Cache cache(types, shape, lengths, random);
     std::vector<Query> step;
     for (size_t i = 0; i < lengths.size(); ++i)
       step.push_back({i, 1 + static_cast<int32_t>(random() % std::min(lengths[i], 160)), lengths[i], false});
@@ -200,14 +236,15 @@ TEST_CASE("gpu: attention over many ragged chunks at once", "[gpu][attention]") 
 }
 
 TEST_CASE("gpu: attention's bits do not depend on chunks or neighbours", "[gpu][attention]") {
-  for (const DType dtype : {DType::bfloat16, DType::float16})
+  for (const Types& types : kTypes)
     for (const Shape& shape :
          {Shape{32, 4, 128, 64}, Shape{4, 4, 64, 32}, Shape{14, 2, 128, 64}, Shape{8, 2, 64, 96}}) {
       const uint64_t seed = std::random_device()();
-      INFO(name_of(dtype) << ", " << shape.heads << " heads, " << shape.kv_heads << " of keys, "
-                          << shape.head_dim << " wide, seed " << seed);
+      INFO(name_of(types.dtype) << ", kept in " << name_of(types.kept) << ", " << shape.heads << " heads, "
+                                << shape.kv_heads << " of keys, " << shape.head_dim << " wide, seed "
+                                << seed);
       std::mt19937_64 random(seed);
-      Cache cache(dtype, shape, kLengths, random);
+      Cache cache(types, shape, kLengths, random);
       // Whole prompts together with others that decode.
       std::vector<Query> together;
       for (const size_t i : {5, 1, 3, 8}) together.push_back({i, kLengths[i], kLengths[i], false});
@@ -235,19 +272,40 @@ TEST_CASE("gpu: attention's bits do not depend on chunks or neighbours", "[gpu][
 }
 
 TEST_CASE("gpu: prefill and decode side by side have the bits that each has alone", "[gpu][attention]") {
-  const uint64_t seed = std::random_device()();
-  INFO("seed " << seed);
-  std::mt19937_64 random(seed);
-  // Long enough for both that neither waits for the other to end (StepAttention).
-  std::vector<int32_t> lengths{900, 1300};
-  for (int i = 0; i < 60; ++i) lengths.push_back(static_cast<int32_t>(1500 + random() % 600));
-  Cache cache(DType::bfloat16, Shape{32, 4, 128, 64}, lengths, random);
-  std::vector<Query> prefills{{0, 900, 900, false}, {1, 1100, 1300, false}}, decodes;
-  for (size_t i = 2; i < lengths.size(); ++i) decodes.push_back({i, 1, lengths[i], true});
-  std::vector<Query> together = prefills;
-  together.insert(together.end(), decodes.begin(), decodes.end());
-  Floats expected = cache.run(prefills, true);
-  const Floats of_decodes = cache.run(decodes, true);
-  expected.insert(expected.end(), of_decodes.begin(), of_decodes.end());
-  for (int i = 0; i < 20; ++i) CHECK(same_bits(cache.run(together, true), expected));
+  for (const Types& types : {kTypes[0], kTypes[2]}) {
+    const uint64_t seed = std::random_device()();
+    INFO("kept in " << name_of(types.kept) << ", seed " << seed);
+    std::mt19937_64 random(seed);
+    // Long enough for both that neither waits for the other to end (StepAttention).
+    std::vector<int32_t> lengths{900, 1300};
+    for (int i = 0; i < 60; ++i) lengths.push_back(static_cast<int32_t>(1500 + random() % 600));
+    Cache cache(types, Shape{32, 4, 128, 64}, lengths, random);
+    std::vector<Query> prefills{{0, 900, 900, false}, {1, 1100, 1300, false}}, decodes;
+    for (size_t i = 2; i < lengths.size(); ++i) decodes.push_back({i, 1, lengths[i], true});
+    std::vector<Query> together = prefills;
+    together.insert(together.end(), decodes.begin(), decodes.end());
+    Floats expected = cache.run(prefills, true);
+    const Floats of_decodes = cache.run(decodes, true);
+    expected.insert(expected.end(), of_decodes.begin(), of_decodes.end());
+    for (int i = 0; i < 20; ++i) CHECK(same_bits(cache.run(together, true), expected));
+  }
+}
+
+// Widening is exact, and what follows it is what 16 bits have.
+TEST_CASE("gpu: prefill over keys and values in e4m3 has the bits of the same ones in 16 bits",
+          "[gpu][attention]") {
+  for (const Types& types : {kTypes[2], kTypes[3]})
+    for (const Shape& shape : {Shape{32, 4, 128, 64}, Shape{8, 2, 64, 96}, Shape{7, 1, 128, 32}}) {
+      const uint64_t seed = std::random_device()();
+      INFO(name_of(types.dtype) << ", " << shape.heads << " heads, " << shape.head_dim << " wide, seed "
+                                << seed);
+      std::mt19937_64 random(seed);
+      Cache cache(types, shape, kLengths, random);
+      std::vector<Query> prefills;
+      for (size_t i = 0; i < kLengths.size(); ++i)
+        prefills.push_back({i, std::min(kLengths[i], 700), kLengths[i], false});
+      const Floats in_e4m3 = cache.run(prefills, true);
+      cache.keep_in(types.dtype);
+      CHECK(same_bits(in_e4m3, cache.run(prefills, true)));
+    }
 }

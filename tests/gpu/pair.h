@@ -18,6 +18,7 @@ struct Pair {
     StepLimits limits{.max_num_batched_tokens = 2048,
                       .max_num_seqs = 64,
                       .max_model_len = 4096,
+                      .num_host_blocks = 4,
                       .max_routed_tokens = 2048,
                       .max_logit_rows = 128,
                       .num_heads = 32,

@@ -67,6 +67,15 @@ class Side {
     return put(values, rows, cols, device_.dtype());
   }
 
+  /// Rounded to e4m3, without scales.
+  Tensor put_e4m3(const Floats& values, int64_t rows, int64_t cols) {
+    std::vector<uint8_t> bytes;
+    for (const float value : values) bytes.push_back(float_to_e4m3(value));
+    const Tensor tensor = device_.tensor(rows, cols, DType::e4m3, "test");
+    device_.copy_to_device(tensor.data, bytes.data(), bytes.size());
+    return tensor;
+  }
+
   /// A buffer full of NaN: what an operation does not write shows.
   Tensor poisoned(int64_t rows, int64_t cols, DType dtype) {
     return put(Floats(static_cast<size_t>(rows * cols), std::nanf("")), rows, cols, dtype);
@@ -102,6 +111,12 @@ class Side {
     Floats values(count);
     if (tensor.dtype == DType::float32) {
       device_.copy_to_host(values.data(), tensor.data, tensor.bytes());
+      return values;
+    }
+    if (tensor.dtype == DType::e4m3) {
+      std::vector<uint8_t> bytes(count);
+      device_.copy_to_host(bytes.data(), tensor.data, bytes.size());
+      for (size_t i = 0; i < count; ++i) values[i] = e4m3_to_float(bytes[i]);
       return values;
     }
     std::vector<uint16_t> raw(count);

@@ -179,14 +179,16 @@ TEST_CASE("what cannot run is refused by the plan, all at once", "[plan]") {
             "needs 8 ranks, and 1 were started; start it with: mpirun -n 8 moerun job.yaml parallel.data=2"));
 }
 
-TEST_CASE("keys and values in FP8 take a quarter of float32's room, and no kernel takes them yet", "[plan]") {
+TEST_CASE("keys and values in FP8 take a quarter of float32's room, and half of 16 bits'", "[plan]") {
   const RunPlan usual = planned({"device=cpu"}), fp8 = planned({"device=cpu", "memory.kv_cache_dtype=fp8"});
   CHECK(usual.key_value_dtype() == DType::float32);
   CHECK(plan_rank(usual, 0).memory.block_bytes == 4 * plan_rank(fp8, 0).memory.block_bytes);
   CHECK(plan_rank(fp8, 0).limits.fp8_keys_and_values);
   CHECK(formats_text(fp8) == "weights float32, activations float32, keys and values float8_e4m3fn");
-  CHECK(
-      has(refusal({"device=cuda", "memory.kv_cache_dtype=fp8"}), "memory.kv_cache_dtype: fp8: device: cuda"));
+  const RunPlan cuda = planned({"device=cuda"}),
+                cuda_fp8 = planned({"device=cuda", "memory.kv_cache_dtype=fp8"});
+  CHECK(plan_rank(cuda, 0).memory.block_bytes == 2 * plan_rank(cuda_fp8, 0).memory.block_bytes);
+  CHECK(formats_text(cuda_fp8) == "weights bfloat16, activations bfloat16, keys and values float8_e4m3fn");
 }
 
 TEST_CASE("FP8 weights are refused where a shard would cut a block", "[plan]") {

@@ -18,9 +18,9 @@ constexpr double kShortest = 20e-6;
 
 }  // namespace
 
-int32_t StepAttention::prefill_sms(DType dtype, const DevicePlan& plan, const AttentionArgs& args) const {
+int32_t StepAttention::prefill_sms(const DevicePlan& plan, const AttentionArgs& args) const {
   const double flop = 4.0 * args.num_heads * args.kv.head_dim * static_cast<double>(plan.prefill_pairs);
-  const double bytes = 2.0 * args.kv.num_kv_heads * args.kv.head_dim * static_cast<double>(size_of(dtype)) *
+  const double bytes = 2.0 * args.kv.num_kv_heads * static_cast<double>(args.kv.k.row_bytes()) *
                        static_cast<double>(plan.decode_keys);
   const double prefill = flop / kPrefillFlopPerSm, decode = bytes / kDecodeBytesPerSm;  // seconds of one SM
   if (std::min(prefill, decode) < kShortest * num_sms_) return num_sms_;
@@ -30,7 +30,7 @@ int32_t StepAttention::prefill_sms(DType dtype, const DevicePlan& plan, const At
 
 void StepAttention::run(DType dtype, const DevicePlan& plan, const AttentionArgs& args,
                         const DecodeWorkspace& workspace) {
-  const int32_t sms = prefill_sms(dtype, plan, args);
+  const int32_t sms = prefill_sms(plan, args);
   if (sms == num_sms_) {
     launch_attention_prefill(dtype, plan, args, num_sms_, stream_);
     launch_attention_decode(dtype, plan, args, workspace, true, stream_);

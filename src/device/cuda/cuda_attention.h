@@ -17,7 +17,7 @@ class StepAttention {
 
  private:
   /// Multiprocessors for prefill; all of them where the two parts run one after the other.
-  int32_t prefill_sms(DType dtype, const DevicePlan& plan, const AttentionArgs& args) const;
+  int32_t prefill_sms(const DevicePlan& plan, const AttentionArgs& args) const;
 
   cudaStream_t stream_;
   int32_t num_sms_;
