@@ -69,7 +69,7 @@ std::string Hdf5Child::read(uint64_t first_row) {
 FinishedOutput read_finished_output(const std::filesystem::path& path) {
   WireWriter request;
   request.put(Request::look), request.put(path.string());
-  const std::string reply = Hdf5Process(path.string()).ask(request.take());
+  const std::string reply = Hdf5Process(path.string(), Hdf5Process::kFewSeconds).ask(request.take());
   WireReader in(reply);
   FinishedOutput output;
   in.get(output.fingerprint), in.get(output.program_version), in.get(output.git_revision);

@@ -93,6 +93,12 @@ void confine() {
   if (!kSanitized) ::setrlimit(RLIMIT_DATA, &memory);
 }
 
+void limit(int seconds) {
+  // SIGPROF ends the process when a request takes longer.
+  const itimerval timer{.it_interval = {}, .it_value = {.tv_sec = seconds, .tv_usec = 0}};
+  ::setitimer(ITIMER_PROF, &timer, nullptr);
+}
+
 std::string reply_to(const std::string& request,
                      const std::function<std::string(const std::string&)>& answer) {
   WireWriter out;
@@ -115,24 +121,21 @@ std::string reply_to(const std::string& request,
 
 bool is_hdf5_process(int argc, char** argv) { return argc == 2 && std::string_view(argv[1]) == kMode; }
 
-void limit_hdf5_request() {
-  // SIGPROF ends the process when a request takes longer.
-  const itimerval timer{.it_interval = {}, .it_value = {.tv_sec = Hdf5Process::kMostSeconds, .tv_usec = 0}};
-  ::setitimer(ITIMER_PROF, &timer, nullptr);
-}
+void limit_hdf5_request() { limit(Hdf5Process::kMostSeconds); }
 
 void serve_hdf5_requests(const std::function<std::string(const std::string& request)>& answer) {
   confine();
+  int seconds = 0;
   std::string request;
-  while (receive_frame(STDIN_FILENO, request)) {
-    limit_hdf5_request();
+  while (receive_all(STDIN_FILENO, &seconds, sizeof seconds) && receive_frame(STDIN_FILENO, request)) {
+    limit(seconds);
     if (!send_frame(STDIN_FILENO, reply_to(request, answer))) break;
   }
 }
 
 // --- its owner ---
 
-Hdf5Process::Hdf5Process(std::string path) : path_(std::move(path)) {
+Hdf5Process::Hdf5Process(std::string path, int seconds) : path_(std::move(path)), seconds_(seconds) {
   int ends[2];
   if (::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) != 0)
     throw Error(fmt::format("{}: a process to read it cannot be started: {}", path_, std::strerror(errno)));
@@ -174,7 +177,9 @@ void Hdf5Process::end() {
 
 std::string Hdf5Process::ask(const std::string& request) {
   std::string frame;
-  if (process_ < 0 || !send_frame(socket_.get(), request) || !receive_frame(socket_.get(), frame)) died();
+  const bool replied = process_ >= 0 && send_all(socket_.get(), &seconds_, sizeof seconds_) &&
+                       send_frame(socket_.get(), request) && receive_frame(socket_.get(), frame);
+  if (!replied) died();
   WireReader in(frame);
   if (in.get<uint64_t>() != kReply) died();
   const auto status = in.get<Status>();
@@ -197,7 +202,7 @@ void Hdf5Process::died() {
     throw BadInput(fmt::format(
         "{}: the HDF5 library does not come to an end with it in {} seconds of processor time: it "
         "is damaged",
-        path_, kMostSeconds));
+        path_, seconds_));
   std::string how;
   if (ended > 0 && WIFSIGNALED(status)) how = fmt::format(" ({})", strsignal(WTERMSIG(status)));
   if (ended > 0 && WIFEXITED(status)) how = fmt::format(" (exit code {})", WEXITSTATUS(status));

@@ -92,10 +92,15 @@ class Unpacker {
 
 uint32_t count_of(const auto& values) { return static_cast<uint32_t>(values.size()); }
 
+/// Whether a row has what few rows have; else the part is not written.
+bool has_more(const RowResult& result) {
+  return !result.prompt_is_greedy.empty() || !result.more_answers.empty() || result.prompt_truncated >= 0 ||
+         result.num_prompt_top_logprobs != 0 || !result.prompt_top_logprobs.empty() ||
+         !result.scored_tokens.empty();
+}
+
 void pack_more(const RowResult& result, std::string& out) {
-  if (result.prompt_is_greedy.empty() && result.more_answers.empty() && result.prompt_truncated < 0 &&
-      result.num_prompt_top_logprobs == 0)
-    return;
+  if (!has_more(result)) return;
   const PackedMore more = {.num_prompt_is_greedy = count_of(result.prompt_is_greedy),
                            .num_answers = count_of(result.more_answers),
                            .prompt_truncated = result.prompt_truncated,
@@ -140,6 +145,7 @@ void unpack_more(Unpacker& in, RowResult& result) {
     in.fill_top(answer.top_logprobs, head.num_top);
     in.fill(answer.text, head.text_bytes);
   }
+  if (!has_more(result)) throw Error("a sealed answer has a part with nothing in it");
 }
 
 std::string header_and_entries(const std::string& run_id, const std::vector<SegmentEntry>& entries) {

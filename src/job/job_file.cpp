@@ -138,11 +138,15 @@ class Walk {
 
 /// The document of a text. One that is no YAML becomes a fault, and nothing.
 std::optional<YamlNode> load(const std::string& text, const Walk::Where& where, Faults& faults) {
-  if (const auto at = find_invalid_utf8(text)) {
+  // By its NULs yaml-cpp takes a text for UTF-16 or UTF-32, and makes of it what is no UTF-8.
+  const size_t nul = text.find('\0');
+  const std::optional<size_t> invalid = find_invalid_utf8(text);
+  if (const size_t at = std::min(nul, invalid.value_or(std::string::npos)); at != std::string::npos) {
     YAML::Mark mark;
     mark.line =
-        static_cast<int>(std::count(text.begin(), text.begin() + static_cast<std::ptrdiff_t>(*at), '\n'));
-    faults.add(where(mark), fmt::format("byte {} is no valid UTF-8", *at));
+        static_cast<int>(std::count(text.begin(), text.begin() + static_cast<std::ptrdiff_t>(at), '\n'));
+    faults.add(where(mark),
+               fmt::format("byte {} is {}", at, at == nul ? "NUL: a job is UTF-8 text" : "no valid UTF-8"));
     return std::nullopt;
   }
   try {

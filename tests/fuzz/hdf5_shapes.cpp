@@ -13,6 +13,7 @@ namespace moerun::fuzz {
 namespace {
 
 constexpr hsize_t kFewValues = 64;  // what is written out of the bytes
+constexpr size_t kMostWritten = size_t{64} << 20;
 
 /// Closes what it is given, in the reverse order.
 class Handles {
@@ -149,6 +150,7 @@ void make_dataset(hid_t group, const char* name, What what, hsize_t usual, std::
   const hssize_t count = H5Sget_simple_extent_npoints(space);
   if (dataset < 0 || odd || count <= 0 || count > static_cast<hssize_t>(kFewValues)) return;
   if (!texts) return write_integers(dataset, static_cast<size_t>(count), bytes, what == What::offsets);
+  if (static_cast<size_t>(count) * width > kMostWritten) return;
   if (variable) return write_texts(handles, dataset, static_cast<size_t>(count), bytes, utf8);
   std::string raw(bytes.substr(0, static_cast<size_t>(count) * width));
   raw.resize(static_cast<size_t>(count) * width);

@@ -171,6 +171,10 @@ TEST_CASE("jobs that are no mapping of keys are refused", "[job]") {
   CHECK(faults_of("a: 1\n---\nb: 2\n") == "job.yaml:2: a second YAML document begins here; a job is one");
   CHECK(faults_of("model: [1\nb: 2\n") == "job.yaml:2: not YAML: end of sequence flow not found");
   CHECK(faults_of("model:\n  path: \"\xff\"\n") == "job.yaml:2: byte 16 is no valid UTF-8");
+  const std::string nul(1, '\0');
+  CHECK(faults_of("model:\n  path: d" + nul + nul + nul + "\n") ==
+        "job.yaml:2: byte 16 is NUL: a job is UTF-8 text");
+  CHECK(faults_of("m" + nul + "o" + nul) == "job.yaml:1: byte 1 is NUL: a job is UTF-8 text");
   CHECK(faults_with("sampling: 3\n") == "job.yaml:4: sampling is a section: it must have keys of its own");
   CHECK(faults_with("device: {a: 1}\n") == "job.yaml:4: device must be a value, not a section");
   CHECK(faults_with("? [a]\n: 1\n") == "job.yaml:4: a key must be a word");
