@@ -170,7 +170,7 @@ void read_file_text(const std::string& text, const std::string& file_name, const
 
 void read_override(const std::string& argument, const Names& names, Given& given) {
   const std::string place = "command line: " + shortened(argument, kMostShown);
-  const auto where = [&place](const YAML::Mark&) { return place; };
+  const auto where = [&place](const YAML::Mark&) -> const std::string& { return place; };
   const size_t equals = argument.find('=');
   if (equals == std::string::npos || equals == 0) return given.faults.add(place, "an override is key=value");
   const std::string text = argument.substr(equals + 1);

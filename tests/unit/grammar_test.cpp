@@ -1,6 +1,8 @@
 // Structured output: what is refused, and what a grammar allows.
 #include "grammar/grammar.h"
 
+#include <fmt/format.h>
+
 #include "engine/answer_rules.h"
 #include "engine/grammar_queue.h"
 #include "grammar/json_schema.h"
