@@ -167,6 +167,7 @@ void make_input(const std::string& path, std::string_view& bytes) {
   if (parts & 2) make_dataset(prompts, "tokens", What::integers, tokens, bytes);
   if (parts & 4) make_dataset(prompts, "offsets", What::offsets, rows + 1, bytes);
   if (parts & 8) make_dataset(prompts, "id", links & 1 ? What::texts : What::integers, rows, bytes);
+  if (parts & 16) make_dataset(prompts, "sampling", What::texts, rows, bytes);
   if (links & 2) H5Lcreate_soft("/prompts/text", prompts, "id", H5P_DEFAULT, H5P_DEFAULT);
   if (links & 4) H5Lcreate_soft("/prompts/tokens", prompts, "offsets", H5P_DEFAULT, H5P_DEFAULT);
   if (links & 8) H5Lcreate_external("elsewhere.h5", "/x", prompts, "text", H5P_DEFAULT, H5P_DEFAULT);
