@@ -382,7 +382,7 @@ def test_example_of_the_docs(place, at):
     if "No matching distribution" in done.stdout or "Could not find a version" in done.stdout:
         print("SKIPPED the example of the docs: PyPI cannot be reached")
         return
-    expect(done.returncode == 0 and "|shape_mmlu|" in done.stdout and "|shape_gsm8k|" in done.stdout, done.stdout[-3000:])
+    expect(done.returncode == 0 and "|shape_mmlu" in done.stdout and "|shape_gsm8k" in done.stdout, done.stdout[-3000:])
     expect(list((at / "scores").rglob("results_*.json")), "--output_path has no results")
     shutil.rmtree(at / "venv")
 
