@@ -59,6 +59,9 @@ constexpr std::array kSchemaLists{"anyOf", "oneOf", "allOf", "prefixItems"};
 constexpr std::array kSchemas{"items", "unevaluatedItems", "additionalProperties", "propertyNames",
                               "unevaluatedProperties"};
 
+// What xgrammar takes for them grows with their square: these take a second or two.
+constexpr size_t kMostValues = 4096, kLongestPattern = 2000;
+
 template <size_t kCount>
 bool is_one_of(std::string_view name, const std::array<const char*, kCount>& names) {
   return std::any_of(names.begin(), names.end(), [&](const char* one) { return name == one; });
@@ -129,6 +132,8 @@ class Walk {
       fail(at, "answers cannot be held to an allOf of several schemas");
     if (group == "enum" && (!value[group].is_array() || value[group].empty()))
       fail(at, "enum must be a list that is not empty");
+    if (group == "enum" && value[group].size() > kMostValues)
+      fail(at, fmt::format("enum has {} values, and at most {} are taken", value[group].size(), kMostValues));
   }
 
   /// What it points to is looked at where it stands, so it must stand where schemas do.
@@ -228,6 +233,9 @@ class Walk {
       fail(at, fmt::format("answers cannot be held to the pattern {}, whose quotes, backslashes or control "
                            "characters JSON writes with escapes",
                            value.dump()));
+    if (written_out(value.get_ref<const std::string&>()) > kLongestPattern)
+      fail(at, fmt::format("a pattern has more than {} characters once its repetitions are written out",
+                           kLongestPattern));
   }
 
   void inner(Json& value, const std::string& at) {
@@ -307,6 +315,39 @@ std::string enforceable_schema(const std::string& schema) {
   Json value = Json::parse(schema);
   Walk().schema(value, "#");
   return value.dump();
+}
+
+size_t written_out(std::string_view pattern) {
+  constexpr size_t kMost = 1'000'000'000;
+  std::vector<size_t> groups{0};  // open ones, the whole first
+  size_t last = 0;                // of what a repetition would repeat
+  for (size_t at = 0; at < pattern.size(); ++at) {
+    const char c = pattern[at];
+    if (c == '{') {
+      size_t bound = 0, most = 1;
+      for (++at; at < pattern.size() && pattern[at] != '}'; ++at) {
+        const bool digit = pattern[at] >= '0' && pattern[at] <= '9';
+        bound = digit ? std::min(bound * 10 + static_cast<size_t>(pattern[at] - '0'), kMost) : 0;
+        most = std::max(most, bound);
+      }
+      last = std::min(last * most, kMost);
+      continue;
+    }
+    if (c == ')' && groups.size() > 1) {
+      last += groups.back();
+      groups.pop_back();
+      continue;
+    }
+    groups.back() = std::min(groups.back() + last, kMost);
+    last = c == '(' || c == '|' ? 0 : 1;
+    if (c == '(') groups.push_back(0);
+    if (c == '\\') ++at;
+    if (c == '[')
+      while (at + 1 < pattern.size() && pattern[at] != ']') at += pattern[at] == '\\' ? 2 : 1;
+  }
+  size_t all = last;
+  for (const size_t group : groups) all += group;
+  return all;
 }
 
 bool is_plain_pattern(std::string_view pattern) { return PatternWalk(pattern).plain(); }

@@ -1,4 +1,5 @@
 #pragma once
+#include <cstddef>
 #include <string>
 #include <string_view>
 
@@ -15,5 +16,9 @@ std::string enforceable_schema(const std::string& schema);
 /// Whether a string that matches `pattern` can be written between quotes as it is. xgrammar writes patterns
 /// that it cannot keep clear of quotes, backslashes and control characters without escapes.
 bool is_plain_pattern(std::string_view pattern);
+
+/// Characters of a pattern once its counted repetitions are written out, about; what xgrammar takes for one
+/// grows with their square.
+size_t written_out(std::string_view pattern);
 
 }  // namespace moerun

@@ -7,7 +7,7 @@ namespace {
 
 using Kind = AnswerForm::Kind;
 
-constexpr size_t kMostBytes = size_t{1} << 20;
+constexpr size_t kMostBytes = size_t{1} << 20, kMostChoices = 4096;
 
 std::string set_form(Kind kind, std::string text, SamplingParams& target) {
   if (text.size() > kMostBytes)
@@ -41,6 +41,8 @@ std::string read_choice(const Json& value, SamplingParams& target) {
   const auto is_text = [](const Json& one) { return one.is_string() && one != ""; };
   if (!value.is_array() || value.empty() || !std::all_of(value.begin(), value.end(), is_text))
     return must_be("a list of texts that are not empty", value);
+  if (value.size() > kMostChoices)
+    return fmt::format("has {} texts, and at most {} are taken", value.size(), kMostChoices);
   return set_form(Kind::choice, value.dump(), target);
 }
 

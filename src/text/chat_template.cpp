@@ -79,9 +79,9 @@ class Request {
   bool has_tools() const { return !variables.find("tools")->second.is_none(); }
 
  private:
-  void take(const char* name, Value otherwise) {
+  void take(const char* name, const Value& otherwise) {
     const Value* given = request_.dict()->find(name);
-    variables[name] = given && !given->is_none() ? *given : std::move(otherwise);
+    variables[name] = given && !given->is_none() ? *given : otherwise;
   }
 
   /// chat_template_kwargs: what transformers takes beside the conversation.

@@ -115,6 +115,22 @@ TEST_CASE("patterns whose characters JSON would write with escapes are told", "[
   }
 }
 
+TEST_CASE("patterns and lists of values that would take minutes are refused", "[grammar]") {
+  CHECK(written_out("") == 0);
+  CHECK(written_out("^[a-z{9}]{2,5}\\{3$") == 1 + 5 + 2 + 1);
+  CHECK(written_out("(a|bc{3}){20}d") == (1 + 1 + 3) * 20 + 1);
+  CHECK(written_out("((a{1000}){1000}){1000}") >= 1'000'000'000);
+  CHECK(schema_fault(R"({"type": "string", "pattern": "^[a-z]{1,1900}$"})") == "");
+  CHECK(
+      schema_fault(R"({"type": "string", "pattern": "(a{1,100}){1,100}"})")
+          .ends_with("a pattern has more than 2000 characters once its repetitions are written out (at #)"));
+  std::string values = "0";
+  for (int i = 1; i < 4096; ++i) values += fmt::format(", {}", i);
+  CHECK(schema_fault(R"({"enum": [)" + values + "]}") == "");
+  CHECK(schema_fault(R"({"enum": [)" + values + ", 4096]}")
+            .ends_with("enum has 4097 values, and at most 4096 are taken (at #)"));
+}
+
 TEST_CASE("forms that cannot be used are told before there is a vocabulary", "[grammar]") {
   if (!has_grammars()) {
     CHECK(grammar_fault({Kind::json_object, ""}) ==
