@@ -16,6 +16,8 @@ std::string set_form(Kind kind, std::string text, SamplingParams& target) {
   return "";
 }
 
+bool is_text(const Json& value) { return value.is_string() && !value.get_ref<const std::string&>().empty(); }
+
 /// A schema as an object, true or false, or as JSON in a text.
 std::string read_schema(const Json& value, SamplingParams& target) {
   Json schema = value;
@@ -25,7 +27,7 @@ std::string read_schema(const Json& value, SamplingParams& target) {
 }
 
 std::string read_text(Kind kind, const char* what, const Json& value, SamplingParams& target) {
-  if (!value.is_string() || value == "") return must_be(what, value);
+  if (!is_text(value)) return must_be(what, value);
   return set_form(kind, value.get<std::string>(), target);
 }
 
@@ -38,7 +40,6 @@ std::string read_grammar(const Json& value, SamplingParams& target) {
 }
 
 std::string read_choice(const Json& value, SamplingParams& target) {
-  const auto is_text = [](const Json& one) { return one.is_string() && one != ""; };
   if (!value.is_array() || value.empty() || !std::all_of(value.begin(), value.end(), is_text))
     return must_be("a list of texts that are not empty", value);
   if (value.size() > kMostChoices)

@@ -72,7 +72,9 @@ Json write_allowed_token_ids(const SamplingParams& from) {
 std::string read_bad_words(const Json& value, SamplingParams& target) {
   target.bad_words.clear();
   if (value.is_null()) return "";
-  const auto is_word = [](const Json& one) { return one.is_string() && one != ""; };
+  const auto is_word = [](const Json& one) {
+    return one.is_string() && !one.get_ref<const std::string&>().empty();
+  };
   if (!value.is_array() || !std::all_of(value.begin(), value.end(), is_word))
     return must_be("a list of texts that are not empty", value);
   if (value.size() > TokenRuleLimits::kWords)
