@@ -251,6 +251,19 @@ def _answers_like(path, rows):
                     r[name][at:] = values
 
 
+def test_what_was_read_is_let_go(folder):
+    """Of a Parquet file of 64 MiB that does not compress, pieces of 1 MiB are in memory one after the other."""
+    schema = pa.schema([("prompt", pa.binary())])
+    with pq.ParquetWriter(folder / "t.parquet", schema) as writer:
+        for _ in range(64):
+            writer.write_table(pa.table({"prompt": [os.urandom(1 << 10) for _ in range(1 << 10)]}, schema=schema))
+    before, most = pa.total_allocated_bytes(), 0
+    with Table(folder / "t.parquet") as rows:
+        for batch in rows.batches():
+            most = max(most, pa.total_allocated_bytes() - before)
+    return f"{most >> 20} MiB were held" if most > 24 << 20 else None
+
+
 def test_flat_memory(folder):
     """Both ways, with a fifth of the rows and with all: the peak must not follow."""
     peaks = {}

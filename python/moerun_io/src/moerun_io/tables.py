@@ -42,7 +42,8 @@ class Table:
 
     def _open(self, text_columns):
         if self._kind == "parquet":
-            self._file = pa.parquet.ParquetFile(self.path)
+            # Buffered ahead, all that was read would stay in memory to the end of the file.
+            self._file = pa.parquet.ParquetFile(self.path, pre_buffer=False)
             self.schema = self._file.schema_arrow
         elif self._kind == "file":
             self._source = self._open_files.enter_context(pa.memory_map(os.fspath(self.path)))
