@@ -17,6 +17,7 @@
 #include "run/check_command.h"
 #include "run/quantize_command.h"
 #include "run/run_job.h"
+#include "run/watch_commands.h"
 #include "text/tokenize_command.h"
 
 namespace {
@@ -25,11 +26,12 @@ using namespace moerun;
 
 /// The command line, parsed.
 struct Command {
-  enum class Kind { run, check, tokenize, quantize, help } kind = Kind::run;
+  enum class Kind { run, check, tokenize, quantize, status, results, help } kind = Kind::run;
   RunOptions run;
   CheckOptions check;
   std::string model_dir;
   std::string out_dir;  ///< of `quantize`
+  std::string output;   ///< of `status` and `results`
   std::string topic;    ///< of `help`
   bool render = false;
 };
@@ -82,6 +84,11 @@ std::optional<int> parse(int argc, char** argv, Command& command) {
     app.add_option("out", command.out_dir, "folder to be made, in block-scaled FP8")
         ->required()
         ->type_name("OUT");
+  } else if (word == "status" || word == "results") {
+    command.kind = word == "status" ? Kind::status : Kind::results;
+    app.add_option("output", command.output, "a job's output.path, or its run directory OUTPUT.run")
+        ->required()
+        ->type_name("OUTPUT");
   } else if (word == "help") {
     command.kind = Kind::help;
     app.add_option("topic", command.topic,
@@ -137,6 +144,10 @@ int main(int argc, char** argv) {
                               : tokenize_main(command.model_dir, std::cin, std::cout);
       case Command::Kind::quantize:
         return quantize_main(command.model_dir, command.out_dir);
+      case Command::Kind::status:
+        return status_main(command.output);
+      case Command::Kind::results:
+        return results_main(command.output);
       case Command::Kind::help:
         fmt::print("{}", help_text(command.topic, version()));
         return static_cast<int>(ExitCode::ok);

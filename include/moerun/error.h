@@ -10,6 +10,7 @@ enum class ExitCode : int {
   fault = 1,       ///< something broke while running; the same command resumes
   bad_input = 2,   ///< the job or its input is wrong; nothing ran
   row_errors = 3,  ///< finished, but some rows carry an error
+  running = 4,     ///< `moerun status` alone: the job runs
   stopped = 75,    ///< stopped early on a signal, time limit or full disk; the same command resumes
 };
 

@@ -10,4 +10,6 @@ inline constexpr const char* kRunDirectorySuffix = ".run";  ///< of the folder b
 inline constexpr const char* kReportJsonBegin = "{\n  \"program\": \"moerun ";
 inline constexpr const char* kReportHtmlBegin = "<!DOCTYPE html>\n<!-- moerun report -->\n";
 
+inline constexpr const char* kMetricsBegin = "# HELP moerun_up ";
+
 }  // namespace moerun

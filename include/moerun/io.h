@@ -29,6 +29,7 @@ struct Provenance {
   std::string job_yaml, program_version, git_revision, model_checksum, tokenizer_checksum;
   std::string weights_checksum;  ///< of every byte, "sampled:…" of some, "dummy", or empty
   std::string layout, device;
+  std::string sampling_defaults;  ///< "none", or what generation_config.json gave: "model: temperature 0.7"
   uint64_t seed = 0;
 };
 

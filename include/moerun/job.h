@@ -1,6 +1,7 @@
 #pragma once
 #include <cstdint>
 #include <optional>
+#include <set>
 #include <string>
 
 #include "moerun/dtype.h"
@@ -16,6 +17,13 @@ struct RandomInput {
   uint64_t seed = 0;
 
   bool operator==(const RandomInput&) const = default;
+};
+
+/// Which keys of a section were given, whatever they say. Two jobs that say the same are equal, however they
+/// were written.
+struct GivenKeys {
+  std::set<std::string, std::less<>> names;
+  bool operator==(const GivenKeys& /*other*/) const { return true; }
 };
 
 /// A job file with its overrides, checked for spelling, types and ranges (src/job). Keys are documented in
@@ -68,14 +76,19 @@ struct Job {
     bool operator==(const Input&) const = default;
   } input;
   SamplingParams sampling;
+  GivenKeys sampling_given;  ///< the keys of `sampling` that the job gave, by their names in it
+  /// Whether generation_config.json says what the job leaves out (`sampling.defaults`).
+  enum class SamplingDefaults { none, model } sampling_defaults = SamplingDefaults::none;
   struct Output {
-    std::string path;   ///< .h5
-    std::string jsonl;  ///< empty: none
+    std::string path;    ///< .h5
+    std::string jsonl;   ///< empty: none
+    std::string errors;  ///< of rows with an error, instead of `jsonl`; empty: they are there
     bool operator==(const Output&) const = default;
   } output;
   struct Report {
-    std::string path;  ///< JSON; empty: none
-    std::string html;  ///< the same as a page; empty: none
+    std::string path;        ///< JSON; empty: none
+    std::string html;        ///< the same as a page; empty: none
+    std::string prometheus;  ///< how the job stands, for a node exporter; empty: none
     bool operator==(const Report&) const = default;
   } report;
   struct Limits {

@@ -51,6 +51,10 @@ struct SamplingParams {
   int32_t max_tokens = 16;
   int32_t min_tokens = 0;         ///< end-of-sequence and stop token ids cannot be chosen before this many
   std::vector<std::string> stop;  ///< the answer ends before the first of these; the text leaves it out
+  bool include_stop_str_in_output = false;  ///< the text ends behind the stop string instead
+  bool skip_special_tokens = true;          ///< the text leaves special tokens out
+  /// Of a longer prompt the last tokens are kept: so many; −1: model.max_model_len; 0: it is not cut.
+  int32_t truncate_prompt_tokens = 0;
   std::vector<int32_t> stop_token_ids;
   bool ignore_eos = false;
   std::vector<TokenBias> logit_bias;       ///< ascending by token, none of them 0
@@ -75,6 +79,7 @@ struct SamplingParams {
   template <class Params, class Io>
   static void each(Params& p, Io&& io) {
     io(p.draw), io(p.own_seed), io(p.n), io(p.max_tokens), io(p.min_tokens), io(p.stop), io(p.stop_token_ids);
+    io(p.include_stop_str_in_output), io(p.skip_special_tokens), io(p.truncate_prompt_tokens);
     io(p.ignore_eos), io(p.prompt_logprobs), io(p.prompt_logprobs_start), io(p.prompt_is_greedy);
     io(p.logit_bias), io(p.allowed_token_ids), io(p.bad_words), io(p.form.kind), io(p.form.text);
     io(p.thinking_budget), io(p.thinking);

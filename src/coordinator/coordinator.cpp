@@ -25,6 +25,7 @@ std::optional<double> JobProgress::seconds_left() const {
 Coordinator::Coordinator(Parts parts)
     : parts_(std::move(parts)), mailbox_(parts_.control), groups_(parts_.leaders.size()) {
   outcome_.progress.num_rows = parts_.source->num_rows();
+  outcome_.progress.groups.resize(groups_.size());
   outcome_.progress.num_answered = parts_.store->num_answered();
   if (parts_.order_in)
     order_.emplace(RowOrder::Options{.directory = *parts_.order_in, .num_groups = groups_.size()});
@@ -93,8 +94,8 @@ void Coordinator::take(LeaderReport report) {
   if (report.want > 0) group.want = report.want;
   if (!began_) began_ = Clock::now();
   group.finished = report.finished;
-  group.running = report.running;
-  group.waiting = report.waiting;
+  static_cast<GroupLoad&>(outcome_.progress.groups[static_cast<size_t>(report.group)]) = report.load;
+  outcome_.progress.groups[static_cast<size_t>(report.group)].reported_s = since_began();
   outcome_.progress.prompt_tokens += report.prompt_tokens;
   outcome_.progress.output_tokens += report.output_tokens;
   for (RowResult& result : report.results) keep(std::move(result));
@@ -139,7 +140,7 @@ bool Coordinator::read_ahead() {
       return true;
     }
     if (parts_.store->answered(record.row)) continue;
-    if (parts_.ids) parts_.ids->truncate_text(record, parts_.max_model_len);
+    if (parts_.ids) parts_.ids->truncate_text(record, parts_.room);
     order_->add(std::move(record));
   }
   return true;
@@ -204,7 +205,7 @@ void Coordinator::update_progress() {
   progress.sequence_seconds += static_cast<double>(progress.running) * (now - progress.seconds);
   progress.seconds = now;
   progress.running = progress.waiting = 0;
-  for (const Group& group : groups_) {
+  for (const JobProgress::Group& group : progress.groups) {
     progress.running += group.running;
     progress.waiting += group.waiting;
   }

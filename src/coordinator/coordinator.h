@@ -29,7 +29,11 @@ struct JobProgress {
   uint64_t handed_out = 0;                        ///< rows
   uint64_t most_output_tokens = 0;                ///< of those: the sum of n · max_tokens
   int64_t running = 0, waiting = 0;               ///< sequences at the leaders
-  double seconds = 0;                             ///< since the first row was handed out
+  struct Group : GroupLoad {
+    double reported_s = 0;  ///< `seconds` when its leader last said so
+  };
+  std::vector<Group> groups;
+  double seconds = 0;                ///< since the first row was handed out
   double handed_out_s = 0;           ///< of them until the last row was, or a stop came; 0: not yet
   double first_answer_s = 0;         ///< of them until the first answer came; 0: not yet
   double sequence_seconds = 0;       ///< that sequences ran, of all that ran at once together
@@ -84,10 +88,10 @@ class Coordinator {
     /// Rows are put in an order in which those that begin alike meet, by way of files here; none: they go out
     /// in the input's order.
     std::optional<std::filesystem::path> order_in;
-    /// Where prompts are truncated, texts are put in order as `ids` and model.max_model_len leave them; null:
+    /// Where prompts are truncated, texts are put in order as `ids` and `room` leave them; null:
     /// as they are.
     PromptIds* ids = nullptr;
-    int64_t max_model_len = 0;
+    PromptRoom room;
     StopSignals* signals = nullptr;
     std::function<void(const JobProgress&)>
         show;                       ///< called often, from the coordinator's thread; may be empty
@@ -112,7 +116,6 @@ class Coordinator {
   struct Group {
     int32_t want = 0;
     bool told_no_more = false, finished = false;
-    int64_t running = 0, waiting = 0;
   };
 
   void serve();

@@ -7,17 +7,17 @@ namespace {
 // One list of fields for both directions: `io` writes or reads each.
 template <typename Io, typename Result>
 void result_fields(Io&& io, Result& r) {
-  io(r.row), io(r.id), io(r.id_kind), io(r.endpoint), io(r.model), io(r.prompt_length),
+  io(r.row), io(r.id), io(r.id_kind), io(r.part), io(r.endpoint), io(r.model), io(r.prompt_length),
       io(r.prompt_truncated), io(r.token_ids), io(r.text);
   io(r.finish_reason), io(r.error), io(r.logprobs), io(r.num_top_logprobs), io(r.top_logprobs);
   io(r.prompt_logprobs), io(r.prompt_is_greedy), io(r.num_prompt_top_logprobs), io(r.prompt_top_logprobs);
   io(r.scored_tokens);
+  ChatParts::each(r.chat, io);
 }
 
 template <typename Io, typename Report>
 void report_fields(Io&& io, Report& r) {
-  io(r.group), io(r.want), io(r.finished), io(r.prompt_tokens), io(r.output_tokens), io(r.running);
-  io(r.waiting);
+  io(r.group), io(r.want), io(r.finished), io(r.prompt_tokens), io(r.output_tokens), io(r.load);
 }
 
 void put_optional(WireWriter& out, const std::optional<std::string>& text) {
@@ -38,6 +38,7 @@ std::string pack(const LeaderReport& report) {
   out.put(static_cast<uint64_t>(report.results.size()));
   for (const RowResult& result : report.results) {
     result_fields(put, result);
+    put_optional(out, result.echo);
     put(static_cast<uint64_t>(result.more_answers.size()));
     for (const Answer& answer : result.more_answers) Answer::each(answer, put);
   }
@@ -52,6 +53,7 @@ LeaderReport unpack_report(const std::string& bytes) {
   for (auto count = in.get<uint64_t>(); count > 0; --count) {
     RowResult& result = report.results.emplace_back();
     result_fields(get, result);
+    get_optional(in, result.echo);
     for (auto more = in.get<uint64_t>(); more > 0; --more)
       Answer::each(result.more_answers.emplace_back(), get);
   }
@@ -60,8 +62,9 @@ LeaderReport unpack_report(const std::string& bytes) {
 
 void put_record(WireWriter& out, const PromptRecord& record) {
   const auto put = [&](const auto& value) { out.put(value); };
-  put(record.row), put(record.id), put(record.id_kind), put(record.endpoint), put(record.model);
-  put(record.error), put(record.prompt_truncated);
+  put(record.row), put(record.id), put(record.id_kind), put(record.part), put(record.endpoint),
+      put(record.model);
+  put(record.error), put(record.prompt_truncated), put(record.echo), put(record.tools);
   put_optional(out, record.prompt);
   put_optional(out, record.messages);
   put(record.prompt_token_ids.has_value());
@@ -72,8 +75,9 @@ void put_record(WireWriter& out, const PromptRecord& record) {
 PromptRecord get_record(WireReader& in) {
   const auto get = [&](auto& value) { in.get(value); };
   PromptRecord record;
-  get(record.row), get(record.id), get(record.id_kind), get(record.endpoint), get(record.model);
-  get(record.error), get(record.prompt_truncated);
+  get(record.row), get(record.id), get(record.id_kind), get(record.part), get(record.endpoint),
+      get(record.model);
+  get(record.error), get(record.prompt_truncated), get(record.echo), get(record.tools);
   get_optional(in, record.prompt);
   get_optional(in, record.messages);
   if (in.get<bool>()) get(record.prompt_token_ids.emplace());

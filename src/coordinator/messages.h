@@ -12,6 +12,13 @@ namespace moerun {
 /// Tags of the control communicator.
 enum class ControlTag : int { report = 1, handout = 2 };
 
+/// What a group is at, as its leader says.
+struct GroupLoad {
+  int64_t running = 0, waiting = 0;         ///< sequences
+  int64_t steps = 0;                        ///< of this run
+  int64_t blocks_used = 0, num_blocks = 0;  ///< of keys and values
+};
+
 /// From a data-parallel group's leader to the coordinator.
 struct LeaderReport {
   int32_t group = 0;           ///< the leader's place among the leaders
@@ -19,7 +26,7 @@ struct LeaderReport {
   bool finished = false;       ///< its last report: it holds no rows any more
   uint64_t prompt_tokens = 0;  ///< computed, or taken over from others, since its last report
   uint64_t output_tokens = 0;  ///< drawn, or of rows that repeat others, since its last report
-  int32_t running = 0, waiting = 0;
+  GroupLoad load;
   std::vector<RowResult> results;
 };
 

@@ -3,7 +3,6 @@
 #include <utility>
 
 #include "job/sampling_fields.h"
-#include "job/truncation.h"
 #include "moerun/error.h"
 
 namespace moerun {
@@ -17,9 +16,9 @@ void PromptIds::make(PromptRecord& record) {
                                 : tokenizer_->encode_prompt(record.prompt.value_or(std::string()));
 }
 
-void PromptIds::truncate_text(PromptRecord& record, int64_t max_model_len) {
+void PromptIds::truncate_text(PromptRecord& record, const PromptRoom& room) {
   if (!record.error.empty() || record.prompt_token_ids) return;
-  const auto most = static_cast<size_t>(most_prompt_tokens(record.sampling, max_model_len));
+  const auto most = static_cast<size_t>(room.most_prompt_tokens(record.sampling));
   // A text has no more tokens than bytes, but for what is put around it: who is passed over for that stands
   // by its text in the order, no more. A conversation is longer as its template writes it.
   if (record.prompt && record.prompt->size() <= most) return;
@@ -31,7 +30,7 @@ void PromptIds::truncate_text(PromptRecord& record, int64_t max_model_len) {
   }
   const size_t length = cut.prompt_token_ids->size();
   if (length <= most || !beyond_prompt(cut.sampling, length).empty()) return;
-  truncate_left(cut, max_model_len);
+  truncate_left(cut, room);
   cut.prompt.reset(), cut.messages.reset();
   record = std::move(cut);
 }

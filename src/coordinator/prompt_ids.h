@@ -1,6 +1,7 @@
 #pragma once
 #include <cstdint>
 
+#include "job/truncation.h"
 #include "moerun/record.h"
 #include "text/chat_template.h"
 #include "text/tokenizer.h"
@@ -20,7 +21,7 @@ class PromptIds {
   /// Where rows are put in an order and `input.truncate_prompt` is `left`, a text that loses its beginning
   /// stands by the ids that are left: it becomes them. Others stay as they are, and so does what has no ids:
   /// its leader says why.
-  void truncate_text(PromptRecord& record, int64_t max_model_len);
+  void truncate_text(PromptRecord& record, const PromptRoom& room);
 
  private:
   Tokenizer* tokenizer_;

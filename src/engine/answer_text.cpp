@@ -5,21 +5,37 @@
 namespace moerun {
 namespace {
 
-/// Where the first occurrence that ends behind `old_end` begins in `text`; npos: there is none.
-size_t first_completed(const std::vector<std::string>& stop, std::string_view text, size_t old_end) {
-  size_t first = std::string_view::npos;
+/// A stop string in a text.
+struct Found {
+  size_t begin = std::string_view::npos, end = 0;
+  explicit operator bool() const { return begin != std::string_view::npos; }
+};
+
+/// The first occurrence that ends behind `old_end`; of several that begin there the shortest, which was
+/// complete first.
+Found first_completed(const std::vector<std::string>& stop, std::string_view text, size_t old_end) {
+  Found first;
   // Each is looked for from where it can end in new text, not from where the longest could.
-  for (const std::string& one : stop)
-    first = std::min(first, text.find(one, old_end - std::min(old_end, one.size() - 1)));
+  for (const std::string& one : stop) {
+    const size_t at = text.find(one, old_end - std::min(old_end, one.size() - 1));
+    if (at == std::string_view::npos) continue;
+    if (const Found found{at, at + one.size()};
+        found.begin < first.begin || (found.begin == first.begin && found.end < first.end))
+      first = found;
+  }
   return first;
 }
 
 }  // namespace
 
-AnswerText::AnswerText(const Tokenizer& tokenizer, std::vector<std::string> stop)
-    : tokenizer_(&tokenizer), running_{.detokenizer = Detokenizer(tokenizer, true)}, stop_(std::move(stop)) {
-  std::copy_if(stop_.begin(), stop_.end(), std::back_inserter(naming_),
-               [&](const std::string& one) { return tokenizer.names_special_token(one); });
+AnswerText::AnswerText(const Tokenizer& tokenizer, Options options)
+    : tokenizer_(&tokenizer),
+      running_{.detokenizer = Detokenizer(tokenizer, options.skip_special)},
+      stop_(std::move(options.stop)),
+      include_stop_(options.include_stop) {
+  if (options.skip_special)
+    std::copy_if(stop_.begin(), stop_.end(), std::back_inserter(naming_),
+                 [&](const std::string& one) { return tokenizer.names_special_token(one); });
   if (!naming_.empty()) spelled_.emplace(Spelled{{.detokenizer = Detokenizer(tokenizer, false)}, {}});
 }
 
@@ -46,11 +62,12 @@ bool AnswerText::append(int32_t id, bool may_end) {
   if (!may_end) return false;
 
   std::optional<std::string> cut;
-  if (const size_t at = first_completed(stop_, running_.text, old_end); at != std::string::npos)
-    cut = running_.text.substr(0, at);
+  const auto length = [&](const Found& found) { return include_stop_ ? found.end : found.begin; };
+  if (const Found found = first_completed(stop_, running_.text, old_end))
+    cut = running_.text.substr(0, length(found));
   if (spelled_)
-    if (const size_t at = first_completed(naming_, spelled_->text, old_spelled_end); at != std::string::npos)
-      if (std::string other = spelled_->without_special(at); !cut || other.size() < cut->size())
+    if (const Found found = first_completed(naming_, spelled_->text, old_spelled_end))
+      if (std::string other = spelled_->without_special(length(found)); !cut || other.size() < cut->size())
         cut = std::move(other);
   if (!cut) return false;
   running_.text = std::move(*cut);

@@ -18,8 +18,13 @@ namespace moerun {
 /// a time.
 class AnswerText {
  public:
-  /// `tokenizer` must outlive it; no string of `stop` is empty.
-  AnswerText(const Tokenizer& tokenizer, std::vector<std::string> stop);
+  struct Options {
+    std::vector<std::string> stop;  ///< none of them empty
+    bool include_stop = false;      ///< the text ends behind the stop string
+    bool skip_special = true;       ///< special tokens are left out of it
+  };
+  /// `tokenizer` must outlive it.
+  AnswerText(const Tokenizer& tokenizer, Options options);
 
   /// Takes the next token. True when its text completes a stop string and `may_end`: the text is then cut,
   /// and nothing but finish() may follow.
@@ -49,7 +54,8 @@ class AnswerText {
   Running running_;
   bool cut_ = false;  // what the detokenizer holds back lies behind the stop string
   std::vector<std::string> stop_,
-      naming_;  // all, and those that name a special token
+      naming_;  // all, and those that name a special token that the text leaves out
+  bool include_stop_;
   std::optional<Spelled> spelled_;
 };
 

@@ -107,7 +107,11 @@ void Engine::talk() {
   const int64_t ahead = std::max<int64_t>(num_seqs / 4, 1);
   const int64_t room = std::max<int64_t>(num_seqs - scheduler.num_running(), 0);
   const int64_t want = repeated_.full() ? 0 : std::max(room + ahead, rows_that_fill_steps()) - num_waiting();
-  parts_.leader->link->report(want, scheduler.num_running(), num_waiting());
+  parts_.leader->link->report(want, {.running = scheduler.num_running(),
+                                     .waiting = num_waiting(),
+                                     .steps = stats_.steps,
+                                     .blocks_used = scheduler.cache().num_used(),
+                                     .num_blocks = scheduler.cache().num_blocks()});
   take_rows();
 }
 

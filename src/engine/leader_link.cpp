@@ -29,20 +29,20 @@ std::vector<LeaderLink::Row> LeaderLink::poll() {
   return rows;
 }
 
-void LeaderLink::report(int64_t want, int64_t running, int64_t waiting) {
+void LeaderLink::report(int64_t want, const GroupLoad& load) {
   const bool asks = want > 0 && !asked_ && !no_more_ && stop_ == Stop::none;
   const bool due =
       report_.prompt_tokens + report_.output_tokens > 0 && Clock::now() - sent_ >= kProgressInterval;
   if (!asks && report_.results.empty() && !due) return;
   report_.want = asks ? static_cast<int32_t>(want) : 0;
-  report_.running = static_cast<int32_t>(running);
-  report_.waiting = static_cast<int32_t>(waiting);
+  report_.load = load;
   asked_ = asked_ || asks;
   send();
 }
 
 void LeaderLink::finish() {
-  report_.want = report_.running = report_.waiting = 0;
+  report_.want = 0;
+  report_.load.running = report_.load.waiting = report_.load.blocks_used = 0;
   report_.finished = true;
   send();
   while (!mailbox_.all_sent()) std::this_thread::yield();
@@ -51,7 +51,7 @@ void LeaderLink::finish() {
 void LeaderLink::send() {
   report_.group = group_;
   mailbox_.send(0, static_cast<int>(ControlTag::report), pack(report_));
-  report_ = {};
+  report_ = {.load = report_.load};
   sent_ = Clock::now();
 }
 

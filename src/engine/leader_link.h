@@ -36,7 +36,7 @@ class LeaderLink {
   }
   /// Sends answers if there are any, and asks for rows unless it has asked already; without either, how far
   /// the running sequences have come, once a second.
-  void report(int64_t want, int64_t running, int64_t waiting);
+  void report(int64_t want, const GroupLoad& load);
   /// The last report. Returns when MPI has taken it.
   void finish();
 

@@ -11,13 +11,15 @@
 namespace moerun {
 
 void Preparer::truncate(PromptRecord& record) const {
+  const PromptRoom room{limits_.max_model_len, limits_.truncate_prompts};
+  if (!room.cuts(record.sampling)) return;
   // Of a row that was cut before, both were looked at then.
   const size_t length = record.prompt_token_ids->size();
   for (const std::string& wrong :
-       {no_room_for_prompt(record.sampling, limits_.max_model_len),
+       {no_room_for_prompt(record.sampling, room),
         record.prompt_truncated < 0 ? beyond_prompt(record.sampling, length) : std::string()})
     if (!wrong.empty()) throw BadInput(wrong);
-  truncate_left(record, limits_.max_model_len);
+  truncate_left(record, room);
 }
 
 bool Preparer::thinks(SamplingParams::Thinking said, const std::vector<int32_t>& prompt) const {
@@ -39,6 +41,7 @@ std::variant<Sequence, RowResult> Preparer::prepare(PromptRecord record) {
   RowResult failed{.row = record.row,
                    .id = record.id,
                    .id_kind = record.id_kind,
+                   .part = record.part,
                    .endpoint = record.endpoint,
                    .model = record.model,
                    .prompt_truncated = limits_.truncate_prompts ? 0 : -1,
@@ -46,7 +49,7 @@ std::variant<Sequence, RowResult> Preparer::prepare(PromptRecord record) {
   if (!failed.error.empty()) return failed;
   try {
     prompt_ids_.make(record);
-    if (limits_.truncate_prompts) truncate(record);
+    truncate(record);
     std::vector<int32_t>& ids = *record.prompt_token_ids;
     failed.prompt_length = static_cast<int32_t>(ids.size());
     failed.prompt_truncated = record.prompt_truncated;

@@ -12,7 +12,7 @@ namespace moerun {
 namespace {
 
 size_t bytes_of(const auto& answer) {
-  return answer.token_ids.size() * sizeof(int32_t) + answer.text.size() +
+  return answer.token_ids.size() * sizeof(int32_t) + answer.text.size() + answer.chat.tool_calls.size() +
          answer.logprobs.size() * sizeof(float) + answer.top_logprobs.size() * sizeof(answer.top_logprobs[0]);
 }
 
@@ -22,7 +22,7 @@ size_t bytes_of_row(const RowResult& result) {
                  bytes_of(result) + result.prompt_logprobs.size() * sizeof(float) +
                  result.prompt_is_greedy.size() +
                  result.prompt_top_logprobs.size() * sizeof(result.prompt_top_logprobs[0]) +
-                 result.scored_tokens.size() * sizeof(int32_t);
+                 result.scored_tokens.size() * sizeof(int32_t) + result.echo.value_or("").size();
   for (const Answer& answer : result.more_answers) bytes += sizeof answer + bytes_of(answer);
   return bytes;
 }
@@ -33,8 +33,10 @@ RowResult answer_of(const RowResult& row, const RowResult& from) {
   result.row = row.row;
   result.id = row.id;
   result.id_kind = row.id_kind;
+  result.part = row.part;
   result.endpoint = row.endpoint;
   result.model = row.model;
+  result.echo = row.echo;
   result.prompt_truncated = row.prompt_truncated;
   // What is wrong with logits names the row.
   if (const std::string name = fmt::format("row {}: ", from.row); result.error.starts_with(name))
@@ -50,8 +52,11 @@ RepeatedRows::Turn RepeatedRows::add(const Sequence& sequence, RowResult& result
     forget_prompt();
     prompt_.assign(prompt.begin(), prompt.end());
   }
-  const std::optional<std::string> key = answer_key(sequence.sampling());
+  std::optional<std::string> key = answer_key(sequence.sampling());
   if (!key) return Turn::computes;
+  // What is made of the same tokens: a chat's calls of functions, a completion's prompt.
+  const RowResult& asked = sequence.asked();
+  *key += fmt::format("{} {} {}", static_cast<int>(asked.endpoint), asked.echo.has_value(), sequence.tools());
   if (of_prompt_.size() >= kMostKinds && !of_prompt_.contains(*key)) forget_prompt();
   std::shared_ptr<Kind>& kind = of_prompt_[*key];
   if (!kind) {

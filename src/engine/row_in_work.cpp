@@ -3,7 +3,10 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <span>
 #include <utility>
+
+#include "text/chat_parts.h"
 
 namespace moerun {
 
@@ -36,6 +39,20 @@ std::string sentence_of(const RowInWork::Fault& fault, uint64_t row, const Sampl
 
 }  // namespace
 
+ChatParts RowInWork::parts_of(const Answer& answer) const {
+  if (result.endpoint != Endpoint::chat_completions || !tokenizer) return {};
+  const bool reasons = marks_reasoning(*tokenizer);
+  if (!reasons && tools.empty()) return {};
+  // A marker and the line ends behind it are few tokens.
+  constexpr size_t kTail = 8;
+  const auto tail = std::span(prompt).last(std::min(kTail, prompt.size()));
+  const bool opened = reasons && opens_reasoning(tokenizer->decode(tail, false));
+  ChatParts parts = split_chat(answer.text, reasons, opened, ToolFunctions(tools));
+  if (parts.has_reasoning)
+    parts.reasoning_tokens = count_reasoning_tokens(answer.token_ids, opened, *tokenizer);
+  return parts;
+}
+
 RowResult RowInWork::take_result() {
   if (fault) {
     result.finish_reason = FinishReason::error;
@@ -45,6 +62,7 @@ RowResult RowInWork::take_result() {
   Answer& first = answers.front();
   result.token_ids = std::move(first.token_ids);
   result.text = std::move(first.text);
+  result.chat = std::move(first.chat);
   result.finish_reason = first.finish_reason;
   result.logprobs = std::move(first.logprobs);
   result.top_logprobs = std::move(first.top_logprobs);
@@ -52,7 +70,7 @@ RowResult RowInWork::take_result() {
   result.more_answers.assign(std::make_move_iterator(answers.begin() + 1),
                              std::make_move_iterator(answers.end()));
   scores.move_to(result);
-  if (result.endpoint != Endpoint::none && result.num_prompt_top_logprobs > 0)
+  if (result.endpoint != Endpoint::none && (result.num_prompt_top_logprobs > 0 || result.echo))
     result.scored_tokens.assign(prompt.end() - static_cast<ptrdiff_t>(result.prompt_logprobs.size()),
                                 prompt.end());
   return std::move(result);

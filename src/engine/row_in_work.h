@@ -93,6 +93,7 @@ struct RowInWork {
   std::vector<int32_t> prompt;
   const Tokenizer* tokenizer = nullptr;
   std::shared_ptr<AnswerRules> rules;  ///< null: all tokens can be chosen
+  std::string tools;                   ///< the record's
   PromptScores scores;
   bool forked = false;          ///< each answer has a sequence of its own
   bool begun = false;           ///< an answer has a token
@@ -105,6 +106,8 @@ struct RowInWork {
   };
   std::optional<Fault> fault;  ///< of the first answer that has one
 
+  /// What the text of a chat's answer consists of.
+  ChatParts parts_of(const Answer& answer) const;
   /// The result of all answers.
   RowResult take_result();
 };

@@ -335,6 +335,9 @@ void Scheduler::fork(Sequence& sequence, const LogitRow& row, const TokenResult*
     else
       begun.push_back(std::move(other));
   }
+  // libstdc++ moves what lies before the place onto itself where nothing is inserted, and the tokens of
+  // sequences that began earlier are gone.
+  if (begun.empty()) return;
   // Behind those that began earlier.
   const auto at =
       std::find_if(waiting_.begin(), waiting_.end(), [](const Sequence& s) { return !s.begun(); });

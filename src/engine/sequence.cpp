@@ -24,9 +24,16 @@ std::shared_ptr<RowInWork> row_of(PromptRecord record, std::vector<int32_t> prom
   row->result.row = record.row;
   row->result.id = std::move(record.id);
   row->result.id_kind = record.id_kind;
+  row->result.part = record.part;
   row->result.endpoint = record.endpoint;
   row->result.model = std::move(record.model);
   row->result.prompt_truncated = record.prompt_truncated;
+  row->tools = std::move(record.tools);
+  if (record.echo)
+    row->result.echo =
+        record.prompt && record.prompt_truncated <= 0
+            ? std::move(*record.prompt)
+            : (tokenizer ? tokenizer->decode(row->prompt, row->sampling.skip_special_tokens) : std::string());
   row->result.prompt_length = static_cast<int32_t>(row->prompt.size());
   return row;
 }
@@ -38,7 +45,10 @@ Sequence::Sequence(PromptRecord record, std::vector<int32_t> prompt, const Token
     : Sequence(row_of(std::move(record), std::move(prompt), tokenizer, std::move(rules)), 0) {}
 
 Sequence::Sequence(std::shared_ptr<RowInWork> row, int32_t index) : row_(std::move(row)), index_(index) {
-  if (row_->tokenizer) text_.emplace(*row_->tokenizer, sampling().stop);
+  if (row_->tokenizer)
+    text_.emplace(*row_->tokenizer, AnswerText::Options{.stop = sampling().stop,
+                                                        .include_stop = sampling().include_stop_str_in_output,
+                                                        .skip_special = sampling().skip_special_tokens});
   if (row_->rules) progress_.emplace(row_->rules);
 }
 
@@ -65,7 +75,11 @@ bool Sequence::append(const TokenResult& token, const AnswerLimits& limits) {
   const bool end = (!sampling().ignore_eos && contains(limits.eos_token_ids, token.token)) ||
                    contains(sampling().stop_token_ids, token.token);
   reason_ = FinishReason::stop;
-  if (end) return true;
+  if (end) {
+    // The token that ends an answer is none of its text, as in vLLM, unless what ends it is to stay.
+    if (text_ && sampling().include_stop_str_in_output) text_->append(token.token, false);
+    return true;
+  }
   // A stop string that is complete before min_tokens tokens are there ends nothing, then or later.
   if (text_ && text_->append(token.token, num_output_tokens() >= sampling().min_tokens)) return true;
   reason_ = FinishReason::length;
@@ -79,6 +93,7 @@ void Sequence::fail(TokenFault fault, int32_t position) {
 
 std::optional<RowResult> Sequence::finish(FinishReason reason) {
   if (text_) answer_.text = text_->finish();
+  answer_.chat = row_->parts_of(answer_);
   answer_.finish_reason = reason;
   const auto stands_for = static_cast<size_t>(num_answers());  // none of the others has a token
   for (size_t i = 0; i < stands_for; ++i) row_->answers[static_cast<size_t>(index_) + i] = answer_;

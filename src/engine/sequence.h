@@ -39,6 +39,7 @@ class Sequence {
 
   const SamplingParams& sampling() const { return row_->sampling; }
   uint64_t row() const { return row_->result.row; }
+  const std::string& tools() const { return row_->tools; }  ///< PromptRecord::tools
   /// The row's result but for what comes from the model.
   const RowResult& asked() const { return row_->result; }
   int32_t index() const { return index_; }  ///< of the answer among the row's

@@ -68,14 +68,24 @@ std::string Directory::read(const std::string& name, uint64_t most_bytes) const 
 }
 
 void Directory::write_durably(const std::string& name, std::initializer_list<std::string_view> parts) const {
+  write_to_temporary(name, parts, true);
+  sync();
+}
+
+void Directory::replace(const std::string& name, std::string_view text) const {
+  write_to_temporary(name, {text}, false);
+}
+
+void Directory::write_to_temporary(const std::string& name, std::initializer_list<std::string_view> parts,
+                                   bool durably) const {
   const std::string temporary = name + kTemporarySuffix;
   const fs::path path = path_of(temporary);
   FileDescriptor file = create(temporary);
   try {
     for (const std::string_view part : parts) write_all(file.get(), part, path);
-    sync_file(file.get(), path);
+    if (durably) sync_file(file.get(), path);
     close_file(file, path);
-    rename_durably(temporary, name);
+    rename(temporary, name);
   } catch (const FileError&) {
     // Room for others on a full disk; the error at hand is the one that counts.
     ::unlinkat(directory_.get(), temporary.c_str(), 0);
@@ -83,12 +93,14 @@ void Directory::write_durably(const std::string& name, std::initializer_list<std
   }
 }
 
-void Directory::rename_durably(const std::string& from, const std::string& to) const {
-  const auto rename = [&] {
-    return ::renameat(directory_.get(), from.c_str(), directory_.get(), to.c_str());
-  };
-  if (uninterrupted(rename) != 0)
+void Directory::rename(const std::string& from, const std::string& to) const {
+  const auto call = [&] { return ::renameat(directory_.get(), from.c_str(), directory_.get(), to.c_str()); };
+  if (uninterrupted(call) != 0)
     throw FileError(fmt::format("rename {} to", path_of(from).string()), path_of(to), errno);
+}
+
+void Directory::rename_durably(const std::string& from, const std::string& to) const {
+  rename(from, to);
   sync();
 }
 

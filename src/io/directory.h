@@ -36,6 +36,9 @@ class Directory {
 
   /// As write_file_durably, by way of `name`.tmp.
   void write_durably(const std::string& name, std::initializer_list<std::string_view> parts) const;
+  /// The same without a sync, for what is written anew every few seconds: who reads it finds the old or the
+  /// new text whole, and after a power cut perhaps neither.
+  void replace(const std::string& name, std::string_view text) const;
   /// Gives the file `from`, whose bytes are synced, the name `to` for good.
   void rename_durably(const std::string& from, const std::string& to) const;
   /// The same, unless something has the name `to`: then it is false, and nothing has changed. A file system
@@ -51,6 +54,9 @@ class Directory {
  private:
   FileDescriptor open_with(const std::string& name, int flags) const;
   bool rename_new(const std::string& from, const std::string& to) const;
+  void rename(const std::string& from, const std::string& to) const;
+  void write_to_temporary(const std::string& name, std::initializer_list<std::string_view> parts,
+                          bool durably) const;
 
   std::filesystem::path path_;
   FileDescriptor directory_;

@@ -45,6 +45,10 @@ void write_file_durably(const fs::path& path, std::initializer_list<std::string_
   Directory(directory_of(path), Directory::Links::followed).write_durably(path.filename(), parts);
 }
 
+void replace_file(const fs::path& path, std::string_view text) {
+  Directory(directory_of(path), Directory::Links::followed).replace(path.filename(), text);
+}
+
 std::string read_file(const fs::path& path) {
   return read_file(open_file(path, O_RDONLY).get(), path, UINT64_MAX);
 }

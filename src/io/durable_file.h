@@ -51,6 +51,9 @@ void close_file(FileDescriptor& file, const std::filesystem::path& path);
 /// replacing what has that name. On failure nothing is left under the temporary name.
 void write_file_durably(const std::filesystem::path& path, std::initializer_list<std::string_view> parts);
 
+/// Directory::replace of the directory that holds it.
+void replace_file(const std::filesystem::path& path, std::string_view text);
+
 /// The whole file.
 std::string read_file(const std::filesystem::path& path);
 /// All that is left of an open file from its beginning.

@@ -37,9 +37,9 @@ void check_whole_row(const Job& job, PromptRecord& record) {
     if (!wrong.empty()) add_fault(record, wrong);
   };
   if (record.prompt_token_ids) check(beyond_prompt(record.sampling, record.prompt_token_ids->size()));
-  if (!truncates_prompts(job)) return;
-  check(no_room_for_prompt(record.sampling, job.model.max_model_len));
-  if (record.error.empty() && record.prompt_token_ids) truncate_left(record, job.model.max_model_len);
+  const PromptRoom room = prompt_room_of(job);
+  check(no_room_for_prompt(record.sampling, room));
+  if (record.error.empty() && record.prompt_token_ids) truncate_left(record, room);
 }
 
 /// Rows of a random input need not be counted, and all can be said of them at once.
@@ -48,8 +48,7 @@ InputSummary summary_of_random(const Job& job, int64_t vocab_size) {
   InputSummary summary;
   SamplingParams longest;
   longest.max_tokens = most_random_length(random.output_len, random.range_ratio);
-  if (const std::string wrong = no_room_for_prompt(longest, job.model.max_model_len);
-      truncates_prompts(job) && !wrong.empty())
+  if (const std::string wrong = no_room_for_prompt(longest, prompt_room_of(job)); !wrong.empty())
     throw BadInput("input.random.output_len: " + wrong);
   summary.num_rows = static_cast<uint64_t>(random.num_prompts);
   if (job.input.limit > 0)
@@ -179,7 +178,7 @@ class InputCheck {
     check_whole_row(job_, record);
     if (record.error.empty()) needs_.check(record);
     if (record.error.empty()) beginnings_.add(record);
-    if (record.id.empty()) return;
+    if (record.id.empty() || record.part.index > 0) return;
     if (const auto earlier = ids_.add(record.id, record.id_kind, rows_->place())) {
       add_fault(record, fmt::format("the id {} is {}'s already", shown_id(record), rows_->where(*earlier)));
       if (job_.input.on_error == Job::Input::OnError::row) summary_.duplicate_rows.push_back(record.row);
@@ -190,7 +189,9 @@ class InputCheck {
     if (record.error.empty()) return;
     const std::string where = rows_->where(rows_->place());
     if (num_bad_++ == 0) first_bad_ = fmt::format("{}: {}", where, record.error);
-    faults_.add(where, record.error);
+    // What is wrong with a line of several rows is said once.
+    if (record.part.index == 0 || record.error != last_fault_) faults_.add(where, record.error);
+    last_fault_ = record.error;
   }
 
   const Job& job_;
@@ -201,7 +202,7 @@ class InputCheck {
   Faults faults_;
   InputSummary summary_;
   uint64_t num_bad_ = 0;
-  std::string first_bad_;
+  std::string first_bad_, last_fault_;
 };
 
 class InputSource : public RecordSource {
@@ -223,7 +224,8 @@ class InputSource : public RecordSource {
           num_rows_));
     ++row_;
     check_whole_row(job_, record);
-    if (std::binary_search(duplicates_.begin(), duplicates_.end(), record.row))
+    if (std::binary_search(duplicates_.begin(), duplicates_.end(),
+                           record.row - static_cast<uint64_t>(record.part.index)))
       add_fault(record, fmt::format("the id {} is an earlier row's already", shown_id(record)));
     if (record.error.empty()) return true;
     record.error = fmt::format("{}: {}", rows_->where(rows_->place()), record.error);

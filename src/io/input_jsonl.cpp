@@ -1,5 +1,8 @@
 #include <fmt/format.h>
 
+#include <deque>
+#include <iterator>
+
 #include "io/json_line.h"
 #include "io/json_row.h"
 #include "io/line_reader.h"
@@ -27,6 +30,12 @@ class JsonlRows : public RowReader {
   }
 
   bool next(PromptRecord& record) override {
+    if (!more_.empty()) {
+      record = std::move(more_.front());
+      more_.pop_front();
+      ++row_;
+      return true;
+    }
     std::string_view line;
     if (!lines_.next(line)) return false;
     record = {};
@@ -41,7 +50,10 @@ class JsonlRows : public RowReader {
       add_fault(record, read.fault);
       read_id_of_bad_line(read.value, openai_ ? "custom_id" : "id", record);
     } else if (openai_) {
-      read_openai_row(std::move(read.value), model_names_, vocab_size_, record);
+      std::vector<PromptRecord> rows =
+          read_openai_rows(std::move(read.value), model_names_, vocab_size_, record);
+      record = std::move(rows.front());
+      more_.assign(std::make_move_iterator(rows.begin() + 1), std::make_move_iterator(rows.end()));
     } else {
       read_plain_row(std::move(read), vocab_size_, record);
     }
@@ -52,14 +64,25 @@ class JsonlRows : public RowReader {
     if (row < row_) {
       lines_.rewind();
       row_ = 0;
+      more_.clear();
     }
-    for (std::string_view line; row_ < row && lines_.next(line);) ++row_;
+    for (; row_ < row && !more_.empty(); ++row_) more_.pop_front();
+    while (row_ < row) {
+      std::string_view line;
+      if (!lines_.next(line)) return;
+      const uint64_t rows = openai_ && !lines_.is_too_long() ? num_openai_rows(line) : 1;
+      if (rows == 1)
+        ++row_;
+      else
+        for (read_several(line); row_ < row && !more_.empty(); ++row_) more_.pop_front();
+    }
   }
 
   ContentSums finish() override { return lines_.finish(); }
   void verify(std::shared_ptr<const ContentSums> sums) override {
     lines_.verify(std::move(sums));
     row_ = 0;
+    more_.clear();
   }
 
   std::string where(uint64_t place) const override { return fmt::format("{}:{}", lines_.path(), place); }
@@ -67,12 +90,23 @@ class JsonlRows : public RowReader {
   bool is_openai() const override { return openai_; }
 
  private:
+  /// Takes all rows of a line that has several.
+  void read_several(std::string_view line) {
+    PromptRecord first;
+    first.row = row_;
+    first.sampling = job_sampling_;
+    std::vector<PromptRecord> rows =
+        read_openai_rows(read_json_line(line).value, model_names_, vocab_size_, first);
+    more_.assign(std::make_move_iterator(rows.begin()), std::make_move_iterator(rows.end()));
+  }
+
   SamplingParams job_sampling_;
   int64_t vocab_size_;
   std::vector<std::string> model_names_;
   LineReader lines_;
   bool openai_ = false;
-  uint64_t row_ = 0;  // the next one's
+  uint64_t row_ = 0;               // the next one's
+  std::deque<PromptRecord> more_;  // rows of the last line that follow
 };
 
 }  // namespace

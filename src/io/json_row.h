@@ -21,8 +21,15 @@ bool is_openai_line(const Json& line);
 /// A line of OpenAI's batch API (https://platform.openai.com/docs/guides/batch): `custom_id`, `method`,
 /// `url`, `body`. What a body leaves out is the job's; what would change an answer in a way that this program
 /// does not know is a fault. `model` must be one of `model_names`, or end in one after a slash.
-void read_openai_row(Json line, const std::vector<std::string>& model_names, int64_t vocab_size,
-                     PromptRecord& record);
+///
+/// A completion that lists several prompts gives a row for each, in their order; what is wrong with one of
+/// them is wrong with all. `record` has the row's number and the job's sampling. At most kMostPrompts.
+std::vector<PromptRecord> read_openai_rows(Json line, const std::vector<std::string>& model_names,
+                                           int64_t vocab_size, const PromptRecord& record);
+inline constexpr size_t kMostPrompts = 2048;
+
+/// How many rows read_openai_rows gives of a line that is one; cheap where it is 1.
+uint64_t num_openai_rows(std::string_view line);
 
 /// The names by which a request may mean the model in this folder: the folder's path and name, and ORG/NAME
 /// of a Hugging Face cache (models--ORG--NAME/snapshots/REVISION).

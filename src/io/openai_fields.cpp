@@ -46,14 +46,11 @@ const std::vector<Rule>& rules() {
        "1 beside one answer"},
       {"length_penalty", is_one, "1"},
       {"stream", is_bool<false>, "false"},
-      {"echo", is_bool<false>, "false"},
       {"use_beam_search", is_bool<false>, "false"},
-      {"include_stop_str_in_output", is_bool<false>, "false"},
       {"continue_final_message", is_bool<false>, "false"},
       {"add_special_tokens", is_bool<false>, "false"},
       {"return_token_ids", is_bool<false>, "false"},
       {"return_tokens_as_token_ids", is_bool<false>, "false"},
-      {"skip_special_tokens", is_bool<true>, "true"},
       {"spaces_between_special_tokens", is_bool<true>, "true"},
       {"add_generation_prompt", is_bool<true>, "true"},
       {"functions", is_empty_list, "[]"},
@@ -68,25 +65,16 @@ const std::vector<Rule>& rules() {
          return value.is_boolean() && (value == true || !has_tools(body));
        },
        "true where there are tools"},
-      {"tool_choice",
-       [](const Json& value, const Json& body) {
-         return value == "auto" || (value == "none" && !has_tools(body));
-       },
-       "\"auto\", or \"none\" where there are no tools"},
+      {"tool_choice", [](const Json& value, const Json&) { return value == "auto" || value == "none"; },
+       "\"auto\" or \"none\""},
   };
   return kRules;
 }
 
 /// Fields that ask for another answer, or another kind of it.
-constexpr std::string_view kChangesAnswers[] = {"audio",
-                                                "reasoning_effort",
-                                                "web_search_options",
-                                                "truncate_prompt_tokens",
-                                                "logits_processors",
-                                                "documents",
-                                                "chat_template",
-                                                "mm_processor_kwargs",
-                                                "reasoning"};
+constexpr std::string_view kChangesAnswers[] = {
+    "audio",     "reasoning_effort", "web_search_options",  "logits_processors",
+    "documents", "chat_template",    "mm_processor_kwargs", "reasoning"};
 
 template <size_t kCount>
 bool contains(const std::string_view (&names)[kCount], std::string_view name) {

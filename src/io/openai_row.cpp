@@ -3,6 +3,7 @@
 
 #include "io/json_row.h"
 #include "io/openai_fields.h"
+#include "io/openai_tools.h"
 #include "io/row_reader.h"
 #include "job/form_fields.h"
 
@@ -12,8 +13,9 @@ namespace {
 // Beside OpenAI's those of vLLM's and SGLang's servers for the chat template.
 const std::vector<std::string> kChatFields{
     "model",        "messages", "max_tokens", "max_completion_tokens", "logprobs",
-    "top_logprobs", "tools",    "documents",  "add_generation_prompt", "chat_template_kwargs"};
-const std::vector<std::string> kCompletionFields{"model", "prompt", "max_tokens", "logprobs"};
+    "top_logprobs", "tools",    "documents",  "add_generation_prompt", "chat_template_kwargs",
+    "tool_choice"};
+const std::vector<std::string> kCompletionFields{"model", "prompt", "max_tokens", "logprobs", "echo"};
 
 bool contains(const std::vector<std::string>& names, const std::string& name) {
   return std::find(names.begin(), names.end(), name) != names.end();
@@ -51,8 +53,10 @@ void read_chat_logprobs(const Json& body, PromptRecord& record) {
   record.sampling.draw.logprobs = static_cast<int32_t>(count);
 }
 
-void read_chat(const Json& body, PromptRecord& record) {
+void read_chat(Json& body, PromptRecord& record) {
   if (!body.contains("messages")) return add_fault(record, "body.messages is missing");
+  if (!read_tools(body, record)) body.erase("tools");
+  read_past_calls(body["messages"], record);
   read_conversation(body, record);
   read_chat_logprobs(body, record);
   if (!body.contains("max_completion_tokens")) return;
@@ -61,22 +65,44 @@ void read_chat(const Json& body, PromptRecord& record) {
   read_sampling_field("max_tokens", body["max_completion_tokens"], record);
 }
 
+/// `echo` repeats the prompt before the answer, with log-probabilities of both where they are asked for.
+void read_echo(const Json& body, PromptRecord& record) {
+  const Json echo = body.value("echo", Json(false));
+  if (!echo.is_boolean()) return add_fault(record, "body.echo " + must_be("true or false", echo));
+  record.echo = echo.get<bool>();
+  SamplingParams& sampling = record.sampling;
+  if (!record.echo || sampling.draw.logprobs < 0) return;
+  if (body.contains("prompt_logprobs_start") && sampling.prompt_logprobs_start > 0)
+    add_fault(record,
+              "body.prompt_logprobs_start has no place beside echo: true, which scores the whole prompt");
+  sampling.prompt_logprobs = std::max(sampling.prompt_logprobs, sampling.draw.logprobs);
+  sampling.prompt_logprobs_start = 0;
+}
+
+/// Whether a prompt is a list of them: texts, or lists of token ids.
+bool is_list_of_prompts(const Json& prompt) {
+  return prompt.is_array() && !prompt.empty() && (prompt[0].is_string() || prompt[0].is_array());
+}
+
 void read_completion(const Json& body, int64_t vocab_size, PromptRecord& record) {
   if (!body.contains("prompt")) return add_fault(record, "body.prompt is missing");
-  Json prompt = body["prompt"];
-  // A list of prompts asks for an answer each; one is as good as no list.
-  if (prompt.is_array() && prompt.size() == 1 && (prompt[0].is_string() || prompt[0].is_array()))
-    prompt = Json(prompt[0]);
-  if (prompt.is_array() && !prompt.empty() && (prompt[0].is_string() || prompt[0].is_array()))
-    add_fault(record, "body.prompt is a list of prompts: a line has one");
-  else if (prompt.is_array())
+  const Json& prompt = body["prompt"];
+  if (prompt.is_array())
     read_prompt_token_ids(prompt, vocab_size, record);
   else
     read_prompt(prompt, record);
   if (body.contains("logprobs")) read_sampling_field("logprobs", body["logprobs"], record);
+  read_echo(body, record);
 }
 
-void read_body(const Json& body, int64_t vocab_size, PromptRecord& record) {
+/// OpenAI takes any integer of 64 bits as a seed: a negative one is that of its bits.
+Json seed_of(const Json& value) {
+  if (!value.is_number_integer() || value.is_number_unsigned()) return value;
+  return Json(static_cast<uint64_t>(value.get<int64_t>()));
+}
+
+void read_body(Json body, int64_t vocab_size, PromptRecord& record) {
+  if (body.contains("seed")) body["seed"] = seed_of(body["seed"]);
   const bool chat = record.endpoint == Endpoint::chat_completions;
   const std::vector<std::string>& own = chat ? kChatFields : kCompletionFields;
   for (const auto& [name, value] : body.items()) {
@@ -104,6 +130,8 @@ void read_body(const Json& body, int64_t vocab_size, PromptRecord& record) {
 }  // namespace
 
 bool is_openai_line(const Json& line) { return line.contains("custom_id") || line.contains("body"); }
+
+namespace {
 
 void read_openai_row(Json line, const std::vector<std::string>& model_names, int64_t vocab_size,
                      PromptRecord& record) {
@@ -137,7 +165,52 @@ void read_openai_row(Json line, const std::vector<std::string>& model_names, int
   if (model.is_string()) record.model = model.get<std::string>();
   if (record.endpoint == Endpoint::none) return;
   check_model(model, model_names, record);
-  read_body(body, vocab_size, record);
+  read_body(std::move(body), vocab_size, record);
+}
+
+/// The prompts of a completion's line where there are several, or one in a list; else null.
+Json* prompts_of(Json& line) {
+  if (!line.is_object() || line.value("url", Json()) != "/v1/completions" || !line.contains("body"))
+    return nullptr;
+  Json& body = line["body"];
+  if (!body.is_object() || !body.contains("prompt") || !is_list_of_prompts(body["prompt"])) return nullptr;
+  return &body["prompt"];
+}
+
+}  // namespace
+
+std::vector<PromptRecord> read_openai_rows(Json line, const std::vector<std::string>& model_names,
+                                           int64_t vocab_size, const PromptRecord& record) {
+  std::vector<Json> prompts;
+  if (Json* const list = prompts_of(line)) {
+    prompts = std::move(list->get_ref<Json::array_t&>());
+    *list = Json();
+  }
+  const size_t count = std::min(std::max<size_t>(prompts.size(), 1), kMostPrompts);
+  std::vector<PromptRecord> records(count, record);
+  std::string fault;
+  for (size_t i = 0; i < count; ++i) {
+    Json own = i + 1 < count ? line : std::move(line);
+    if (!prompts.empty()) own["body"]["prompt"] = std::move(prompts[i]);
+    records[i].row = record.row + i;
+    records[i].part = {static_cast<int32_t>(i), static_cast<int32_t>(count)};
+    read_openai_row(std::move(own), model_names, vocab_size, records[i]);
+    if (fault.empty()) fault = records[i].error;
+  }
+  if (prompts.size() > kMostPrompts)
+    fault = fmt::format("body.prompt is a list of {} prompts, and a line has at most {}", prompts.size(),
+                        kMostPrompts);
+  for (PromptRecord& one : records) one.error = fault;
+  return records;
+}
+
+uint64_t num_openai_rows(std::string_view line) {
+  // The name has no other spelling but with escapes of its letters.
+  if (line.find("\"prompt\"") == std::string_view::npos && line.find("\\u00") == std::string_view::npos)
+    return 1;
+  JsonLine read = read_json_line(line);
+  const Json* const prompts = read.fault.empty() ? prompts_of(read.value) : nullptr;
+  return prompts ? std::min(prompts->size(), kMostPrompts) : 1;
 }
 
 std::vector<std::string> model_names_of(const std::string& model_path) {

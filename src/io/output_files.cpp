@@ -29,8 +29,17 @@ bool OutputFiles::finished() const { return fs::exists(hdf5); }
 
 fs::path OutputFiles::run_directory() const { return run_directory_of(hdf5); }
 
+std::vector<OutputFiles::Lines> OutputFiles::lines() const {
+  std::vector<Lines> out{{jsonl, kJsonlRecord}, {errors, kErrorsRecord}};
+  std::erase_if(out, [](const Lines& one) { return one.path.empty(); });
+  return out;
+}
+
 std::vector<fs::path> OutputFiles::all() const {
-  return jsonl.empty() ? std::vector{hdf5} : std::vector{jsonl, hdf5};
+  std::vector<fs::path> out;
+  for (const Lines& one : lines()) out.push_back(one.path);
+  out.push_back(hdf5);
+  return out;
 }
 
 void OutputFiles::check() const {

@@ -10,12 +10,20 @@ namespace moerun {
 /// and never taken from another.
 struct OutputFiles {
   std::filesystem::path hdf5;
-  std::filesystem::path jsonl;  ///< empty: none
+  std::filesystem::path jsonl;   ///< empty: none
+  std::filesystem::path errors;  ///< the lines of rows with an error; empty: they are in jsonl
 
+  /// A file of lines, and the name of its record in the run directory.
+  struct Lines {
+    std::filesystem::path path;
+    const char* record;
+  };
+  /// Those that there are.
+  std::vector<Lines> lines() const;
   /// The HDF5 file comes last: where it has its name, the job is finished.
   bool finished() const;
   std::filesystem::path run_directory() const;
-  /// Those that there are: the JSONL file before the HDF5 file.
+  /// Those that there are: files of lines before the HDF5 file.
   std::vector<std::filesystem::path> all() const;
 
   /// Throws BadInput where a directory is missing, or a name is a directory's or a link's that leads nowhere.

@@ -167,6 +167,7 @@ void visit_attributes(const OutputAttributes& attributes, const auto& visit) {
   visit("layout", provenance.layout);
   visit("device", provenance.device);
   visit("seed", provenance.seed);
+  visit("sampling_defaults", provenance.sampling_defaults);
   visit("start", attributes.start);
   visit("end", attributes.end);
   visit("fingerprint", attributes.fingerprint);

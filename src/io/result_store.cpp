@@ -7,6 +7,7 @@
 
 #include <chrono>
 #include <ctime>
+#include <deque>
 #include <filesystem>
 #include <nlohmann/json.hpp>
 #include <optional>
@@ -18,10 +19,10 @@
 #include "io/hdf5_child.h"
 #include "io/ledger.h"
 #include "io/merge.h"
-#include "io/openai_line.h"
 #include "io/output_files.h"
 #include "io/result_hdf5.h"
 #include "io/result_jsonl.h"
+#include "io/result_lines.h"
 #include "io/run_directory.h"
 #include "io/seal_thread.h"
 
@@ -47,11 +48,11 @@ struct Run {
 
 class SegmentStore : public ResultStore {
  public:
-  SegmentStore(Run&& run, const Provenance& provenance, const std::optional<OpenAiLines>& openai,
-               const StoreLimits& limits, bool reports_follow)
+  SegmentStore(Run&& run, const Provenance& provenance, const LineWriter& lines, const StoreLimits& limits,
+               bool reports_follow)
       : run_(std::move(run)),
         provenance_(provenance),
-        openai_(openai),
+        lines_(lines),
         limits_(limits),
         reports_follow_(reports_follow),
         num_answered_before_(run_.earlier.answered.size()),
@@ -96,12 +97,12 @@ class SegmentStore : public ResultStore {
     if (segment_.empty()) return;
     sealer_->submit(std::exchange(segment_, SegmentBuilder()));
   }
-  std::optional<WrittenFile> write_outputs(const std::vector<SegmentRecord>& segments) const;
-  void name_outputs(const std::optional<WrittenFile>& jsonl) const;
+  std::vector<WrittenFile> write_outputs(const std::vector<SegmentRecord>& segments) const;
+  void name_outputs(const std::vector<WrittenFile>& lines) const;
 
   Run run_;
   const Provenance provenance_;
-  const std::optional<OpenAiLines> openai_;
+  const LineWriter lines_;
   const StoreLimits limits_;
   const bool reports_follow_;
   const uint64_t num_answered_before_;
@@ -112,30 +113,29 @@ class SegmentStore : public ResultStore {
   std::optional<SealThread> sealer_;
 };
 
-/// Merges into files under temporary names, and reads them back. Returns what the JSONL file holds.
-std::optional<WrittenFile> SegmentStore::write_outputs(const std::vector<SegmentRecord>& segments) const {
+/// Merges into files under temporary names, and reads them back. Returns what the files of lines hold.
+std::vector<WrittenFile> SegmentStore::write_outputs(const std::vector<SegmentRecord>& segments) const {
   RowTraits traits;
   for (const SegmentRecord& segment : segments) traits.add(segment.traits);
   const OutputFiles& files = run_.files;
   const uint64_t num_rows = answered_.num_rows();
-  const fs::path hdf5 = temporary_name(files.hdf5), jsonl = temporary_name(files.jsonl);
+  const fs::path hdf5 = temporary_name(files.hdf5);
 
   Hdf5Results columns(hdf5, traits, num_rows);
-  std::optional<JsonlResults> lines;
-  if (!files.jsonl.empty()) lines.emplace(jsonl);
+  std::deque<JsonlResults> lines;
+  for (const OutputFiles::Lines& one : files.lines()) lines.emplace_back(temporary_name(one.path));
   SegmentMerge merge(run_.directory->files(), segments, run_.manifest.run_id);
   uint64_t rows = 0;
+  LineRows whole;
   for (RowResult result; merge.next(result); ++rows) {
     if (result.row != rows)
       throw Error(fmt::format("the segments in {} hold row {} where row {} belongs",
                               run_.directory->path().string(), result.row, rows));
     columns.append(result);
-    if (!lines) continue;
-    if (openai_)
-      append_openai_line(result, *openai_, lines->line());
-    else
-      append_result_line(result, lines->line());
-    lines->end_line();
+    if (lines.empty() || !whole.add(std::move(result))) continue;
+    JsonlResults& to = whole.has_error() ? lines.back() : lines.front();
+    lines_.append(whole.rows(), to.line());
+    to.end_line();
   }
   if (rows != num_rows)
     throw Error(fmt::format("the segments in {} hold {} of {} rows", run_.directory->path().string(), rows,
@@ -148,18 +148,22 @@ std::optional<WrittenFile> SegmentStore::write_outputs(const std::vector<Segment
                                                  .num_row_errors = traits.row_errors});
   sync_file(open_file(hdf5, O_RDONLY | O_NOFOLLOW).get(), hdf5);
   read_back(hdf5, written);
-  if (!lines) return std::nullopt;
-  const WrittenFile written_lines = lines->finish();
-  if (look_at_output(jsonl) != written_lines)
-    throw Error(fmt::format("{} does not read back as it was written", jsonl.string()), ExitCode::stopped);
+  std::vector<WrittenFile> written_lines;
+  for (size_t i = 0; const OutputFiles::Lines& one : files.lines()) {
+    written_lines.push_back(lines[i++].finish());
+    const fs::path temporary = temporary_name(one.path);
+    if (look_at_output(temporary) != written_lines.back())
+      throw Error(fmt::format("{} does not read back as it was written", temporary.string()),
+                  ExitCode::stopped);
+  }
   return written_lines;
 }
 
-void SegmentStore::name_outputs(const std::optional<WrittenFile>& jsonl) const {
+void SegmentStore::name_outputs(const std::vector<WrittenFile>& lines) const {
   run_.files.check_names_free();
-  if (jsonl) {
-    run_.directory->write_jsonl_record(*jsonl);
-    name_output(run_.files.jsonl);
+  for (size_t i = 0; const OutputFiles::Lines& one : run_.files.lines()) {
+    run_.directory->write_lines_record(one.record, lines[i++]);
+    name_output(one.path);
   }
   name_output(run_.files.hdf5);
 }
@@ -208,17 +212,18 @@ FinishedOutput check_finished(const OutputFiles& files, const Fingerprint& finge
         fmt::format("{} is the finished output of another job: {}; name another output.path, or "
                     "discard it with --fresh",
                     files.hdf5.string(), joined(differs)));
-  if (!files.jsonl.empty() && !fs::exists(files.jsonl))
-    throw BadInput(
-        fmt::format("{} is finished, but {} is not there: leave output.jsonl out, or run the job again "
-                    "with --fresh",
-                    files.hdf5.string(), files.jsonl.string()));
+  for (const OutputFiles::Lines& one : files.lines())
+    if (!fs::exists(one.path))
+      throw BadInput(
+          fmt::format("{} is finished, but {} is not there: leave {} out, or run the job again with --fresh",
+                      files.hdf5.string(), one.path.string(),
+                      one.path == files.jsonl ? "output.jsonl" : "output.errors"));
   return output;
 }
 
 /// Removes what an earlier job left under this job's names, and says what that was.
 void discard(const OutputFiles& files, const RunDirectory& directory, std::vector<std::string>& notices) {
-  for (const fs::path& path : {files.hdf5, files.jsonl})
+  for (const fs::path& path : {files.hdf5, files.jsonl, files.errors})
     if (!path.empty() && remove_file(path)) {
       Directory(directory_of(path), Directory::Links::followed).sync();
       notices.push_back(fmt::format("Discarded the finished output {}.", path.string()));
@@ -237,31 +242,36 @@ void discard(const OutputFiles& files, const RunDirectory& directory, std::vecto
   directory.clear();
 }
 
-/// A JSONL file under its final name without the HDF5 file is this run's own when a process of it died
-/// between the two names; it is merged again. Throws BadInput when it is another's.
-void check_jsonl(const OutputFiles& files, const RunDirectory* directory) {
-  if (files.jsonl.empty() || !fs::exists(files.jsonl)) return;
-  const auto own = directory ? directory->read_jsonl_record() : std::nullopt;
-  if (own && !is_link(files.jsonl) && look_at_output(files.jsonl) == *own) {
-    remove_file(files.jsonl);
-    return;
+/// A file of lines under its final name without the HDF5 file is this run's own when a process of it died
+/// between the names; it is merged again. Throws BadInput when it is another's.
+void check_lines(const OutputFiles& files, const RunDirectory* directory) {
+  for (const OutputFiles::Lines& one : files.lines()) {
+    if (!fs::exists(one.path)) continue;
+    const auto own = directory ? directory->read_lines_record(one.record) : std::nullopt;
+    if (own && !is_link(one.path) && look_at_output(one.path) == *own) {
+      remove_file(one.path);
+      continue;
+    }
+    throw BadInput(
+        directory
+            ? fmt::format(
+                  "{} exists and is no output of this job, whose answers are kept in {}: move it away",
+                  one.path.string(), directory->path().string())
+            : fmt::format("{} exists and is no output of this job: move it away, name another {}, or discard "
+                          "it with --fresh",
+                          one.path.string(), one.path == files.jsonl ? "output.jsonl" : "output.errors"));
   }
-  throw BadInput(
-      directory
-          ? fmt::format("{} exists and is no output of this job, whose answers are kept in {}: move it away",
-                        files.jsonl.string(), directory->path().string())
-          : fmt::format("{} exists and is no output of this job: move it away, name another "
-                        "output.jsonl, or discard it with --fresh",
-                        files.jsonl.string()));
 }
 
-Run open_run(const OutputFiles& files, const std::shared_ptr<RunDirectory>& shared,
-             const Fingerprint& fingerprint, uint64_t num_rows, std::vector<std::string>& notices) {
+Run open_run(const OutputFiles& files, const std::shared_ptr<RunDirectory>& shared, const Manifest& begun,
+             std::vector<std::string>& notices) {
+  const uint64_t num_rows = begun.num_rows;
+  const Fingerprint& fingerprint = begun.fingerprint;
   RunDirectory& directory = *shared;
   std::optional<Manifest> manifest = directory.read_manifest();
   if (!manifest) {
     try {
-      check_jsonl(files, nullptr);
+      check_lines(files, nullptr);
     } catch (const BadInput&) {
       directory.remove();
       throw;
@@ -275,10 +285,9 @@ Run open_run(const OutputFiles& files, const std::shared_ptr<RunDirectory>& shar
         break;
       }
     directory.clear();
-    manifest = Manifest{.run_id = new_run_id(),
-                        .created = std::time(nullptr),
-                        .num_rows = num_rows,
-                        .fingerprint = fingerprint};
+    manifest = begun;
+    manifest->run_id = new_run_id();
+    manifest->created = std::time(nullptr);
     write_ledger(directory.files(), {});
     directory.write_manifest(*manifest);
     return {files, shared, *manifest, EarlierRun(num_rows)};
@@ -291,7 +300,7 @@ Run open_run(const OutputFiles& files, const std::shared_ptr<RunDirectory>& shar
         fmt::format("{} holds the answers of another job: {}; name another output.path, or discard them "
                     "with --fresh",
                     directory.path().string(), joined(differs)));
-  check_jsonl(files, &directory);
+  check_lines(files, &directory);
   EarlierRun earlier = read_earlier_run(directory, *manifest, notices);
   notices.push_back(fmt::format("Resuming {}: {} of {} rows are answered.", directory.path().string(),
                                 earlier.answered.size(), num_rows));
@@ -302,7 +311,7 @@ Run open_run(const OutputFiles& files, const std::shared_ptr<RunDirectory>& shar
 
 OpenedStore open_result_store(const Job& job, const Fingerprint& fingerprint, const Provenance& provenance,
                               uint64_t num_rows, bool openai, bool fresh, const StoreLimits& limits) {
-  const OutputFiles files = {.hdf5 = job.output.path, .jsonl = job.output.jsonl};
+  const OutputFiles files = {.hdf5 = job.output.path, .jsonl = job.output.jsonl, .errors = job.output.errors};
   if (files.hdf5.empty()) throw BadInput("the job has no output.path");
   files.check();
   if (fresh) files.check_no_links();
@@ -343,15 +352,19 @@ OpenedStore open_result_store(const Job& job, const Fingerprint& fingerprint, co
     return opened;
   }
   files.remove_temporaries();  // no job but this one, which holds the lock, has use for them
-  Run run = open_run(files, opened.directory, fingerprint, num_rows, opened.notices);
-  std::optional<OpenAiLines> openai_lines;
-  if (openai) {
-    openai_lines = OpenAiLines{.model = job.model.path, .created = run.manifest.created};
-    if (fs::exists(job.model.path + "/tokenizer.json"))
-      openai_lines->tokenizer = std::make_shared<const Tokenizer>(Tokenizer::load(job.model.path));
+  const Manifest begun = {.num_rows = num_rows,
+                          .fingerprint = fingerprint,
+                          .openai = openai,
+                          .model = job.model.path,
+                          .system_fingerprint = system_fingerprint_of(provenance)};
+  Run run = open_run(files, opened.directory, begun, opened.notices);
+  if (run.manifest.system_fingerprint.empty()) {  // a run that an earlier program began
+    run.manifest.openai = begun.openai;
+    run.manifest.model = begun.model;
+    run.manifest.system_fingerprint = begun.system_fingerprint;
   }
-  opened.store =
-      std::make_unique<SegmentStore>(std::move(run), provenance, openai_lines, limits, reports_follow);
+  const LineWriter lines(run.manifest);
+  opened.store = std::make_unique<SegmentStore>(std::move(run), provenance, lines, limits, reports_follow);
   return opened;
 }
 

@@ -8,9 +8,11 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
+#include <chrono>
 #include <nlohmann/json.hpp>
 #include <random>
 #include <set>
+#include <thread>
 
 #include "io/durable_file.h"
 #include "io/fingerprint.h"
@@ -33,18 +35,23 @@ std::string holder_of(int lock) {
   return holder.substr(0, holder.find('\n'));
 }
 
-std::string this_process() {
-  std::array<char, 256> host{};
-  ::gethostname(host.data(), host.size() - 1);
-  return fmt::format("process {} on {}\n", ::getpid(), host.data());
-}
-
 // Whether the open file is still what the path names: another job may have removed its directory between our
 // open and our flock.
 bool still_there(int fd, const fs::path& path) {
   struct stat opened = {}, named = {};
   return ::fstat(fd, &opened) == 0 && ::lstat(path.c_str(), &named) == 0 && opened.st_ino == named.st_ino &&
          opened.st_dev == named.st_dev;
+}
+
+/// flock without waiting for another job; `moerun status` holds a lock for a moment, to see whether there is
+/// one. False with errno where it is not to be had.
+bool lock_soon(int fd) {
+  constexpr int kTries = 10;
+  for (int tries = 1; ::flock(fd, LOCK_EX | LOCK_NB) != 0; ++tries) {
+    if (errno != EWOULDBLOCK || tries == kTries) return false;
+    std::this_thread::sleep_for(std::chrono::milliseconds(20));
+  }
+  return true;
 }
 
 /// The directory of a run, made if need be.
@@ -73,7 +80,6 @@ bool remove_if_file(const Directory& directory, const std::string& name) {
 }
 
 constexpr const char* kLock = "lock";
-constexpr const char* kJsonlRecord = "jsonl.json";
 // What this program wrote is far below each.
 constexpr uint64_t kMostManifestBytes = 16u << 20, kMostRecordBytes = 4096, kMostReportBytes = 64u << 20;
 
@@ -89,6 +95,12 @@ uint64_t bytes_in(const fs::path& directory) {
     if (const auto size = fs::file_size(entry->path(), gone); !gone) bytes += size;
   }
   return bytes;
+}
+
+std::string this_process() {
+  std::array<char, 256> host{};
+  ::gethostname(host.data(), host.size() - 1);
+  return fmt::format("process {} on {}", ::getpid(), host.data());
 }
 
 std::string new_run_id() {
@@ -110,7 +122,7 @@ RunDirectory::RunDirectory(const fs::path& path) {
     } catch (const Error& error) {
       throw BadInput(fmt::format("{}: remove it", error.what()));  // a link in the lock's place
     }
-    if (::flock(lock_.get(), LOCK_EX | LOCK_NB) != 0) {
+    if (!lock_soon(lock_.get())) {
       if (errno == EWOULDBLOCK)
         throw BadInput(
             fmt::format("another job is writing this output: {} is locked by {}; wait for it, or give "
@@ -122,17 +134,17 @@ RunDirectory::RunDirectory(const fs::path& path) {
     }
   } while (!lock_ || !still_there(lock_.get(), path / kLock));
   // For the message above alone, so a full disk may keep it from being written.
-  const std::string holder = this_process();
+  const std::string holder = this_process() + "\n";
   if (::ftruncate(lock_.get(), 0) != 0 ||
       ::pwrite(lock_.get(), holder.data(), holder.size(), 0) != static_cast<ssize_t>(holder.size()))
     return;
 }
 
-std::optional<Manifest> RunDirectory::read_manifest() const {
-  if (!files_->has(kManifestName)) return std::nullopt;
-  const std::string path = files_->path_of(kManifestName).string();
+std::optional<Manifest> read_manifest_of(const Directory& files) {
+  if (!files.has(kManifestName)) return std::nullopt;
+  const std::string path = files.path_of(kManifestName).string();
   try {
-    const auto json = nlohmann::ordered_json::parse(files_->read(kManifestName, kMostManifestBytes));
+    const auto json = nlohmann::ordered_json::parse(files.read(kManifestName, kMostManifestBytes));
     if (const int format = whole_number<int>(json, "format"); format != kFormat)
       throw BadInput(
           fmt::format("{} has format {}, and this program knows {}: finish the run with the program "
@@ -141,7 +153,10 @@ std::optional<Manifest> RunDirectory::read_manifest() const {
     Manifest manifest = {.run_id = json.at("run_id").get<std::string>(),
                          .created = whole_number<int64_t>(json, "created"),
                          .num_rows = whole_number<uint64_t>(json, "num_rows"),
-                         .fingerprint = fingerprint_from_json(json.at("fingerprint"))};
+                         .fingerprint = fingerprint_from_json(json.at("fingerprint")),
+                         .openai = json.value("openai", false),
+                         .model = json.value("model", ""),
+                         .system_fingerprint = json.value("system_fingerprint", "")};
     if (manifest.run_id.size() != kRunIdBytes)
       throw BadInput(
           fmt::format("{} has no run_id of {} digits: start over with --fresh", path, kRunIdBytes));
@@ -156,24 +171,37 @@ std::optional<Manifest> RunDirectory::read_manifest() const {
   }
 }
 
+std::optional<Manifest> RunDirectory::read_manifest() const { return read_manifest_of(*files_); }
+
+std::optional<std::string> holder_of_run(const Directory& files) {
+  if (!files.has(kLock)) return std::nullopt;
+  const FileDescriptor lock = files.open(kLock);
+  if (::flock(lock.get(), LOCK_SH | LOCK_NB) == 0) return std::nullopt;  // gone with the descriptor
+  if (errno == EWOULDBLOCK) return holder_of(lock.get());
+  throw FileError("lock", files.path_of(kLock), errno);
+}
+
 void RunDirectory::write_manifest(const Manifest& manifest) const {
   const nlohmann::ordered_json json = {{"format", kFormat},
                                        {"run_id", manifest.run_id},
                                        {"created", manifest.created},
                                        {"num_rows", manifest.num_rows},
+                                       {"openai", manifest.openai},
+                                       {"model", manifest.model},
+                                       {"system_fingerprint", manifest.system_fingerprint},
                                        {"fingerprint", to_json(manifest.fingerprint)}};
   files_->write_durably(kManifestName, {json.dump(2), "\n"});
 }
 
-void RunDirectory::write_jsonl_record(const WrittenFile& file) const {
+void RunDirectory::write_lines_record(const std::string& name, const WrittenFile& file) const {
   const nlohmann::ordered_json json = {{"bytes", file.bytes}, {"sha256", file.sha256}};
-  files_->write_durably(kJsonlRecord, {json.dump(), "\n"});
+  files_->write_durably(name, {json.dump(), "\n"});
 }
 
-std::optional<WrittenFile> RunDirectory::read_jsonl_record() const {
-  if (!files_->has(kJsonlRecord)) return std::nullopt;
+std::optional<WrittenFile> RunDirectory::read_lines_record(const std::string& name) const {
+  if (!files_->has(name)) return std::nullopt;
   try {
-    const auto json = nlohmann::json::parse(files_->read(kJsonlRecord, kMostRecordBytes));
+    const auto json = nlohmann::json::parse(files_->read(name, kMostRecordBytes));
     return WrittenFile{.bytes = whole_number<uint64_t>(json, "bytes"),
                        .sha256 = json.at("sha256").get<std::string>()};
   } catch (const nlohmann::json::exception&) {
@@ -185,7 +213,7 @@ std::optional<WrittenFile> RunDirectory::read_jsonl_record() const {
 }
 
 void RunDirectory::remove_strays(const std::vector<SegmentRecord>& segments) const {
-  std::set<std::string> known = {kLock, kManifestName, kLedgerName, kJsonlRecord};
+  std::set<std::string> known = {kLock, kManifestName, kLedgerName, kJsonlRecord, kErrorsRecord, kStatusName};
   for (const SegmentRecord& segment : segments) known.insert(segment.name);
   for (const std::string& name : files_->names())
     if (!known.contains(name)) remove_if_file(*files_, name);

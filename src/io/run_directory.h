@@ -20,6 +20,9 @@ struct Manifest {
   int64_t created = 0;    ///< seconds since 1970
   uint64_t num_rows = 0;  ///< of the input
   Fingerprint fingerprint;
+  bool openai = false;             ///< the input is OpenAI batch lines
+  std::string model;               ///< the model's folder
+  std::string system_fingerprint;  ///< OpenAiLines::system_fingerprint
 };
 
 /// OUTPUT.run/ while a job runs: `lock`, `manifest.json`, `ledger`, and the segments. A directory without a
@@ -45,11 +48,11 @@ class RunDirectory {
   /// Removes the files that `segments` does not name: temporary ones, and segments that do not count.
   void remove_strays(const std::vector<SegmentRecord>& segments) const;
 
-  /// The JSONL output that is about to get its name, so that a process that comes later knows it for this
-  /// run's: its size and checksum.
-  void write_jsonl_record(const WrittenFile& file) const;
+  /// A file of lines that is about to get its name, so that a process that comes later knows it for this
+  /// run's: its size and checksum, under kJsonlRecord or kErrorsRecord.
+  void write_lines_record(const std::string& name, const WrittenFile& file) const;
   /// None when no such file was about to get its name, or the record is damaged.
-  std::optional<WrittenFile> read_jsonl_record() const;
+  std::optional<WrittenFile> read_lines_record(const std::string& name) const;
 
   /// Removes all but the lock, the manifest first: what a death leaves of it counts for nothing.
   void clear() const;
@@ -70,6 +73,17 @@ class RunDirectory {
   bool locked_ = true;
 };
 
+// For whoever looks at a run without being it: nothing is made, changed or removed.
+
+/// RunDirectory::read_manifest().
+std::optional<Manifest> read_manifest_of(const Directory& files);
+/// The job that holds the lock, as "process 12 on HOST"; none where no job runs. Throws FileError on file
+/// systems without locks.
+std::optional<std::string> holder_of_run(const Directory& files);
+
+inline constexpr const char* kStatusName =
+    "status.json";  ///< how a running job stands (report/live_status.h)
+inline constexpr const char *kJsonlRecord = "jsonl.json", *kErrorsRecord = "errors.json";
 inline constexpr const char* kManifestName = "manifest.json";
 inline constexpr const char* kKeptReportJson = "report.json";
 inline constexpr const char* kKeptReportHtml = "report.html";
@@ -81,5 +95,8 @@ std::filesystem::path run_directory_of(const std::filesystem::path& output);
 uint64_t bytes_in(const std::filesystem::path& directory);
 
 std::string new_run_id();
+
+/// "process 12 on HOST".
+std::string this_process();
 
 }  // namespace moerun

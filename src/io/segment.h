@@ -20,7 +20,7 @@ namespace moerun {
 //   char     payload[]     the rows' answers; offsets count from the file's beginning
 //
 // An answer of a row that asks for several holds them all, the second and further ones behind what a row with
-// one has.
+// one has; behind that, where there are any, what chats consist of and prompts that are repeated.
 //
 // little-endian throughout. The ledger holds the SHA-256 of everything before the payload, and the entries
 // hold their answers' CRC-32: so every byte is covered, and one answer can be checked by itself.
@@ -62,7 +62,7 @@ struct SegmentRecord {
   RowTraits traits;
 };
 
-/// Packs one answer (the inverse of unpack_row). Appends to `out`.
+/// Packs one answer (the inverse of unpack_row; packed_row.cpp). Appends to `out`.
 void pack_row(const RowResult& result, std::string& out);
 /// Throws Error when `bytes` is no packed answer.
 RowResult unpack_row(std::string_view bytes);

@@ -15,7 +15,7 @@ struct Line {
   const char *term, *meaning;
 };
 
-constexpr std::array<Line, 9> kCommands{{
+constexpr std::array<Line, 11> kCommands{{
     {"moerun JOB.yaml [KEY=VALUE ...] [--fresh]", "run, or resume, a job on one rank"},
     {"mpirun -n RANKS moerun JOB.yaml [KEY=VALUE ...]",
      "the same on several, one a GPU; srun --mpi=pmix in Slurm"},
@@ -25,15 +25,19 @@ constexpr std::array<Line, 9> kCommands{{
     {"moerun tokenize --render MODEL_DIR < lines.jsonl",
      "{\"messages\"} a line in, the rendered {\"text\"} a line out"},
     {"moerun quantize IN OUT", "a model's folder in 16 or 32 bits → one in block-scaled FP8"},
+    {"moerun status OUTPUT",
+     "how a job stands: rows, rate, time left, each group; while it runs, after it died"},
+    {"moerun results OUTPUT.run", "the answers that are sealed so far as JSON lines, in row order"},
     {"moerun help keys", "every key of a job: type, default, meaning"},
     {"moerun COMMAND --help", "the options of a command"},
     {"moerun --version", "the version and its revision"},
 }};
 
-constexpr std::array<Line, 5> kExitCodes{{
+constexpr std::array<Line, 6> kExitCodes{{
     {"0", "every row answered"},
     {"2", "bad job or input; nothing ran"},
     {"3", "finished; some rows carry an error"},
+    {"4", "of moerun status: the job runs"},
     {"75", "stopped early on a signal, a time limit or a full disk; the same command resumes"},
     {"1", "a fault; the same command resumes"},
 }};

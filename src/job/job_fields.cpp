@@ -142,6 +142,11 @@ std::vector<Field<Job>> make_fields() {
           std::vector<std::pair<std::string, TruncatePrompt>>{{"none", TruncatePrompt::none},
                                                               {"left", TruncatePrompt::left}}),
   };
+  using SamplingDefaults = Job::SamplingDefaults;
+  fields.push_back(choice<Job>(
+      "sampling.defaults", [](auto& j) -> auto& { return j.sampling_defaults; },
+      std::vector<std::pair<std::string, SamplingDefaults>>{{"none", SamplingDefaults::none},
+                                                            {"model", SamplingDefaults::model}}));
   for (const Field<SamplingParams>& field : sampling_fields())
     fields.push_back({"sampling." + field.name,
                       [&field](const Json& value, Job& job) { return field.read(value, job.sampling); },
@@ -152,9 +157,13 @@ std::vector<Field<Job>> make_fields() {
            text_or_none<Job>(
                "output.jsonl", [](auto& j) -> auto& { return j.output.jsonl; }),
            text_or_none<Job>(
+               "output.errors", [](auto& j) -> auto& { return j.output.errors; }),
+           text_or_none<Job>(
                "report.path", [](auto& j) -> auto& { return j.report.path; }),
            text_or_none<Job>(
                "report.html", [](auto& j) -> auto& { return j.report.html; }),
+           text_or_none<Job>(
+               "report.prometheus", [](auto& j) -> auto& { return j.report.prometheus; }),
            duration(
                "limits.time", [](auto& j) -> auto& { return j.limits.time_s; }),
            duration(

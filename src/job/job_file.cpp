@@ -228,6 +228,11 @@ void check_together(const Job& job, const std::string& file_name, Given& given) 
     given.faults.add(place_for("input.path", given, file_name), "input.path (or input.random) is missing");
   check_extension("input.path", job.input.path, {".jsonl", ".h5", ".hdf5", ".txt"}, given);
   check_extension("output.path", job.output.path, {".h5", ".hdf5"}, given);
+  check_extension("report.prometheus", job.report.prometheus, {".prom"}, given);
+  if (!job.output.errors.empty() && job.output.jsonl.empty())
+    given.faults.add(
+        given.values.at("output.errors").where,
+        "output.errors takes the lines of rows with an error out of output.jsonl, which is missing");
   if (job.null_step_ms != 0 && job.device != Job::DeviceKind::null)
     given.faults.add(given.values.at("null_step_ms").where, "null_step_ms is for device: null alone");
   if (job.parallel.all_to_all != Job::Parallel::AllToAll::automatic &&
@@ -278,6 +283,9 @@ Job parse_job(const std::string& yaml_text, const std::string& file_name,
 
   Job job;
   read_fields(job_fields(), given, job);
+  const std::string sampling = "sampling.";
+  for (const auto& [key, placed] : given.values)
+    if (key.starts_with(sampling)) job.sampling_given.names.insert(key.substr(sampling.size()));
   if (given.sections.contains("input.random"))
     read_fields(random_input_fields(), given, job.input.random.emplace());
   check_together(job, file_name, given);

@@ -94,6 +94,12 @@ constexpr Text kTexts[] = {
      "an HDF5 input may reach into other files: external links, external raw data, virtual datasets with "
      "outside sources. Without it they are refused, since such an input takes any file of the machine as "
      "prompts"},
+    {"sampling.defaults", "`none` `model`",
+     "`model`: the `temperature`, `top_p`, `top_k`, `min_p` and `repetition_penalty` of the model's "
+     "`generation_config.json` hold where neither the job nor a row gives its own, as vLLM takes them; a "
+     "line "
+     "at the start and the output's `sampling_defaults` say which were taken. `none`: that file changes no "
+     "answer, and a line says what it asks for"},
     {"sampling.n", "1…16384", "answers to a row, each from draws of its own; the prompt is computed once"},
     {"sampling.max_tokens", "tokens", "of an answer; 0 with `prompt_logprobs` scores alone"},
     {"sampling.min_tokens", "tokens",
@@ -114,6 +120,13 @@ constexpr Text kTexts[] = {
      "its text before the completed one that begins first. They are looked for in the answer's text, not in "
      "the prompt's; one that has a whole special token in it (`<\\|im_end\\|>`) also in the text with "
      "special tokens written out"},
+    {"sampling.include_stop_str_in_output", "bool",
+     "the text ends behind the stop string that ended it instead of before"},
+    {"sampling.skip_special_tokens", "bool",
+     "`false`: the text has special tokens in it, written out; the token that ends the answer only with "
+     "`include_stop_str_in_output`"},
+    {"sampling.truncate_prompt_tokens", "`null`, −1 or tokens",
+     "of a longer prompt this many tokens are kept, the last; −1: `model.max_model_len`"},
     {"sampling.stop_token_ids", "list", "the answer ends with the first of these"},
     {"sampling.logit_bias", "`{id: bias}`",
      "[-100, 100] for each token id (in quotes, as in OpenAI's bodies, or not): added to its logit before "
@@ -145,8 +158,13 @@ constexpr Text kTexts[] = {
      "`.h5`; directories of outputs are made. `OUTPUT.run/` beside it holds what is sealed while the job "
      "runs"},
     {"output.jsonl", "path", "the same answers as lines"},
+    {"output.errors", "path",
+     "rows with an error as lines, which then are not in `output.jsonl`, as OpenAI's Batch API gives them"},
     {"report.path", "path", "the report as JSON"},
     {"report.html", "path", "the report as a page with bars: one file, no script"},
+    {"report.prometheus", "path",
+     "`.prom`: how the job stands, in the text format of Prometheus, written anew every few seconds for a "
+     "node exporter's textfile collector"},
     {"limits.time", "seconds or `\"H:MM:SS\"`",
      "stop then, resumably (exit code 75); 0 is never. Slurm's own end time counts when it is known"},
     {"limits.grace", "seconds or `\"H:MM:SS\"`",
@@ -165,7 +183,9 @@ std::string default_text(const std::string& key, const Json& value) {
   for (const char* required : {"model.path", "output.path", "input.random.num_prompts",
                                "input.random.input_len", "input.random.output_len"})
     if (key == required) return "required";
-  if (key == "sampling.logprobs" || key == "sampling.thinking_budget") return "`null`";
+  for (const char* none :
+       {"sampling.logprobs", "sampling.thinking_budget", "sampling.truncate_prompt_tokens"})
+    if (key == none) return "`null`";
   if (value.is_null() || (value.is_structured() && value.empty())) return "none";
   if (value.is_number()) return fmt::format("{}", value.get<double>());
   return "`" + (value.is_string() ? value.get<std::string>() : value.dump()) + "`";

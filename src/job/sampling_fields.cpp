@@ -53,6 +53,16 @@ std::string read_stop_token_ids(const Json& value, SamplingParams& target) {
   return "";
 }
 
+/// As vLLM's: −1 stands for the longest that the model takes.
+std::string read_truncate_prompt_tokens(const Json& value, SamplingParams& target) {
+  int64_t count = 0;
+  const IntegerRange range{1, kInt32Max};
+  if (!value.is_null() && !(IntegerRange{-1, -1}.read(value, count) || range.read(value, count)))
+    return must_be("null, -1 or an integer " + range.words(), value);
+  target.truncate_prompt_tokens = static_cast<int32_t>(count);
+  return "";
+}
+
 /// true asks for the log-probabilities of the prompt's tokens, as 0 does; n also for the n most likely.
 std::string read_prompt_logprobs(const Json& value, SamplingParams& target) {
   int64_t count = value == true ? 0 : -1;
@@ -84,6 +94,12 @@ std::vector<Field<SamplingParams>> make_fields() {
       seed<S>(
           "seed", [](auto& s) -> auto& { return s.draw.seed; }),
       {"stop", read_stop, [](const S& s) { return Json(s.stop); }},
+      boolean<S>(
+          "include_stop_str_in_output", [](auto& s) -> auto& { return s.include_stop_str_in_output; }),
+      boolean<S>(
+          "skip_special_tokens", [](auto& s) -> auto& { return s.skip_special_tokens; }),
+      {"truncate_prompt_tokens", read_truncate_prompt_tokens,
+       [](const S& s) { return s.truncate_prompt_tokens == 0 ? Json() : Json(s.truncate_prompt_tokens); }},
       {"stop_token_ids", read_stop_token_ids, [](const S& s) { return Json(s.stop_token_ids); }},
       boolean<S>(
           "ignore_eos", [](auto& s) -> auto& { return s.ignore_eos; }),

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
+#include <algorithm>
 #include <array>
 #include <filesystem>
 
@@ -21,17 +22,18 @@ struct Known {
   const char* key;      ///< of the job; null: none does the same
   const char* neutral;  ///< as JSON: the value that changes nothing; null is neutral too
   bool drawing;         ///< of effect only where tokens are drawn
+  bool taken = false;   ///< by `sampling.defaults: model`
 };
 
-constexpr std::array kKnown{Known{"temperature", "temperature", "1.0", true},
-                            Known{"top_p", "top_p", "1.0", true},
-                            Known{"top_k", "top_k", "0", true},
-                            Known{"min_p", "min_p", "0", true},
+constexpr std::array kKnown{Known{"temperature", "temperature", "1.0", true, true},
+                            Known{"top_p", "top_p", "1.0", true, true},
+                            Known{"top_k", "top_k", "0", true, true},
+                            Known{"min_p", "min_p", "0", true, true},
                             Known{"typical_p", nullptr, "1.0", true},
                             Known{"epsilon_cutoff", nullptr, "0", true},
                             Known{"eta_cutoff", nullptr, "0", true},
                             Known{"top_h", nullptr, "null", true},
-                            Known{"repetition_penalty", "repetition_penalty", "1.0", false},
+                            Known{"repetition_penalty", "repetition_penalty", "1.0", false, true},
                             Known{"presence_penalty", "presence_penalty", "0", false},
                             Known{"frequency_penalty", "frequency_penalty", "0", false},
                             Known{"max_new_tokens", "max_tokens", "null", false},
@@ -74,24 +76,46 @@ GenerationConfig parse_generation_config(const std::string& text, const std::str
     const nlohmann::json drawn = 1.0;  // what `do_sample` without a temperature means
     const nlohmann::json* const value = !given && temperature && always ? &drawn : given;
     if (!value || (known.drawing && never)) continue;
-    if (*value == nlohmann::json::parse(known.neutral) && !(temperature && always)) continue;
+    // A job is greedy unless it says otherwise, and who takes this temperature is not.
+    const bool neutral = *value == nlohmann::json::parse(known.neutral) && !(temperature && always);
+    if (neutral && !temperature) continue;
     if (std::string_view(known.name) == "top_k" && *value == -1) continue;
-    out.sampling.push_back({known.name, value->dump(-1, ' ', true), known.key ? known.key : ""});
+    out.sampling.push_back({known.name, value->dump(-1, ' ', true), known.key ? known.key : "", neutral});
   }
   return out;
 }
 
+std::string generation_config_of(const std::string& model_dir) {
+  return model_dir + "/generation_config.json";
+}
+
 GenerationConfig read_generation_config(const std::string& model_dir) {
-  const std::string path = model_dir + "/generation_config.json";
+  const std::string path = generation_config_of(model_dir);
   if (!std::filesystem::exists(path)) return {};
   return parse_generation_config(read_text_file(path, JsonLimits().bytes), path);
+}
+
+std::string take_sampling(const GenerationConfig& config, const std::string& name, Job& job) {
+  std::vector<std::string> taken, faults;
+  for (const GenerationConfig::Value& value : config.sampling) {
+    const auto known =
+        std::find_if(kKnown.begin(), kKnown.end(), [&](const Known& one) { return one.name == value.name; });
+    if (known == kKnown.end() || !known->taken || job.sampling_given.names.contains(value.key)) continue;
+    const nlohmann::json json = nlohmann::json::parse(value.value);
+    if (const std::string wrong = find_sampling_field(value.key)->read(json, job.sampling); !wrong.empty())
+      faults.push_back(fmt::format("{}: {} {}; give sampling.{}, or sampling.defaults: none", name,
+                                   value.name, wrong, value.key));
+    taken.push_back(fmt::format("{} {}", value.name, shown(json)));
+  }
+  if (!faults.empty()) throw BadInput(fmt::format("{}", fmt::join(faults, "\n")));
+  return taken.empty() ? "nothing" : fmt::format("{}", fmt::join(taken, ", "));
 }
 
 std::string sampling_not_taken(const GenerationConfig& config, const SamplingParams& job,
                                const std::string& name) {
   std::vector<std::string> values, keys;
   for (const GenerationConfig::Value& value : config.sampling) {
-    if (job_has(value, job)) continue;
+    if (value.taken_alone || job_has(value, job)) continue;
     const std::string text = shown(nlohmann::json::parse(value.value));
     values.push_back(fmt::format("{} {}", value.name, text));
     if (!value.key.empty()) keys.push_back(fmt::format("sampling.{}={}", value.key, text));

@@ -34,8 +34,11 @@ fs::path directory_of(const std::string& path) {
 
 bool is_same_file(const std::string& a, const std::string& b) {
   std::error_code ignored;
-  return fs::weakly_canonical(a, ignored) == fs::weakly_canonical(b, ignored) ||
-         fs::equivalent(a, b, ignored);
+  // "./a" and "a" are one also where neither is there.
+  const auto whole = [&](const std::string& path) {
+    return fs::weakly_canonical(fs::absolute(path, ignored), ignored);
+  };
+  return whole(a) == whole(b) || fs::equivalent(a, b, ignored);
 }
 
 void check_readable(const std::string& key, const std::string& path, Faults& faults) {
@@ -70,19 +73,19 @@ using Paths = std::vector<std::pair<std::string, std::string>>;  // what it is, 
 
 /// The files that a job writes, by their keys.
 Paths written_files(const Job& job) {
-  Paths files{{"output.path", job.output.path},
-              {"output.jsonl", job.output.jsonl},
-              {"report.path", job.report.path},
-              {"report.html", job.report.html}};
+  Paths files{{"output.path", job.output.path},     {"output.jsonl", job.output.jsonl},
+              {"output.errors", job.output.errors}, {"report.path", job.report.path},
+              {"report.html", job.report.html},     {"report.prometheus", job.report.prometheus}};
   std::erase_if(files, [](const auto& file) { return file.second.empty(); });
   return files;
 }
 
 /// A report takes the place of an earlier one, and of nothing else.
 void check_report(const std::string& key, const std::string& path, Faults& faults) {
-  const char* const begin = key == "report.path"   ? kReportJsonBegin
-                            : key == "report.html" ? kReportHtmlBegin
-                                                   : nullptr;
+  const char* const begin = key == "report.path"         ? kReportJsonBegin
+                            : key == "report.html"       ? kReportHtmlBegin
+                            : key == "report.prometheus" ? kMetricsBegin
+                                                         : nullptr;
   std::error_code ignored;
   if (!begin || !fs::is_regular_file(path, ignored) || fs::file_size(path, ignored) == 0) return;
   std::string found(std::strlen(begin), '\0');

@@ -86,6 +86,9 @@ Fingerprint fingerprint_of(const CheckedJob& checked) {
   for (const auto& [format, date] : checked.input.template_dates)
     out.emplace_back(
         fmt::format("date in the prompts (strftime_now(\"{}\"); SOURCE_DATE_EPOCH sets it)", format), date);
+  if (!job.output.errors.empty()) out.emplace_back("output.errors", job.output.errors);
+  if (job.sampling_defaults == Job::SamplingDefaults::model)
+    out.emplace_back("sampling.defaults", checked.sampling_defaults);
   for (const auto& field : sampling_fields())
     out.emplace_back("sampling." + field.name, field.write(job.sampling).dump());
   return out;
@@ -100,6 +103,7 @@ Provenance provenance_of(const CheckedJob& checked) {
           .weights_checksum = weights_of(checked),
           .layout = layout_text(checked.layout),
           .device = name_of(checked.job.device),
+          .sampling_defaults = checked.sampling_defaults,
           .seed = checked.job.sampling.draw.seed};
 }
 

@@ -11,6 +11,7 @@
 #include "coordinator/coordinator.h"
 #include "moerun/error.h"
 #include "moerun/wire.h"
+#include "report/live_status.h"
 #include "report/progress_line.h"
 #include "report/report.h"
 #include "run/rank.h"
@@ -40,6 +41,10 @@ class Lead {
        Watchdog& watchdog)
       : watchdog_(watchdog),
         line_(isatty(STDERR_FILENO) != 0),
+        status_({.run_directory = files.directory->path(),
+                 .prometheus = start.job.report.prometheus,
+                 .output = start.job.output.path},
+                {.num_rows = files.source->num_rows(), .num_answered = files.store->num_answered()}),
         texts_(files.order_rows && truncates_prompts(start.job) ? std::make_unique<Texts>(start) : nullptr),
         coordinator_({.control = comms.control,
                       .leaders = leaders_of(start.layout),
@@ -47,13 +52,23 @@ class Lead {
                       .store = files.store.get(),
                       .order_in = files.order_rows ? std::optional(files.directory->path()) : std::nullopt,
                       .ids = texts_ ? &texts_->ids : nullptr,
-                      .max_model_len = start.job.model.max_model_len,
+                      .room = prompt_room_of(start.job),
                       .signals = &signals,
-                      .show = [this](const JobProgress& progress) { line_.update(progress); },
+                      .show =
+                          [this](const JobProgress& progress) {
+                            line_.update(progress);
+                            status_.update(progress);
+                          },
+                      .merging = [this] { status_.merging(); },
                       .on_error = [this](const std::exception_ptr& thrown) { fail(watchdog_, thrown); }}) {
-    watchdog.set_on_fault([this] { coordinator_.seal_for_fault(); });
+    watchdog.set_on_fault([this] {
+      coordinator_.seal_for_fault();
+      status_.end(std::nullopt, false);
+    });
   }
   ~Lead() { watchdog_.set_on_fault(nullptr); }
+  /// The job ends as the report says.
+  void end(const JobReport& report) { status_.end(report.exit_code, report.outcome.complete); }
   Lead(const Lead&) = delete;
   Lead& operator=(const Lead&) = delete;
 
@@ -81,6 +96,7 @@ class Lead {
 
   Watchdog& watchdog_;
   ProgressLine line_;
+  LiveStatus status_;
   std::unique_ptr<Texts> texts_;
   Coordinator coordinator_;
 };
@@ -144,6 +160,7 @@ int run_job(MpiEnv& env, const RunOptions& options, StopSignals& signals, std::o
         report.total_s = std::chrono::duration<double>(Clock::now() - began).count();
         report.ended = time_text();
         code = conclude(report, *files.directory);
+        lead->end(report);
       }
       WireWriter told;
       told.put(code);

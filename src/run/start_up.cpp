@@ -47,13 +47,24 @@ bool holds(Faults& faults, Check check) {
 }
 
 /// What the user should know of the model's folder.
-std::vector<std::string> notes_of(const Job& job, const ModelConfig& config) {
+std::vector<std::string> notes_of(const Job& job, const ModelConfig& config, const std::string& defaults) {
   std::vector<std::string> notes = config.notes;
-  const std::string& folder = job.model.path;
-  const std::string sampling =
-      sampling_not_taken(read_generation_config(folder), job.sampling, folder + "/generation_config.json");
+  const std::string name = generation_config_of(job.model.path);
+  if (job.sampling_defaults == Job::SamplingDefaults::model)
+    notes.push_back(fmt::format("sampling.defaults: {}, of {}", defaults, name));
+  const std::string sampling = sampling_not_taken(read_generation_config(job.model.path), job.sampling, name);
   if (!sampling.empty()) notes.push_back(sampling);
   return notes;
+}
+
+/// What the job leaves out is what the model's folder says, where the job asks for that.
+void take_sampling_defaults(Job& job, CheckedJob& out, Faults& faults) {
+  if (job.sampling_defaults != Job::SamplingDefaults::model) return;
+  holds(faults, [&] {
+    out.sampling_defaults = "model: " + take_sampling(read_generation_config(job.model.path),
+                                                      generation_config_of(job.model.path), job);
+    job.yaml = yaml_of(job);
+  });
 }
 
 void print_lines(const std::vector<std::string>& lines) {
@@ -167,7 +178,8 @@ CheckedJob check_job(Job job, const Machine& machine, const std::string& job_pat
   const bool config = holds(faults, [&] { out.config = read_model_config(job.model.path); });
   std::vector<std::string> notes;  // of the model's folder
   if (config) {
-    notes = notes_of(job, out.config);
+    take_sampling_defaults(job, out, faults);
+    notes = notes_of(job, out.config, out.sampling_defaults);
     decide_autos(job, out.config);
     holds(faults, [&] { static_cast<RunPlan&>(out) = plan_run(job, out.config, machine); });
     if (job.model.load_format != Job::Model::LoadFormat::dummy && job.device != Job::DeviceKind::null)

@@ -24,9 +24,10 @@ struct RunOptions {
 /// The plan of a job after every check that needs no rank.
 struct CheckedJob : RunPlan {
   InputSummary input;
-  std::time_t start = 0;           ///< the job's, for chat templates that ask for the date
-  std::string tokenizer_checksum;  ///< empty: the folder has no tokenizer
-  std::string weights_checksum;    ///< empty: none are read, or they are not yet (model.verify_weights: full)
+  std::time_t start = 0;                   ///< the job's, for chat templates that ask for the date
+  std::string tokenizer_checksum;          ///< empty: the folder has no tokenizer
+  std::string sampling_defaults = "none";  ///< what generation_config.json gave, in words
+  std::string weights_checksum;  ///< empty: none are read, or they are not yet (model.verify_weights: full)
 };
 
 /// Checks all there is to check before anything loads, and plans what runs. `job.device` is decided. Throws

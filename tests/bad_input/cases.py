@@ -5,8 +5,8 @@ import os
 import pathlib
 import struct
 
+import openai_cases
 import structured
-
 from folders import (
     BLOCKS, CHANNELS, COPIED, DUMMY, FIRST_SHARD, FP8, INDEX, LAST_SHARD, MODEL, NORM, SHARD, chat, checkpoint_with, configured, cut_h5,
     cut_to, drop, edited_model, extra_shard, h5_with, header_with, in_fp8, model_with, openai, overlapping, promise, replaced,
@@ -461,6 +461,7 @@ CASES = [
     Case("HDF5 text and tokens", ["in.h5: it has /prompts/text and /prompts/tokens; one of them must go"], input_name="in.h5",
          prepare=h5_with(("/prompts/text", "/prompts/text"), ("/prompts/text", "/prompts/tokens"))),
 ]
+CASES += openai_cases.cases(Case)
 
 CASES += structured.cases(Case)
 

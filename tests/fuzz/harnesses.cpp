@@ -33,6 +33,7 @@ void resume_run_directory(std::string_view bytes);
 void read_measured(std::string_view bytes);
 void read_messages_of_ranks(std::string_view bytes);
 void read_watchdog_messages(std::string_view bytes);
+void read_chat_answer(std::string_view bytes);
 
 const std::vector<Harness>& harnesses() {
   static const std::vector<Harness> table = {
@@ -64,6 +65,7 @@ const std::vector<Harness>& harnesses() {
       {"measured", read_measured},
       {"messages", read_messages_of_ranks},
       {"watchdog", read_watchdog_messages},
+      {"chat_answer", read_chat_answer},
   };
   return table;
 }

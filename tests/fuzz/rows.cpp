@@ -17,8 +17,9 @@ void read_openai_rows(std::string_view bytes) {
   JsonLine line = read_json_line(bytes);
   if (!line.fault.empty()) return;
   is_openai_line(line.value);
-  PromptRecord record;
-  read_openai_row(std::move(line.value), {"tiny-moe", "data/tiny-moe"}, kVocabulary, record);
+  const std::vector<PromptRecord> rows =
+      moerun::read_openai_rows(std::move(line.value), {"tiny-moe", "data/tiny-moe"}, kVocabulary, {});
+  check(num_openai_rows(bytes) == rows.size(), "a line has as many rows when it is passed over");
 }
 
 }  // namespace moerun::fuzz

@@ -96,7 +96,7 @@ Answer reference(const Tokenizer& tokenizer, const Ids& bytes, const Ids& ids, c
 }
 
 Answer answer(const Tokenizer& tokenizer, const Ids& ids, const Strings& stop, size_t min_tokens) {
-  AnswerText text(tokenizer, stop);
+  AnswerText text(tokenizer, {.stop = stop});
   size_t n = 0;
   while (n < ids.size()) {
     ++n;

@@ -1,4 +1,9 @@
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
 #include <string>
+#include <utility>
+#include <vector>
 
 #include "io/json_row.h"
 #include "tests/unit/input_fixture.h"
@@ -29,13 +34,14 @@ TEST_CASE("OpenAI batch lines become rows", "[input]") {
       kChat,
       kHello + R"(, "max_completion_tokens": 5, "temperature": 0.25, "top_p": 0.5, "seed": 3, "stop": ["x"],
           "logprobs": true, "top_logprobs": 4, "presence_penalty": 1, "frequency_penalty": null, "n": 3, "best_of": null,
-          "stream": false, "top_k": 9, "chat_template_kwargs": {"enable_thinking": false}, "tools": [{"a": 1}])");
-  CHECK(chat.error.empty());
+          "stream": false, "top_k": 9, "chat_template_kwargs": {"enable_thinking": false}, "tools": [{"type": "function", "function": {"name": "f"}}])");
+  CHECK(chat.error == "");
+  CHECK(chat.tools == R"([{"type":"function","function":{"name":"f"}}])");
   CHECK(chat.id == "r-1");
   CHECK(chat.endpoint == Endpoint::chat_completions);
   CHECK(
       chat.messages ==
-      R"({"messages":[{"role":"user","content":"Hi"}],"tools":[{"a":1}],"chat_template_kwargs":{"enable_thinking":false}})");
+      R"({"messages":[{"role":"user","content":"Hi"}],"tools":[{"type":"function","function":{"name":"f"}}],"chat_template_kwargs":{"enable_thinking":false}})");
   const SamplingParams expected{
       .draw =
           {.seed = 3, .temperature = 0.25f, .top_p = 0.5f, .top_k = 9, .presence_penalty = 1, .logprobs = 4},
@@ -65,8 +71,6 @@ TEST_CASE("what is wrong with an OpenAI batch line", "[input]") {
   CHECK(row_of(kCompletions, R"("model": "tiny-moe")").error == "body.prompt is missing");
   CHECK(row_of("/v1/embeddings", R"("model": "tiny-moe")").error ==
         "url must be \"/v1/chat/completions\" or \"/v1/completions\", not \"/v1/embeddings\"");
-  CHECK(row_of(kCompletions, R"("model": "tiny-moe", "prompt": ["a", "b"])").error ==
-        "body.prompt is a list of prompts: a line has one");
   CHECK(row_of(kCompletions, R"("model": "tiny-moe", "prompt": ["a"])").prompt == "a");
   CHECK(fault_of_chat(R"("max_tokens": 1, "max_completion_tokens": 2)") ==
         "body has max_tokens and max_completion_tokens; one of them must go");
@@ -86,9 +90,9 @@ TEST_CASE("what is wrong with an OpenAI batch line", "[input]") {
         "guided_regex and response_format ask for two forms of one answer");
   CHECK(fault_of_chat(R"("logit_bias": {"50": -101})") ==
         "logit_bias 50: must be a number from -100 to 100, not -101");
-  CHECK(
-      fault_of_chat(R"("tools": [{"a": 1}], "tool_choice": "none")").starts_with("body.tool_choice is not"));
-  CHECK(fault_of_chat(R"("tool_choice": "required")").starts_with("body.tool_choice is not supported"));
+  CHECK(fault_of_chat(R"("tool_choice": "required")") ==
+        "body.tool_choice is not supported other than as \"auto\" or \"none\": \"required\" would need every "
+        "answer to be a call");
   CHECK(fault_of_chat(R"("reasoning_effort": "high")") ==
         "body.reasoning_effort would change the answer, and this program cannot do it: leave it out");
   CHECK(fault_of_chat(R"("max_tokes": 3)") ==
@@ -119,10 +123,122 @@ TEST_CASE("fields of a body that change nothing here run", "[input]") {
   CHECK(chat.error == "");
   CHECK(chat.sampling == SamplingParams{.thinking = SamplingParams::Thinking::unsaid});
   CHECK(row_of(kChat, kHello + R"(, "tool_choice": "none", "parallel_tool_calls": false)").error.empty());
-  CHECK(row_of(kChat, kHello + R"(, "tools": [{"a": 1}], "tool_choice": "auto")").error.empty());
+  CHECK(row_of(kChat, kHello + R"(, "tools": [], "tool_choice": "auto")").error.empty());
   CHECK(
       row_of(kCompletions, R"("model": "tiny-moe", "prompt": "a", "echo": false, "best_of": 1, "suffix": "")")
           .error.empty());
+}
+
+TEST_CASE("tools of a chat: functions, what may be called, and earlier calls", "[input]") {
+  const auto fault = [](const std::string& tool) { return fault_of_chat(R"("tools": [)" + tool + "]"); };
+  CHECK(fault(R"({"a": 1})") ==
+        "body.tools[0] must be {\"type\": \"function\", \"function\": {\"name\": …}}, not {\"a\":1}");
+  CHECK(fault(R"({"type": "custom", "custom": {"name": "f"}})").starts_with("body.tools[0] must be"));
+  CHECK(fault(R"({"type": "function", "function": {"name": "a b"}})") ==
+        "body.tools[0].function.name must be 1 to 64 letters, digits, _ and -, not \"a b\"");
+  CHECK(fault(R"({"type": "function", "function": {"name": "f", "parameters": [1]}})") ==
+        "body.tools[0].function.parameters must be a JSON Schema, an object, not [1]");
+  CHECK(fault(R"({"type": "function", "function": {"name": "f", "strict": true}})")
+            .starts_with("body.tools[0].function.strict is not supported"));
+  const std::string f = R"({"type": "function", "function": {"name": "f"}})";
+  CHECK(fault(f + "," + f) == "body.tools[1].function.name \"f\" is an earlier tool's");
+  CHECK(fault_of_chat(R"("tools": {})") == "body.tools must be a list, not {}");
+  CHECK(
+      fault_of_chat(R"("tool_choice": {"type": "function", "function": {"name": "f"}}, "tools": [)" + f + "]")
+          .starts_with("body.tool_choice is not supported"));
+
+  // Where none may be called the model is not told of any.
+  const PromptRecord none = row_of(kChat, kHello + R"(, "tool_choice": "none", "tools": [)" + f + "]");
+  CHECK(none.error == "");
+  CHECK(none.tools == "");
+  CHECK(none.messages == R"({"messages":[{"role":"user","content":"Hi"}]})");
+
+  const auto past = [](const std::string& arguments) {
+    return row_of(kChat,
+                  R"("model": "tiny-moe", "messages": [{"role": "assistant", "tool_calls": [{"function":
+        {"name": "f", "arguments": )" +
+                      arguments + "}}]}]");
+  };
+  CHECK(
+      past(R"("{\"a\": [1, 2.50]}")").messages ==
+      R"({"messages":[{"role":"assistant","tool_calls":[{"function":{"name":"f","arguments":{"a":[1,2.5]}}}]}]})");
+  CHECK(past(R"({"a": 1})").error == "");
+  CHECK(past(R"("")").error == "");
+  CHECK(past(R"("[1]")").error ==
+        "messages[0].tool_calls[0].function.arguments must be a JSON object in a text, not \"[1]\"");
+  CHECK(past("\"" + std::string(200'000, '[') + "\"").error.starts_with("messages[0].tool_calls[0]"));
+}
+
+TEST_CASE("echo, seeds of any sign, and options of vLLM", "[input]") {
+  const auto row = [](const std::string& more) {
+    return row_of(kCompletions, R"("model": "tiny-moe", "prompt": "a", )" + more);
+  };
+  const PromptRecord echo = row(R"("echo": true, "logprobs": 3, "prompt_logprobs": 1)");
+  CHECK(echo.error == "");
+  CHECK(echo.echo);
+  CHECK(echo.sampling.prompt_logprobs == 3);
+  CHECK(row(R"("echo": true)").sampling.prompt_logprobs == -1);
+  CHECK_FALSE(row(R"("echo": false, "logprobs": 3)").echo);
+  CHECK(row(R"("echo": 1)").error == "body.echo must be true or false, not 1");
+  CHECK(row(R"("echo": true, "logprobs": 0, "prompt_logprobs": true, "prompt_logprobs_start": 1)")
+            .error.starts_with("body.prompt_logprobs_start has no place beside echo"));
+  CHECK(fault_of_chat(R"("echo": true)").starts_with("there is no field \"body.echo\""));
+  CHECK(row(R"("seed": -1)").sampling.draw.seed == UINT64_MAX);
+  CHECK(row(R"("seed": -9223372036854775808)").sampling.draw.seed == uint64_t{1} << 63);
+  CHECK(row(R"("seed": 1.5)").error.starts_with("seed must be an integer"));
+  const SamplingParams sampling =
+      row(R"("include_stop_str_in_output": true, "skip_special_tokens": false, "truncate_prompt_tokens": 9)")
+          .sampling;
+  CHECK(sampling.include_stop_str_in_output);
+  CHECK_FALSE(sampling.skip_special_tokens);
+  CHECK(sampling.truncate_prompt_tokens == 9);
+  CHECK(row(R"("truncate_prompt_tokens": -1)").sampling.truncate_prompt_tokens == -1);
+  CHECK(row(R"("truncate_prompt_tokens": 0)").error ==
+        "truncate_prompt_tokens must be null, -1 or an integer of at least 1, not 0");
+}
+
+TEST_CASE("a completion's list of prompts is a row each", "[input]") {
+  const auto body = [](const std::string& prompt) {
+    return R"("model": "tiny-moe", "n": 2, "prompt": )" + prompt;
+  };
+  std::string lines = line_of(kCompletions, body(R"(["a", "b", "c"])"));
+  for (const auto& [id, prompt] : {std::pair{"x", R"("d")"}, {"y", "[[5, 6], [7]]"}, {"z", "[8, 9]"}}) {
+    std::string line = line_of(kCompletions, body(prompt));
+    lines += line.replace(line.find("r-1"), 3, id);
+  }
+  lines.replace(lines.find("\"prompt\": [8"), 8, "\"\\u0070rompt\"");  // spelled otherwise
+  const InputFixture input("a.jsonl", lines);
+  const InputSummary summary = input.check();
+  CHECK(summary.num_rows == 7);
+  const auto source = open_input(input.job, InputFixture::kVocabulary, summary);
+  const auto text_of = [](const PromptRecord& record) {
+    return fmt::format(
+        "{} {} {}/{} {}", record.row, record.id, record.part.index, record.part.count,
+        record.prompt ? *record.prompt : fmt::format("{}", fmt::join(*record.prompt_token_ids, ",")));
+  };
+  std::vector<std::string> rows;
+  PromptRecord record;
+  while (source->next(record)) rows.push_back(text_of(record));
+  CHECK(rows == std::vector<std::string>{"0 r-1 0/3 a", "1 r-1 1/3 b", "2 r-1 2/3 c", "3 x 0/1 d",
+                                         "4 y 0/2 5,6", "5 y 1/2 7", "6 z 0/1 8,9"});
+  for (const uint64_t row : {uint64_t{2}, uint64_t{0}, uint64_t{5}, uint64_t{6}, uint64_t{3}, uint64_t{1}}) {
+    source->seek(row);
+    REQUIRE(source->next(record));
+    CHECK(text_of(record) == rows[row]);
+  }
+  source->seek(7);
+  CHECK_FALSE(source->next(record));
+
+  // What is wrong with one prompt is wrong with the line, and said once.
+  const auto faults = [&](const std::string& prompt) {
+    return InputFixture("a.jsonl", line_of(kCompletions, body(prompt))).faults();
+  };
+  CHECK(faults(R"(["a", "", "b"])") == "a.jsonl:1: the prompt is empty");
+  CHECK(faults(R"(["a", 3])") == "a.jsonl:1: prompt must be a text, not 3");
+  std::string many = "[\"a\"";
+  for (int i = 1; i < 2049; ++i) many += ", \"a\"";
+  CHECK(faults(many + "]") ==
+        "a.jsonl:1: body.prompt is a list of 2049 prompts, and a line has at most 2048");
 }
 
 TEST_CASE("content that is a list of text parts is a text", "[input]") {

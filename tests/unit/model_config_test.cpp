@@ -2,11 +2,14 @@
 // refused.
 #include "model/config.h"
 
+#include <fmt/format.h>
+
 #include <fstream>
 #include <functional>
 #include <nlohmann/json.hpp>
 #include <sstream>
 
+#include "job/job_file.h"
 #include "model/config_fields.h"
 #include "model/families.h"
 #include "model/generation_config.h"
@@ -275,6 +278,33 @@ TEST_CASE("generation_config: values that a job does not take are said, with how
   CHECK_THAT(not_taken(R"({"do_sample": true})"), ContainsSubstring("temperature 1.0 is not taken"));
   CHECK_THAT(not_taken(R"({"no_repeat_ngram_size": 3})"),
              ContainsSubstring("no_repeat_ngram_size 3 is not taken") && !ContainsSubstring("sampling."));
+}
+
+TEST_CASE("sampling.defaults: model takes what vLLM takes, where the job is silent", "[model]") {
+  const auto take = [](const std::string& file, const std::vector<std::string>& overrides) {
+    Job job = parse_job("model: {path: m}\ninput: {path: a.jsonl}\noutput: {path: a.h5}\n", "job", overrides);
+    const std::string said = take_sampling(parse_generation_config(file, "g.json"), "g.json", job);
+    const DrawParams& draw = job.sampling.draw;
+    return fmt::format("{} | {} {} {} {} {} {}", said, draw.temperature, draw.top_p, draw.top_k, draw.min_p,
+                       draw.repetition_penalty, job.sampling.max_tokens);
+  };
+  const std::string file =
+      R"({"do_sample": true, "repetition_penalty": 1.05, "temperature": 0.7, "top_p": 0.8, "top_k": 20,
+          "min_p": 0.1, "max_new_tokens": 9, "presence_penalty": 1})";
+  CHECK(take(file, {}) ==
+        "temperature 0.7, top_p 0.8, top_k 20, min_p 0.1, repetition_penalty 1.05 | 0.7 0.8 20 0.1 1.05 16");
+  // Also where the job says what is the default anyway.
+  CHECK(take(file, {"sampling.temperature=0", "sampling={top_p: 1, seed: 3}", "sampling.top_k=5"}) ==
+        "min_p 0.1, repetition_penalty 1.05 | 0 1 5 0.1 1.05 16");
+  CHECK(take(R"({"temperature": 1.0, "top_p": 1.0})", {}) == "temperature 1.0 | 1 1 0 0 1 16");
+  CHECK(take(R"({"do_sample": true})", {}) == "temperature 1.0 | 1 1 0 0 1 16");
+  CHECK(take(R"({"do_sample": false, "temperature": 0.7, "top_k": -1})", {}) == "nothing | 0 1 0 0 1 16");
+  CHECK(take(R"({"top_k": -1})", {}) == "nothing | 0 1 0 0 1 16");
+  CHECK_THROWS_WITH(take(R"({"temperature": -2, "top_p": "high"})", {}),
+                    "g.json: temperature must be a number from 0 to 100, not -2; give sampling.temperature, "
+                    "or sampling.defaults: none\ng.json: top_p must be a number above 0 and at most 1, not "
+                    "\"high\"; give sampling.top_p, or sampling.defaults: none");
+  CHECK(take(R"({"temperature": -2})", {"sampling.temperature=0.5"}) == "nothing | 0.5 1 0 0 1 16");
 }
 
 TEST_CASE("config: FP8 as it is published, module by module", "[model]") {

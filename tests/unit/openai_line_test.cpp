@@ -27,7 +27,7 @@ RowResult answer(const Tokenizer& tokenizer, Endpoint endpoint) {
 
 nlohmann::json line_of(const RowResult& result, const OpenAiLines& lines) {
   std::string text;
-  append_openai_line(result, lines, text);
+  append_openai_line({&result, 1}, lines, text);
   return nlohmann::json::parse(text);
 }
 
@@ -87,7 +87,7 @@ TEST_CASE("the most likely at a prompt's positions are spelled as vLLM does", "[
   CHECK(prompt[2]["302"]["rank"] == 2);
   // The token itself comes first.
   std::string text;
-  append_openai_line(result, lines, text);
+  append_openai_line({&result, 1}, lines, text);
   CHECK(text.find(R"({"303": )") < text.find(R"("301": )"));
 
   result.endpoint = Endpoint::chat_completions;

@@ -131,3 +131,30 @@ TEST_CASE("scheduler: preempted sequences find every key again", "[engine]") {
   CHECK(none.preemptions > 0);
   CHECK(none.swaps == 0);
 }
+
+TEST_CASE("scheduler: answers that begin and end at once leave those that wait alone", "[engine]") {
+  Scheduler scheduler({.max_num_seqs = 64,
+                       .num_seqs_of_any_length = 64,
+                       .max_num_batched_tokens = 8,
+                       .block_size = 8,
+                       .num_blocks = 1000,
+                       .limits = {.max_model_len = 100}});
+  for (uint64_t row = 0; row < 20; ++row) {
+    PromptRecord record{.row = row};
+    record.sampling.n = row < 2 ? 3 : 1;
+    record.sampling.max_tokens = row == 1 ? 1 : 5;  // row 1's answers end as they begin, in row 0's step
+    scheduler.add({std::move(record), std::vector<int32_t>(4, 7), nullptr});
+  }
+  uint64_t answers = 0;
+  while (!scheduler.idle()) {
+    const StepPlan plan = scheduler.schedule();
+    const std::vector<TokenResult> results(plan.logit_rows.size(), TokenResult{.token = 9});
+    for (const RowResult& result : scheduler.postprocess(plan, results)) {
+      const std::vector<int32_t> expected(result.row == 1 ? 1 : 5, 9);
+      CHECK(result.token_ids == expected);
+      for (const Answer& answer : result.more_answers) CHECK(answer.token_ids == expected);
+      answers += 1 + result.more_answers.size();
+    }
+  }
+  CHECK(answers == 24);
+}

@@ -1,11 +1,16 @@
 // What ends an answer.
 #include "engine/sequence.h"
 
+#include <nlohmann/json.hpp>
+
 #include "engine/scheduler.h"
+#include "io/openai_line.h"
+#include "io/segment.h"
 #include "tests/catch.h"
 #include "tests/unit/text_fixture.h"
 
 using namespace moerun;
+using Json = nlohmann::json;
 
 namespace {
 
@@ -104,4 +109,79 @@ TEST_CASE("penalties look at prompt and answer") {
   CHECK(plan.history_counts == std::vector<int32_t>{0, 1, 2});
   CHECK(plan.logit_rows[0].history_begin == 0);
   CHECK(plan.logit_rows[0].history_end == 3);
+}
+
+TEST_CASE("the text may end behind its stop string, and have special tokens in it") {
+  Tokenizer tokenizer = Tokenizer::load(kTinyModel);
+  const std::string text = "The whale swam, and the sailor sang";
+  std::vector<int32_t> tokens = tokenizer.encode(text);
+  SamplingParams sampling{
+      .max_tokens = 90, .stop = {"sail", "and the s"}, .include_stop_str_in_output = true};
+  CHECK(answer_of(sampling, tokens, &tokenizer).text == "The whale swam, and the s");
+  sampling.stop = {"and the", "and"};  // of two that begin together the one that was complete first
+  CHECK(answer_of(sampling, tokens, &tokenizer).text == "The whale swam, and");
+
+  const std::string end(tokenizer.token_text(4093, false));
+  tokens.push_back(4093);
+  sampling.stop.clear();
+  CHECK(answer_of(sampling, tokens, &tokenizer).text == text);  // what ends it is special, and left out
+  sampling.skip_special_tokens = false;
+  CHECK(answer_of(sampling, tokens, &tokenizer).text == text + end);
+  sampling.include_stop_str_in_output = false;
+  CHECK(answer_of(sampling, tokens, &tokenizer).text == text);
+  tokens.insert(tokens.begin(), 4093);
+  sampling.ignore_eos = true;
+  sampling.max_tokens = static_cast<int32_t>(tokens.size());
+  CHECK(answer_of(sampling, tokens, &tokenizer).text == end + text + end);
+  // Then a stop string is looked for in it as it is.
+  sampling.stop = {"The whale"};
+  CHECK(answer_of(sampling, tokens, &tokenizer).text == end);
+}
+
+TEST_CASE("an answer to a chat is split at the markers of its family") {
+  Json file = Json::parse(read_text_file(kTinyModel + "/tokenizer.json"));
+  int32_t id = 4096;  // behind the tiny model's tokens
+  for (const char* const marker : {"<think>", "</think>", "<tool_call>", "</tool_call>"})
+    file["added_tokens"].push_back({{"id", id++},
+                                    {"content", marker},
+                                    {"special", false},
+                                    {"single_word", false},
+                                    {"lstrip", false},
+                                    {"rstrip", false},
+                                    {"normalized", false}});
+  Tokenizer tokenizer = Tokenizer::from_json(file.dump(), "tokenizer.json");
+  const auto answer = [&](const std::string& prompt, const std::string& text, Endpoint endpoint) {
+    PromptRecord record{.sampling = {.max_tokens = 900}, .endpoint = endpoint};
+    record.tools = R"([{"type": "function", "function": {"name": "f"}}])";
+    Sequence sequence(std::move(record), tokenizer.encode(prompt), &tokenizer);
+    AnswerLimits limits = kLimits;
+    limits.max_model_len = 1000;
+    for (const int32_t token : tokenizer.encode(text)) sequence.append({.token = token}, limits);
+    return sequence.finish(FinishReason::stop).value();
+  };
+  const std::string call = R"(<tool_call>{"name": "f", "arguments": {}}</tool_call>)";
+  RowResult result = answer("Hi", "<think>ab</think>" + call, Endpoint::chat_completions);
+  CHECK(result.chat.has_reasoning);
+  CHECK(result.chat.reasoning_tokens == static_cast<int32_t>(tokenizer.encode("ab").size()));
+  CHECK(result.chat.tool_calls == R"([{"name":"f","arguments":"{}"}])");
+  std::string line;
+  append_openai_line({&result, 1}, {.model = "m", .created = 1}, line);
+  const Json choice = Json::parse(line)["response"]["body"]["choices"][0];
+  CHECK(choice["finish_reason"] == "tool_calls");
+  CHECK(choice["message"]["content"].is_null());
+  CHECK(choice["message"]["reasoning_content"] == "ab");
+  CHECK(choice["message"]["tool_calls"][0]["function"] == Json({{"name", "f"}, {"arguments", "{}"}}));
+  CHECK(choice["message"]["tool_calls"][0]["id"].get<std::string>().starts_with("call_"));
+  CHECK(Json::parse(line)["response"]["body"]["usage"]["completion_tokens_details"]["reasoning_tokens"] ==
+        tokenizer.encode("ab").size());
+
+  result = answer("Hi <think>\n", "ab</think>c", Endpoint::chat_completions);
+  CHECK(result.text.substr(result.chat.reasoning.begin, result.chat.reasoning.end) == "ab");
+  CHECK(result.chat.reasoning_tokens == static_cast<int32_t>(tokenizer.encode("ab").size()));
+  // What was split goes through the segments.
+  std::string packed;
+  pack_row(result, packed);
+  CHECK(unpack_row(packed).chat == result.chat);
+  CHECK_FALSE(answer("Hi", "ab</think>c", Endpoint::chat_completions).chat.known);
+  CHECK_FALSE(answer("Hi", "<think>ab</think>" + call, Endpoint::completions).chat.known);
 }

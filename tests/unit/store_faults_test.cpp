@@ -21,6 +21,7 @@ namespace {
 std::string contents(const StoreJob& job) {
   const hdf5::File file = hdf5::File::open(job.job.output.path);
   std::string out = job.jsonl();
+  if (!job.job.output.errors.empty()) out += "--\n" + read_file(job.job.output.errors);
   for (const char* name : {"tokens", "offsets", "text", "text_offsets", "prompt_length", "logprobs",
                            "top_tokens", "top_logprobs", "prompt_logprobs", "prompt_offsets"}) {
     const hdf5::Dataset dataset = file.dataset(std::string("results/") + name);
@@ -62,7 +63,10 @@ std::vector<std::string> names_in(const std::string& directory) {
 }
 
 struct SmallJob : StoreJob {
-  SmallJob() { num_rows = 12; }
+  SmallJob() {
+    num_rows = 12;
+    job.output.errors = directory / "out.errors.jsonl";  // row 10 has one
+  }
 };
 
 std::string undisturbed() {
@@ -97,7 +101,8 @@ void strike_every_step(Fault fault) {
     INFO(rest.message);
     REQUIRE(rest.finished);
     REQUIRE(contents(job) == want);
-    REQUIRE(names_in(job.directory.path()) == std::vector<std::string>{"out.h5", "out.jsonl"});
+    REQUIRE(names_in(job.directory.path()) ==
+            std::vector<std::string>{"out.errors.jsonl", "out.h5", "out.jsonl"});
     if (!run.struck) break;
   }
   REQUIRE(step > 60);  // the steps of four seals, two outputs, and what surrounds them

@@ -64,6 +64,18 @@ inline RowResult several_answers_to(uint64_t row) {
           i == 0 ? std::numeric_limits<float>::quiet_NaN() : -0.25F * static_cast<float>(k));
   if (row % 4 != 0) result.scored_tokens.assign(result.prompt_logprobs.size(), static_cast<int32_t>(row));
   result.prompt_truncated = static_cast<int32_t>(row % 2) * 5;
+  if (row % 4 == 1) result.echo = "prompt " + std::to_string(row);
+  if (row % 4 == 2) result.echo = "";
+  if (row % 4 == 3)
+    result.chat = {.known = true,
+                   .has_reasoning = true,
+                   .reasoning = {1, 4},
+                   .content = {4, 9},
+                   .calls = {5, 9},
+                   .reasoning_tokens = 2,
+                   .tool_calls = R"([{"name": "f", "arguments": "{}"}])"};
+  if (!result.more_answers.empty() && !result.more_answers.back().text.empty())
+    result.more_answers.back().chat = result.chat;
   return result;
 }
 
@@ -130,7 +142,8 @@ inline bool same_answer(const RowResult& a, const RowResult& b) {
                     [](const auto& x, const auto& y) {
                       return x.first == y.first && (x.second == y.second || x.first == -1);
                     }) &&
-         a.scored_tokens == b.scored_tokens && a.more_answers == b.more_answers;
+         a.scored_tokens == b.scored_tokens && a.more_answers == b.more_answers && a.chat == b.chat &&
+         a.echo == b.echo;
 }
 
 }  // namespace moerun

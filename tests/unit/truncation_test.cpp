@@ -35,7 +35,7 @@ TEST_CASE("the end of a prompt is kept that leaves room for the whole answer", "
     CAPTURE(length, max_tokens);
     PromptRecord record = counting(length, max_tokens);
     record.sampling.prompt_logprobs_start = 20;
-    truncate_left(record, 100);
+    truncate_left(record, {100, true});
     CHECK(record.prompt_truncated == length - kept);
     REQUIRE(record.prompt_token_ids->size() == static_cast<size_t>(kept));
     CHECK(record.prompt_token_ids->front() == length - kept);
@@ -43,12 +43,12 @@ TEST_CASE("the end of a prompt is kept that leaves room for the whole answer", "
     // The token that scores begin at is the same one, or the first that is left.
     CHECK(record.sampling.prompt_logprobs_start == std::max(20 - (length - kept), 0));
     const PromptRecord once = record;
-    truncate_left(record, 100);
+    truncate_left(record, {100, true});
     CHECK(record.prompt_token_ids == once.prompt_token_ids);
     CHECK(record.prompt_truncated == once.prompt_truncated);
   }
-  CHECK(no_room_for_prompt({.max_tokens = 99}, 100).empty());
-  CHECK_THAT(no_room_for_prompt({.max_tokens = 100}, 100),
+  CHECK(no_room_for_prompt({.max_tokens = 99}, {100, true}).empty());
+  CHECK_THAT(no_room_for_prompt({.max_tokens = 100}, {100, true}),
              ContainsSubstring("max_tokens is 100, and model.max_model_len 100"));
 }
 
@@ -95,27 +95,27 @@ TEST_CASE("a text that is truncated stands in the order by the ids that are left
   const std::vector<int32_t> all = tokenizer.encode_prompt(text);
   REQUIRE(all.size() > 100);
   PromptRecord record{.prompt = text, .sampling = sampling(16)};
-  ids.truncate_text(record, 80);
+  ids.truncate_text(record, {80, true});
   CHECK_FALSE(record.prompt);
   CHECK(record.prompt_token_ids == std::vector<int32_t>(all.end() - 64, all.end()));
   CHECK(record.prompt_truncated == static_cast<int32_t>(all.size()) - 64);
 
   PromptRecord talk{.messages = R"({"messages": [{"role": "user", "content": ")" + text + R"("}]})",
                     .sampling = sampling(16)};
-  ids.truncate_text(talk, 80);
+  ids.truncate_text(talk, {80, true});
   CHECK_FALSE(talk.messages);
   CHECK(talk.prompt_token_ids == record.prompt_token_ids);
   CHECK(talk.prompt_truncated > record.prompt_truncated);
 
   // What fits, what is an error, and what is wrong stay as they are.
   PromptRecord fits{.prompt = text, .sampling = sampling(16)};
-  ids.truncate_text(fits, static_cast<int64_t>(all.size()) + 16);
+  ids.truncate_text(fits, {static_cast<int64_t>(all.size()) + 16, true});
   CHECK(fits.prompt == text);
   CHECK_FALSE(fits.prompt_token_ids);
   PromptRecord beyond{.prompt = text, .sampling = sampling(16)};
   beyond.sampling.prompt_logprobs = 0;
   beyond.sampling.prompt_logprobs_start = static_cast<int32_t>(all.size());
-  ids.truncate_text(beyond, 80);
+  ids.truncate_text(beyond, {80, true});
   CHECK(beyond.prompt == text);
 
   // The leader comes to the same, and says what is wrong.

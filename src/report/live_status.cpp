@@ -1,0 +1,208 @@
+#include "report/live_status.h"
+
+#include <fmt/format.h>
+
+#include <nlohmann/json.hpp>
+
+#include "io/durable_file.h"
+#include "io/json_number.h"
+#include "io/run_directory.h"
+
+namespace moerun {
+
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+constexpr const char* kEnded = "ended";
+
+double unix_time() {
+  return std::chrono::duration<double>(std::chrono::system_clock::now().time_since_epoch()).count();
+}
+
+/// A label's value: https://prometheus.io/docs/instrumenting/exposition_formats/#text-format-details
+std::string label_value(const std::string& text) {
+  std::string out;
+  for (const char c : text)
+    if (c == '\n')
+      out += "\\n";
+    else
+      out += (c == '\\' || c == '"') ? std::string{'\\', c} : std::string{c};
+  return out;
+}
+
+/// Lines of one metric after the other.
+class Metrics {
+ public:
+  explicit Metrics(const std::string& output) : output_(label_value(output)) {}
+
+  void begin(const char* name, const char* type, const char* help) {
+    name_ = name;
+    text_ += fmt::format("# HELP moerun_{0} {2}\n# TYPE moerun_{0} {1}\n", name, type, help);
+  }
+  void add(double value, const std::string& labels = "") {
+    text_ += fmt::format("moerun_{}{{output=\"{}\"{}}} {}\n", name_, output_, labels, value);
+  }
+  void add(const char* name, const char* type, const char* help, double value) {
+    begin(name, type, help);
+    add(value);
+  }
+  /// A value a group.
+  void add_groups(const char* name, const char* type, const char* help,
+                  const std::vector<JobProgress::Group>& groups, int64_t GroupLoad::*value) {
+    begin(name, type, help);
+    for (size_t i = 0; i < groups.size(); ++i)
+      add(static_cast<double>(groups[i].*value), fmt::format(",group=\"{}\"", i));
+  }
+  std::string take() { return std::move(text_); }
+
+ private:
+  std::string output_, name_, text_;
+};
+
+Json to_json(const JobProgress::Group& group) {
+  return {{"running", group.running},       {"waiting", group.waiting},
+          {"steps", group.steps},           {"blocks_used", group.blocks_used},
+          {"num_blocks", group.num_blocks}, {"reported_s", group.reported_s}};
+}
+
+JobProgress::Group group_of(const Json& json) {
+  JobProgress::Group group;
+  group.running = whole_number<int64_t>(json, "running");
+  group.waiting = whole_number<int64_t>(json, "waiting");
+  group.steps = whole_number<int64_t>(json, "steps");
+  group.blocks_used = whole_number<int64_t>(json, "blocks_used");
+  group.num_blocks = whole_number<int64_t>(json, "num_blocks");
+  json.at("reported_s").get_to(group.reported_s);
+  return group;
+}
+
+}  // namespace
+
+std::string status_json(const JobStatus& status) {
+  const JobProgress& progress = status.progress;
+  Json groups = Json::array();
+  for (const JobProgress::Group& group : progress.groups) groups.push_back(to_json(group));
+  const Json json{{"phase", status.phase},
+                  {"process", status.process},
+                  {"updated", status.updated},
+                  {"rows", progress.num_rows},
+                  {"answered", progress.num_answered},
+                  {"answered_now", progress.answered_now},
+                  {"errors_now", progress.row_errors},
+                  {"prompt_tokens", progress.prompt_tokens},
+                  {"output_tokens", progress.output_tokens},
+                  {"handed_out", progress.handed_out},
+                  {"most_output_tokens", progress.most_output_tokens},
+                  {"seconds", progress.seconds},
+                  {"groups", groups}};
+  return json.dump(1) + "\n";
+}
+
+JobStatus parse_status(std::string_view text) {
+  try {
+    const Json json = Json::parse(text);
+    JobStatus status{.phase = json.at("phase").get<std::string>(),
+                     .process = json.at("process").get<std::string>(),
+                     .updated = json.at("updated").get<double>()};
+    JobProgress& progress = status.progress;
+    progress.num_rows = whole_number<uint64_t>(json, "rows");
+    progress.num_answered = whole_number<uint64_t>(json, "answered");
+    progress.answered_now = whole_number<uint64_t>(json, "answered_now");
+    progress.row_errors = whole_number<uint64_t>(json, "errors_now");
+    progress.prompt_tokens = whole_number<uint64_t>(json, "prompt_tokens");
+    progress.output_tokens = whole_number<uint64_t>(json, "output_tokens");
+    progress.handed_out = whole_number<uint64_t>(json, "handed_out");
+    progress.most_output_tokens = whole_number<uint64_t>(json, "most_output_tokens");
+    json.at("seconds").get_to(progress.seconds);
+    for (const Json& group : json.at("groups")) progress.groups.push_back(group_of(group));
+    if (progress.num_answered > progress.num_rows || progress.answered_now > progress.num_answered)
+      throw Error("more rows are answered than there are");
+    return status;
+  } catch (const nlohmann::json::exception& error) {
+    throw Error(error.what());
+  }
+}
+
+std::string status_prometheus(const JobStatus& status, const std::string& output,
+                              std::optional<int> exit_code) {
+  const JobProgress& progress = status.progress;
+  const auto count = [](uint64_t number) { return static_cast<double>(number); };
+  Metrics out(output);
+  const bool ended = status.phase == kEnded;
+  out.add("up", "gauge", "1 while the job runs, 0 when it has ended.", ended ? 0 : 1);
+  if (exit_code) out.add("exit_code", "gauge", "The exit code of the job that has ended.", *exit_code);
+  out.add("updated_timestamp_seconds", "gauge", "When this file was written.", status.updated);
+  out.add("rows", "gauge", "Rows of the input.", count(progress.num_rows));
+  out.add("rows_answered", "gauge", "Rows that are answered, by earlier runs of the job too.",
+          count(progress.num_answered));
+  out.add("rows_answered_total", "counter", "Rows that this run answered.", count(progress.answered_now));
+  out.add("row_errors_total", "counter", "Rows that this run answered with an error.",
+          count(progress.row_errors));
+  out.add("prompt_tokens_total", "counter", "Prompt tokens computed by this run, or taken over.",
+          count(progress.prompt_tokens));
+  out.add("output_tokens_total", "counter", "Output tokens drawn by this run, or taken over.",
+          count(progress.output_tokens));
+  out.add("run_seconds", "gauge", "Seconds since this run handed out its first row.", progress.seconds);
+  if (const auto left = progress.seconds_left(); left && !ended)
+    out.add("seconds_left", "gauge", "Seconds that the rest will take, by the rate so far.", *left);
+  const auto& groups = progress.groups;
+  out.add_groups("sequences_running", "gauge", "Sequences in the steps of a group.", groups,
+                 &GroupLoad::running);
+  out.add_groups("sequences_waiting", "gauge", "Sequences that wait for room at a group's leader.", groups,
+                 &GroupLoad::waiting);
+  out.add_groups("kv_blocks_used", "gauge", "Blocks of keys and values in use.", groups,
+                 &GroupLoad::blocks_used);
+  out.add_groups("kv_blocks", "gauge", "Blocks of keys and values that there are.", groups,
+                 &GroupLoad::num_blocks);
+  out.add_groups("steps_total", "counter", "Steps of a group in this run.", groups, &GroupLoad::steps);
+  return out.take();
+}
+
+LiveStatus::LiveStatus(Places places, const JobProgress& begin)
+    : places_(std::move(places)), progress_(begin), process_(this_process()) {
+  const std::lock_guard lock(mutex_);
+  write("loading", {}, true);
+}
+
+void LiveStatus::update(const JobProgress& progress) {
+  constexpr std::chrono::seconds kInterval(2);
+  const auto now = Clock::now();
+  const std::lock_guard lock(mutex_);
+  if (now < due_) return;
+  due_ = now + kInterval;
+  progress_ = progress;
+  write("running", {}, true);
+}
+
+void LiveStatus::merging() {
+  const std::lock_guard lock(mutex_);
+  progress_.num_answered = progress_.num_rows;
+  write("merging", {}, true);
+}
+
+void LiveStatus::end(std::optional<int> exit_code, bool complete) {
+  const std::lock_guard lock(mutex_);
+  if (std::exchange(ended_, true)) return;
+  write(kEnded, exit_code, !complete);
+}
+
+template <class Write>
+void LiveStatus::try_to(Write write) {
+  try {
+    write();
+  } catch (const std::exception& error) {
+    if (std::exchange(complained_, true)) return;
+    fmt::print(stderr, "moerun: how the job stands is not written: {}\n", error.what());
+  }
+}
+
+void LiveStatus::write(const char* phase, std::optional<int> exit_code, bool to_directory) {
+  const JobStatus status{.progress = progress_, .phase = phase, .process = process_, .updated = unix_time()};
+  if (to_directory && std::filesystem::exists(places_.run_directory))
+    try_to([&] { replace_file(places_.run_directory / kStatusName, status_json(status)); });
+  if (!places_.prometheus.empty())
+    try_to([&] { replace_file(places_.prometheus, status_prometheus(status, places_.output, exit_code)); });
+}
+
+}  // namespace moerun
