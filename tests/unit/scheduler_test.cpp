@@ -1,6 +1,7 @@
 // The scheduler against a memory that remembers what was written where: whatever is preempted, moved to the
 // host, brought back or computed again, a step must find every key that it attends to.
 #include <map>
+#include <numeric>
 #include <random>
 
 #include "engine/scheduler.h"
@@ -146,15 +147,21 @@ TEST_CASE("scheduler: answers that begin and end at once leave those that wait a
     scheduler.add({std::move(record), std::vector<int32_t>(4, 7), nullptr});
   }
   uint64_t answers = 0;
+  size_t drawn = 0;
   while (!scheduler.idle()) {
     const StepPlan plan = scheduler.schedule();
-    const std::vector<TokenResult> results(plan.logit_rows.size(), TokenResult{.token = 9});
+    drawn += plan.logit_rows.size();
+    std::vector<TokenResult> results;  // a token says where it stands
+    for (const LogitRow& row : plan.logit_rows) results.push_back({.token = row.position});
     for (const RowResult& result : scheduler.postprocess(plan, results)) {
-      const std::vector<int32_t> expected(result.row == 1 ? 1 : 5, 9);
+      std::vector<int32_t> expected(result.row == 1 ? 1 : 5);
+      std::iota(expected.begin(), expected.end(), 4);
       CHECK(result.token_ids == expected);
       for (const Answer& answer : result.more_answers) CHECK(answer.token_ids == expected);
       answers += 1 + result.more_answers.size();
     }
   }
   CHECK(answers == 24);
+  CHECK(drawn == 3 * 5 + 3 + 18 * 5);  // each token once
+  CHECK(scheduler.cache().num_used() == 0);
 }
