@@ -128,9 +128,7 @@ void AnswerProgress::fill_grammar(std::span<const int32_t> answer, std::span<uin
   if (!matcher_) matcher_.emplace(rules_->grammar_, rules_->ends_);
   for (; num_matched_ < num_taken_; ++num_matched_) {
     const int32_t token = answer[static_cast<size_t>(num_matched_)];
-    if (!matcher_->accept(token))
-      throw Error(fmt::format("token {}, the answer's {}-th, is none that its structured output allows there",
-                              token, num_matched_ + 1));
+    if (!matcher_->accept(token)) return std::fill(mask.begin(), mask.end(), 0);  // that row alone is lost
   }
   matcher_->fill(mask);
 }

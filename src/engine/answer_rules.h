@@ -65,8 +65,8 @@ class AnswerProgress {
   void take(int32_t token);
   /// Whether something is forbidden behind an answer's tokens: all that were taken.
   bool forbids(std::span<const int32_t> answer) const;
-  /// Sets the bits of what can be chosen behind an answer's tokens (StepPlan::masks). Throws Error where the
-  /// answer has a token that could not be chosen.
+  /// Sets the bits of what can be chosen behind an answer's tokens (StepPlan::masks): none where the answer
+  /// has a token that could not be chosen.
   void fill(std::span<const int32_t> answer, std::span<uint32_t> mask);
   int32_t words() const { return rules_->words(); }
 

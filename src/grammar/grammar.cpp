@@ -8,6 +8,7 @@
 
 #include "grammar/json_schema.h"
 #include "moerun/error.h"
+#include "text/unicode.h"
 
 #if MOERUN_XGRAMMAR
 #include <xgrammar/xgrammar.h>
@@ -169,6 +170,14 @@ std::vector<std::string> pieces_of(const GrammarCompiler::Vocabulary& vocabulary
   return pieces;
 }
 
+/// The tokens that begin or end within a code point.
+std::vector<int32_t> fragments_of(const std::vector<std::string>& pieces) {
+  std::vector<int32_t> ids;
+  for (size_t id = 0; id < pieces.size(); ++id)
+    if (find_invalid_utf8(pieces[id])) ids.push_back(static_cast<int32_t>(id));
+  return ids;
+}
+
 bool is_json(Kind kind) { return kind == Kind::json_object || kind == Kind::json_schema; }
 
 }  // namespace
@@ -188,6 +197,7 @@ std::string grammar_fault(const AnswerForm& form) {
 class CompiledGrammar {
  public:
   xgrammar::CompiledGrammar grammar;
+  std::shared_ptr<const std::vector<int32_t>> fragments;
 };
 
 struct GrammarCompiler::Parts {
@@ -195,14 +205,18 @@ struct GrammarCompiler::Parts {
   int num_threads = 1;
   std::mutex mutex;
   std::optional<xgrammar::GrammarCompiler> of_json, of_text;  // made when they are first needed
+  std::shared_ptr<const std::vector<int32_t>> fragments;      // and these with the first of them
 
   xgrammar::GrammarCompiler& compiler(bool json) {
     constexpr int64_t kMostBytes = int64_t{512} << 20;  // of grammars that are kept
     std::optional<xgrammar::GrammarCompiler>& made = json ? of_json : of_text;
-    if (!made)
-      made.emplace(xgrammar::TokenizerInfo(pieces_of(vocabulary, json), xgrammar::VocabType::RAW,
+    if (!made) {
+      const std::vector<std::string> pieces = pieces_of(vocabulary, json);
+      if (!fragments) fragments = std::make_shared<const std::vector<int32_t>>(fragments_of(pieces));
+      made.emplace(xgrammar::TokenizerInfo(pieces, xgrammar::VocabType::RAW,
                                            static_cast<int>(vocabulary.size), vocabulary.ends),
                    num_threads, true, kMostBytes);
+    }
     return *made;
   }
 };
@@ -215,13 +229,30 @@ GrammarCompiler::GrammarCompiler(const Vocabulary& vocabulary, int num_threads)
 
 std::shared_ptr<const CompiledGrammar> GrammarCompiler::compile(const AnswerForm& form) {
   const std::lock_guard lock(parts_->mutex);
-  return std::make_shared<const CompiledGrammar>(
-      CompiledGrammar{checked(form, [&] { return compiled(form, parts_->compiler(is_json(form.kind))); })});
+  auto grammar = checked(form, [&] { return compiled(form, parts_->compiler(is_json(form.kind))); });
+  return std::make_shared<const CompiledGrammar>(CompiledGrammar{std::move(grammar), parts_->fragments});
 }
 
 struct GrammarMatcher::Parts {
   std::shared_ptr<const CompiledGrammar> grammar;
   xgrammar::GrammarMatcher matcher;
+
+  /// Where something may be repeated more than 128 times, masks of xgrammar 0.2.9 have a token that breaks
+  /// off within a code point and that the matcher then refuses (`[ a]{129,}`). Where many such tokens are
+  /// allowed any code point is, and they are right.
+  void take_out_refused(std::span<uint32_t> mask) {
+    constexpr size_t kFew = 16;
+    std::vector<int32_t> allowed;
+    for (const int32_t id : *grammar->fragments)
+      if ((mask[static_cast<size_t>(id / 32)] >> id % 32 & 1U) != 0) allowed.push_back(id);
+    if (allowed.size() > kFew) return;
+    for (const int32_t id : allowed) {
+      if (matcher.AcceptToken(id))
+        matcher.Rollback(1);
+      else
+        mask[static_cast<size_t>(id / 32)] &= ~(1U << id % 32);
+    }
+  }
 };
 
 GrammarMatcher::GrammarMatcher(const std::shared_ptr<const CompiledGrammar>& grammar,
@@ -241,6 +272,7 @@ void GrammarMatcher::fill(std::span<uint32_t> mask) {
                   .byte_offset = 0};
   // What is all true is written out too.
   parts_->matcher.FillNextTokenBitmask(&tensor);
+  parts_->take_out_refused(mask);
 }
 
 #else

@@ -3,6 +3,8 @@
 
 #include <fmt/format.h>
 
+#include <random>
+
 #include "engine/answer_rules.h"
 #include "engine/grammar_queue.h"
 #include "grammar/json_schema.h"
@@ -112,6 +114,28 @@ TEST_CASE("patterns whose characters JSON would write with escapes are told", "[
   for (const char* escaped : {"\"", "a\\\\b", "\\n", "[\\n]", "[\"]", "é.", "[^é]", "é\\S"}) {
     INFO(escaped);
     CHECK(!is_plain_pattern(escaped));
+  }
+}
+
+TEST_CASE("what a mask allows is taken, also where something is repeated more than 128 times", "[grammar]") {
+  const std::optional<std::string> folder = shared_folder("golden/qwen3-tokenizer");
+  if (!has_grammars() || !folder) SKIP("it needs xgrammar, and a tokenizer of ../shared");
+  constexpr int32_t kSize = 151936, kImEnd = 151645;
+  const Tokenizer tokenizer = Tokenizer::load(*folder);
+  GrammarCompiler compiler({&tokenizer, kSize, {kImEnd}, {}}, 1);
+  for (const char* const regex : {"[ a]{129,5000}", "[a-zA-Z ,.]{3000,}", "[à-ü ]{129,}", "[a ]*"}) {
+    GrammarMatcher matcher(compiler.compile({Kind::regex, regex}), {kImEnd});
+    std::vector<uint32_t> mask(kSize / 32);
+    std::mt19937 random(1);
+    for (int step = 0; step < 20; ++step) {
+      matcher.fill(mask);
+      CHECK((mask[27982 / 32] >> 27982 % 32 & 1U) == 0);  // a space and a byte of three that are a code point
+      std::vector<int32_t> ids;
+      for (int32_t id = 0; id < kSize; ++id)
+        if (id != kImEnd && (mask[static_cast<size_t>(id / 32)] >> id % 32 & 1U) != 0) ids.push_back(id);
+      REQUIRE(!ids.empty());
+      REQUIRE(matcher.accept(ids[random() % ids.size()]));
+    }
   }
 }
 
