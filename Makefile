@@ -5,7 +5,7 @@ SHELL := /bin/bash
 
 BUILD   := build
 PREFIX  ?= /usr/local
-VERSION := 0.2.0
+VERSION := 0.3.0
 CXX     := $(or $(MPICXX),mpicxx)
 NVCC    ?= $(firstword $(shell command -v nvcc 2>/dev/null) $(wildcard /usr/local/cuda/bin/nvcc))
 # CUDA=0 builds without a toolkit that is there; CUDA=1 insists on one.
