@@ -222,7 +222,7 @@ class Calls:
         names = self.names(job)
         first = next(k for k, (_, path) in enumerate(names, 1) if path.startswith(str(job.reports[0])))
         self.clear(job)
-        job.reports[0].write_text("stale")
+        job.reports[0].write_text('{\n  "program": "moerun of before"\n}\n')
         code, said = job.now(environment=self.environment(job, FAULTY_CALL=str(first), FAULTY_MODE="kill"))
         expect(code == -signal.SIGKILL and job.hdf5.exists(), f"exit code {code}:\n{said}")
         code, said = job.now()

@@ -232,6 +232,14 @@ def held(at):
     return str(script)
 
 
+def slowed(at):
+    """A launcher that lets a run have a third of the time, so that it is not done before it is killed, however fast the machine."""
+    script = at / "slowed"
+    script.write_text('#!/bin/sh\n"$@" &\nrun=$!\nwhile kill -STOP $run 2>/dev/null; do sleep 0.1; kill -CONT $run; sleep 0.05; done\nwait $run\n')
+    script.chmod(0o755)
+    return str(script)
+
+
 def kill_tree(pid):
     """SIGKILL to a process and all below it."""
     children = subprocess.run(["ps", "-o", "pid=", "--ppid", str(pid)], capture_output=True, text=True).stdout.split()
@@ -249,7 +257,7 @@ def resumed(place, at, command=None, env=None):
 
 
 def test_killed(place, at):
-    process = place.start(place.command(at, KILLED, *SLOW))
+    process = place.start(place.command(at, KILLED, *SLOW, launcher=slowed(at)))
     folder = sealed(at, process)
     kill_tree(process.pid)
     process.wait()
