@@ -43,6 +43,7 @@ endif
 ifeq ($(XGRAMMAR),1)
   XGRAMMAR_CC  := $(wildcard $(addprefix $(XGRAMMAR_SRC)/cpp/,*.cc support/*.cc converter_ext/*.cc))
   XGRAMMAR_LIB := $(BUILD)/third_party/libxgrammar.a
+  XGRAMMAR_TERMS := $(XGRAMMAR_SRC)/LICENSE $(XGRAMMAR_SRC)/NOTICE
   XGRAMMAR_INC := -isystem $(XGRAMMAR_SRC)/include -isystem $(XGRAMMAR_SRC)/3rdparty/dlpack/include
   LIBS         := $(XGRAMMAR_LIB) $(LIBS)
 endif
@@ -205,6 +206,7 @@ $(BUILD)/moerun.1: $(BUILD)/moerun
 install: all $(BUILD)/moerun.1 ## copy the program and its manual page to PREFIX (PREFIX=/usr/local)
 	install -D -m 755 $(BUILD)/moerun $(DESTDIR)$(PREFIX)/bin/moerun
 	install -D -m 644 $(BUILD)/moerun.1 $(DESTDIR)$(PREFIX)/share/man/man1/moerun.1
+	@for file in $(XGRAMMAR_TERMS); do install -D -m 644 $$file $(DESTDIR)$(PREFIX)/share/doc/moerun/xgrammar/$${file##*/}; done
 
 # Libraries of libc, MPI, the driver and (unless BUNDLE_CUDA=1) the CUDA toolkit belong to the machine it runs on, with what they need.
 BUNDLE_SKIP := ^(ld-linux[^.]*|libc|libm|libdl|librt|libpthread|libresolv|libmpi[^.]*|libopen-[^.]*|libcuda|libnvidia[^.]*$(if $(BUNDLE_CUDA),,|libcublas[^.]*|libnccl))\.so
@@ -216,7 +218,7 @@ bundle: all $(BUNDLE_HELPERS) ## build/bundle: programs, job files and the libra
 	@rm -rf $(BUILD)/bundle && mkdir -p $(BUILD)/bundle/bin $(BUILD)/bundle/lib
 	@cp $(BUNDLE_HELPERS) $(BUILD)/bundle/bin/
 	@cp -r --parents $(BUNDLE_FILES) $(BUILD)/bundle/
-	@$(if $(filter 1,$(XGRAMMAR)),mkdir -p $(BUILD)/bundle/licenses/xgrammar && cp $(XGRAMMAR_SRC)/{LICENSE,NOTICE} $(BUILD)/bundle/licenses/xgrammar/)
+	@for file in $(XGRAMMAR_TERMS); do install -D -m 644 $$file $(BUILD)/bundle/licenses/xgrammar/$${file##*/}; done
 	@libraries() { ldd $$1 | awk '$$3 ~ /^\// {print $$1, $$3}' | grep -vE '$(BUNDLE_SKIP)'; }; \
 	needed=$$(readelf -d $(BUILD)/moerun | sed -n 's/.*(NEEDED).*\[\(.*\)\]/\1/p'); \
 	libraries $(BUILD)/moerun | grep -wF "$$needed" | while read -r name path; do echo "$$name $$path"; libraries $$path; done | sort -u | \
