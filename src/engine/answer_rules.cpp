@@ -33,15 +33,16 @@ AnswerRules::AnswerRules(const Parts& parts)
       markers_(parts.tokenizer ? thinking_markers(*parts.tokenizer) : std::nullopt),
       thinks_(parts.thinks && markers_),
       thinking_budget_(parts.sampling.thinking_budget) {
-  if (all_allowed_)
-    for (int32_t id = 0; id < vocab_size_; ++id) set_bit(allowed_, id);
-  else
-    for (const int32_t id : parts.sampling.allowed_token_ids) set_bit(allowed_, id);
+  if (all_allowed_) {
+    std::fill(allowed_.begin(), allowed_.end(), ~0U);
+    for (int32_t id = vocab_size_; id < words() * 32; ++id) clear_bit(allowed_, id);
+  }
+  for (const int32_t id : parts.sampling.allowed_token_ids) set_bit(allowed_, id);
   ends_.insert(ends_.end(), parts.sampling.stop_token_ids.begin(), parts.sampling.stop_token_ids.end());
   if (const auto need = tokenizer_need(parts.sampling); need && !parts.tokenizer)
     throw BadInput(fmt::format("{} the model folder's tokenizer.json, which is not there", need->what));
   if (thinking_budget_ >= 0 && !markers_)
-    throw BadInput("thinking_budget: the tokenizer has no tokens <think> and </think>");
+    throw BadInput(fmt::format("thinking_budget: {}", kNoThinkingMarkers));
   if (form_.kind != AnswerForm::Kind::any && ends_.empty())
     throw BadInput(
         "structured output needs a token that ends an answer: the model has no end-of-sequence id; "

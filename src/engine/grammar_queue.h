@@ -31,7 +31,6 @@ class GrammarQueue {
   std::vector<std::variant<Sequence, RowResult>> take_ready();
   /// Forgets all.
   void clear() { waiting_.clear(); }
-  bool empty() const { return waiting_.empty(); }
   int64_t num_answers() const;
 
  private:

@@ -41,15 +41,15 @@ std::string sentence_of(const RowInWork::Fault& fault, uint64_t row, const Sampl
 
 ChatParts RowInWork::parts_of(const Answer& answer) const {
   if (result.endpoint != Endpoint::chat_completions || !tokenizer) return {};
-  const bool reasons = marks_reasoning(*tokenizer);
-  if (!reasons && tools.empty()) return {};
+  const std::optional<ThinkingMarkers> markers = thinking_markers(*tokenizer);
+  if (!markers && tools.empty()) return {};
   // A marker and the line ends behind it are few tokens.
   constexpr size_t kTail = 8;
   const auto tail = std::span(prompt).last(std::min(kTail, prompt.size()));
-  const bool opened = reasons && opens_reasoning(tokenizer->decode(tail, false));
-  ChatParts parts = split_chat(answer.text, reasons, opened, ToolFunctions(tools));
+  const bool opened = markers && opens_reasoning(tokenizer->decode(tail, false));
+  ChatParts parts = split_chat(answer.text, markers.has_value(), opened, ToolFunctions(tools));
   if (parts.has_reasoning)
-    parts.reasoning_tokens = count_reasoning_tokens(answer.token_ids, opened, *tokenizer);
+    parts.reasoning_tokens = count_reasoning_tokens(answer.token_ids, opened, *markers);
   return parts;
 }
 

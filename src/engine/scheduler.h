@@ -54,7 +54,6 @@ class Scheduler {
   /// The next step; without tokens when there is nothing to do.
   StepPlan schedule();
   /// Makes the masks of the step that was scheduled last: what each of its rows that has one can choose.
-  /// Throws Error where an answer has a token that it could not have.
   void fill_masks(StepPlan& plan);
   /// What the step's logit rows gave, in the plan's order. Returns the answers that are finished.
   std::vector<RowResult> postprocess(const StepPlan& plan, const std::vector<TokenResult>& results);

@@ -69,7 +69,7 @@ class Sequence {
   int32_t mask_words() const {
     return progress_ && progress_->forbids(answer_.token_ids) ? progress_->words() : 0;
   }
-  /// Throws Error where an earlier token could not be chosen.
+  /// AnswerProgress::fill.
   void fill_mask(std::span<uint32_t> mask) { progress_->fill(answer_.token_ids, mask); }
   /// The row has something that would be lost.
   bool begun() const { return row_->begun || row_->scores.any(); }

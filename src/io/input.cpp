@@ -76,7 +76,7 @@ class TextNeeds {
                                              has_text ? "give prompt_token_ids" : need->instead));
     }
     if (record.sampling.thinking_budget != of_job_.thinking_budget && !thinks())
-      add_fault(record, "thinking_budget: the tokenizer has no tokens <think> and </think>");
+      add_fault(record, fmt::format("thinking_budget: {}", kNoThinkingMarkers));
     if (record.sampling.form != of_job_.form) check_form(record);
     if (!record.messages) return;
     if (!chat_template_) chat_template_.emplace(ChatTemplate::load(model_path_, start_));

@@ -199,7 +199,7 @@ CheckedJob check_job(Job job, const Machine& machine, const std::string& job_pat
         const Tokenizer tokenizer = Tokenizer::load(job.model.path);
         out.tokenizer_checksum = tokenizer.checksum();
         if (job.sampling.thinking_budget >= 0 && !thinking_markers(tokenizer))
-          faults.add("sampling.thinking_budget", "the tokenizer has no tokens <think> and </think>");
+          faults.add("sampling.thinking_budget", std::string(kNoThinkingMarkers));
         notes.insert(notes.end(), tokenizer.notes().begin(), tokenizer.notes().end());
       });
     else if (const auto need = tokenizer_need(job.sampling); job.input.random && need)

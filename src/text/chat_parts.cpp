@@ -7,7 +7,7 @@ namespace moerun {
 
 namespace {
 
-constexpr std::string_view kThink = "<think>", kThinkEnd = "</think>", kSpace = " \t\r\n";
+constexpr std::string_view kSpace = " \t\r\n";
 
 uint32_t narrow(size_t offset) { return static_cast<uint32_t>(offset); }
 
@@ -22,10 +22,6 @@ size_t reasoning_begin(std::string_view text, bool opened) {
 }
 
 }  // namespace
-
-bool marks_reasoning(const Tokenizer& tokenizer) {
-  return tokenizer.token_id(kThink) && tokenizer.token_id(kThinkEnd);
-}
 
 bool opens_reasoning(std::string_view prompt_end) {
   const size_t last = prompt_end.find_last_not_of(kSpace);
@@ -56,12 +52,12 @@ ChatParts split_chat(std::string_view text, bool reasons, bool opened, const Too
   return out;
 }
 
-int32_t count_reasoning_tokens(std::span<const int32_t> token_ids, bool opened, const Tokenizer& tokenizer) {
-  const std::optional<int32_t> think = tokenizer.token_id(kThink), end = tokenizer.token_id(kThinkEnd);
+int32_t count_reasoning_tokens(std::span<const int32_t> token_ids, bool opened,
+                               const ThinkingMarkers& markers) {
   int32_t count = 0;
   for (const int32_t id : token_ids) {
-    if (id == end) break;
-    if (id == think && count == 0)
+    if (id == markers.end) break;
+    if (id == markers.begin && count == 0)
       opened = true;
     else if (opened)
       ++count;

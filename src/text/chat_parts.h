@@ -4,13 +4,10 @@
 #include <string_view>
 
 #include "moerun/record.h"
-#include "text/tokenizer.h"
+#include "text/thinking.h"
 #include "text/tool_calls.h"
 
 namespace moerun {
-
-/// Whether the model's family marks its reasoning: its tokenizer has tokens `<think>` and `</think>`.
-bool marks_reasoning(const Tokenizer& tokenizer);
 
 /// Whether a prompt ends within the reasoning that it has begun, as chat templates of models do that always
 /// think: `<think>` is the last but for space.
@@ -19,11 +16,12 @@ bool opens_reasoning(std::string_view prompt_end);
 /// Splits an answer's text at the markers, as vLLM's reasoning parsers do: reasoning lies before the first
 /// `</think>` where the prompt has opened it or the answer begins with `<think>`; all of the text is
 /// reasoning where the end never comes. What follows is content, up to the first call of a function, and
-/// behind the last one. Sets all but `reasoning_tokens`. `reasons`: marks_reasoning; `opened`:
-/// opens_reasoning.
+/// behind the last one. Sets all but `reasoning_tokens`. `reasons`: the tokenizer has
+/// thinking_markers; `opened`: opens_reasoning.
 ChatParts split_chat(std::string_view text, bool reasons, bool opened, const ToolFunctions& functions);
 
 /// How many of an answer's tokens stand between the markers, by the markers' own tokens. `opened` as there.
-int32_t count_reasoning_tokens(std::span<const int32_t> token_ids, bool opened, const Tokenizer& tokenizer);
+int32_t count_reasoning_tokens(std::span<const int32_t> token_ids, bool opened,
+                               const ThinkingMarkers& markers);
 
 }  // namespace moerun
