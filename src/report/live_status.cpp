@@ -3,6 +3,8 @@
 #include <fmt/format.h>
 
 #include <nlohmann/json.hpp>
+#include <type_traits>
+#include <utility>
 
 #include "io/durable_file.h"
 #include "io/json_number.h"
@@ -60,42 +62,47 @@ class Metrics {
   std::string output_, name_, text_;
 };
 
-Json to_json(const JobProgress::Group& group) {
-  return {{"running", group.running},       {"waiting", group.waiting},
-          {"steps", group.steps},           {"blocks_used", group.blocks_used},
-          {"num_blocks", group.num_blocks}, {"reported_s", group.reported_s}};
+/// The whole numbers of a status, as its JSON calls them.
+constexpr std::pair<const char*, uint64_t JobProgress::*> kCounts[] = {
+    {"rows", &JobProgress::num_rows},
+    {"answered", &JobProgress::num_answered},
+    {"answered_now", &JobProgress::answered_now},
+    {"errors_now", &JobProgress::row_errors},
+    {"prompt_tokens", &JobProgress::prompt_tokens},
+    {"output_tokens", &JobProgress::output_tokens},
+    {"handed_out", &JobProgress::handed_out},
+    {"most_output_tokens", &JobProgress::most_output_tokens}};
+constexpr std::pair<const char*, int64_t GroupLoad::*> kGroupCounts[] = {
+    {"running", &GroupLoad::running},
+    {"waiting", &GroupLoad::waiting},
+    {"steps", &GroupLoad::steps},
+    {"blocks_used", &GroupLoad::blocks_used},
+    {"num_blocks", &GroupLoad::num_blocks}};
+
+template <class Counts>
+Json counts_json(const Counts& counts, const auto& of) {
+  Json json;
+  for (const auto& [name, member] : counts) json[name] = of.*member;
+  return json;
 }
 
-JobProgress::Group group_of(const Json& json) {
-  JobProgress::Group group;
-  group.running = whole_number<int64_t>(json, "running");
-  group.waiting = whole_number<int64_t>(json, "waiting");
-  group.steps = whole_number<int64_t>(json, "steps");
-  group.blocks_used = whole_number<int64_t>(json, "blocks_used");
-  group.num_blocks = whole_number<int64_t>(json, "num_blocks");
-  json.at("reported_s").get_to(group.reported_s);
-  return group;
+template <class Counts>
+void read_counts(const Counts& counts, const Json& json, auto& into) {
+  for (const auto& [name, member] : counts)
+    into.*member = whole_number<std::remove_cvref_t<decltype(into.*member)>>(json, name);
 }
 
 }  // namespace
 
 std::string status_json(const JobStatus& status) {
-  const JobProgress& progress = status.progress;
-  Json groups = Json::array();
-  for (const JobProgress::Group& group : progress.groups) groups.push_back(to_json(group));
-  const Json json{{"phase", status.phase},
-                  {"process", status.process},
-                  {"updated", status.updated},
-                  {"rows", progress.num_rows},
-                  {"answered", progress.num_answered},
-                  {"answered_now", progress.answered_now},
-                  {"errors_now", progress.row_errors},
-                  {"prompt_tokens", progress.prompt_tokens},
-                  {"output_tokens", progress.output_tokens},
-                  {"handed_out", progress.handed_out},
-                  {"most_output_tokens", progress.most_output_tokens},
-                  {"seconds", progress.seconds},
-                  {"groups", groups}};
+  Json json{{"phase", status.phase}, {"process", status.process}, {"updated", status.updated}};
+  json.update(counts_json(kCounts, status.progress));
+  json["seconds"] = status.progress.seconds;
+  json["groups"] = Json::array();
+  for (const JobProgress::Group& group : status.progress.groups) {
+    json["groups"].push_back(counts_json(kGroupCounts, group));
+    json["groups"].back()["reported_s"] = group.reported_s;
+  }
   return json.dump(1) + "\n";
 }
 
@@ -106,16 +113,12 @@ JobStatus parse_status(std::string_view text) {
                      .process = json.at("process").get<std::string>(),
                      .updated = json.at("updated").get<double>()};
     JobProgress& progress = status.progress;
-    progress.num_rows = whole_number<uint64_t>(json, "rows");
-    progress.num_answered = whole_number<uint64_t>(json, "answered");
-    progress.answered_now = whole_number<uint64_t>(json, "answered_now");
-    progress.row_errors = whole_number<uint64_t>(json, "errors_now");
-    progress.prompt_tokens = whole_number<uint64_t>(json, "prompt_tokens");
-    progress.output_tokens = whole_number<uint64_t>(json, "output_tokens");
-    progress.handed_out = whole_number<uint64_t>(json, "handed_out");
-    progress.most_output_tokens = whole_number<uint64_t>(json, "most_output_tokens");
+    read_counts(kCounts, json, progress);
     json.at("seconds").get_to(progress.seconds);
-    for (const Json& group : json.at("groups")) progress.groups.push_back(group_of(group));
+    for (const Json& group : json.at("groups")) {
+      read_counts(kGroupCounts, group, progress.groups.emplace_back());
+      group.at("reported_s").get_to(progress.groups.back().reported_s);
+    }
     if (progress.num_answered > progress.num_rows || progress.answered_now > progress.num_answered)
       throw Error("more rows are answered than there are");
     return status;
