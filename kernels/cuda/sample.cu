@@ -277,8 +277,8 @@ __device__ Mass mass_above(Shared& shared, const LogitRow& row, const Logits& lo
 }
 
 /// The key of the largest value with noise among the keys from `cut` on that min_p allows; 0 where the mask
-/// lets none be chosen. Logits that are
-/// not finite go to `odd`; where there are such beside bans, the key means nothing.
+/// lets none be chosen. Logits that are not finite go to `odd`; where there are such beside bans, the key
+/// means nothing.
 ///
 /// Few ids can become the best: their noise would have to reach what the best one so far leaves open. Noise
 /// of g or more needs a uniform number u with 1 − u ≤ 1 − exp(−e^−g) ≤ e^−g. `reach` is lower than the best

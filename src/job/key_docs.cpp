@@ -97,9 +97,8 @@ constexpr Text kTexts[] = {
     {"sampling.defaults", "`none` `model`",
      "`model`: the `temperature`, `top_p`, `top_k`, `min_p` and `repetition_penalty` of the model's "
      "`generation_config.json` hold where neither the job nor a row gives its own, as vLLM takes them; a "
-     "line "
-     "at the start and the output's `sampling_defaults` say which were taken. `none`: that file changes no "
-     "answer, and a line says what it asks for"},
+     "line at the start and the output's `sampling_defaults` say which were taken. `none`: that file "
+     "changes no answer, and a line says what it asks for"},
     {"sampling.n", "1…16384", "answers to a row, each from draws of its own; the prompt is computed once"},
     {"sampling.max_tokens", "tokens", "of an answer; 0 with `prompt_logprobs` scores alone"},
     {"sampling.min_tokens", "tokens",
@@ -134,13 +133,11 @@ constexpr Text kTexts[] = {
     {"sampling.allowed_token_ids", "list", "no other token can be chosen"},
     {"sampling.bad_words", "list of texts",
      "that no answer has: of the tokens that the tokenizer makes of one (as it stands, and behind a space) "
-     "the "
-     "last cannot be chosen where the answer ends with the others"},
+     "the last cannot be chosen where the answer ends with the others"},
     {"sampling.structured_outputs",
      "`{json: …}` `{regex: …}` `{choice: […]}` `{grammar: …}` `{json_object: true}`",
      "what every answer is: JSON of a schema, a text that a regular expression matches as a whole, one of "
-     "some "
-     "texts, a text of a grammar (EBNF with the rule `root`), or any JSON object "
+     "some texts, a text of a grammar (EBNF with the rule `root`), or any JSON object "
      "([more](formats.md#structured-output))"},
     {"sampling.thinking_budget", "`null` or tokens",
      "of thoughts, from `<think>` on, after which `</think>` is chosen"},

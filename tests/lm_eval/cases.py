@@ -227,7 +227,7 @@ def sealed(at, process):
 def held(at):
     """A launcher that waits for the file `go`."""
     script = at / "launcher"
-    script.write_text(f'#!/bin/sh\ntouch "$(dirname "$2")/held"\nwhile [ ! -e {at}/go ]; do sleep 0.1; done\nexec "$@"\n')
+    script.write_text(f'#!/bin/sh\ntouch "$(dirname "$2")/held"\nleft=3000\nwhile [ ! -e {at}/go ] && [ $left -gt 0 ]; do sleep 0.1; left=$((left - 1)); done\nexec "$@"\n')
     script.chmod(0o755)
     return str(script)
 
