@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "coordinator/row_share.h"
 #include "moerun/error.h"
 
 namespace moerun {
@@ -152,8 +153,7 @@ void Coordinator::hand_out() {
   for (size_t i = 0; i < groups_.size(); ++i) {
     Group& group = groups_[i];
     if (group.told_no_more || (group.want <= 0 && !exhausted(i))) continue;
-    // Everyone gets at most half of an even share of what is left, so that the groups end together.
-    const uint64_t share = std::max<uint64_t>(rows_left() / (2 * groups_.size()), 1);
+    const uint64_t share = row_share(rows_left(), groups_.size());
     Handout handout;
     if (group.want > 0) add_rows(handout, i, share, static_cast<uint64_t>(group.want));
     handout.rows_left = rows_left() / groups_.size();

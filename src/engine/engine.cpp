@@ -8,6 +8,7 @@
 
 #include "comm/mpi_env.h"
 #include "engine/plan_wire.h"
+#include "engine/rows_ahead.h"
 #include "moerun/timed.h"
 
 namespace moerun {
@@ -101,27 +102,13 @@ StepPlan Engine::plan_step(int32_t& flags) {
 void Engine::talk() {
   const Timed timed(stats_.talk_s);
   const Scheduler& scheduler = *parts_.leader->scheduler;
-  // A little is kept ahead of what runs; the coordinator gives everyone a fair share of what is left. Where
-  // it shows only later how many may run, rows that wait here in vain could run elsewhere.
-  const int64_t num_seqs = scheduler.options().num_seqs_of_any_length;
-  const int64_t ahead = std::max<int64_t>(num_seqs / 4, 1);
-  const int64_t room = std::max<int64_t>(num_seqs - scheduler.num_running(), 0);
-  const int64_t want = repeated_.full() ? 0 : std::max(room + ahead, rows_that_fill_steps()) - num_waiting();
+  const int64_t want = repeated_.full() ? 0 : rows_to_ask_for(scheduler, distinct_, num_waiting());
   parts_.leader->link->report(want, {.running = scheduler.num_running(),
                                      .waiting = num_waiting(),
                                      .steps = stats_.steps,
                                      .blocks_used = scheduler.cache().num_used(),
                                      .num_blocks = scheduler.cache().num_blocks()});
   take_rows();
-}
-
-int64_t Engine::rows_that_fill_steps() const {
-  // A step computes what its rows have in common, the next ones what follows it: so many that three steps
-  // could be filled are enough to choose from.
-  constexpr int64_t kSteps = 3, kMost = 4096;
-  const SchedulerOptions& options = parts_.leader->scheduler->options();
-  if (!options.share_prefixes || distinct_.count() == 0) return 0;
-  return std::min(kSteps * options.max_num_batched_tokens * distinct_.rows() / distinct_.count(), kMost);
 }
 
 void Engine::take_rows() {

@@ -72,9 +72,6 @@ class Engine {
 
   StepPlan plan_step(int32_t& flags);
   void talk();
-  /// Waiting rows that bring as many tokens to compute as some steps take, by what rows had of their own so
-  /// far: many where they begin alike. 0 where nothing is shared.
-  int64_t rows_that_fill_steps() const;
   void take_rows();
   /// Adds a sequence to those that wait to run, at once or when its grammar is there.
   void enqueue(Sequence sequence);

@@ -12,10 +12,20 @@ bench: all $(BUILD)/tests/tokenizer_bench ## generated tokens/s, the tokenizer, 
 bench-rows: all $(BUILD)/tests/rows_bench ## a million rows under a thousand prefixes: rows put in order and handed out a second, rank 0's memory; what sharing costs where nothing is shared
 	@tests/bench/rows --build $(BUILD) --json $(BUILD)/bench-rows.json $(BENCH_ROWS_ARGS)
 
+# Policies without a GPU: BENCH_SCHEDULER_ARGS='--only mix --seed 2' runs a part.
+SCHEDULER_BENCH_OBJ := $(call obj,$(wildcard tests/bench/scheduling/*.cpp))
+$(BUILD)/tests/scheduler_bench: $(SCHEDULER_BENCH_OBJ) $(HOST_OBJ)
+	@mkdir -p $(@D)
+	@echo "  LINK  $@"
+	@$(CXX) $(LDFLAGS) $^ $(LIBS) -o $@
+bench-scheduler: $(BUILD)/tests/scheduler_bench ## the scheduler on simulated workloads and two memory sizes: a model's time against a bound; text and build/bench-scheduler.json
+	@$< data/qwen3-30b-a3b --json $(BUILD)/bench-scheduler.json $(BENCH_SCHEDULER_ARGS)
+.PHONY: bench-scheduler
+
 bench-store: $(BUILD)/tests/store_bench ## the result store: 1 million rows sealed, resumed, merged; time and memory
 	@$< 1000000 32 $(BUILD)
 .PHONY: bench bench-rows bench-store
--include $(patsubst %.o,%.d,$(HOST_BENCH_OBJ))
+-include $(patsubst %.o,%.d,$(HOST_BENCH_OBJ) $(SCHEDULER_BENCH_OBJ))
 
 # The GPU's ceilings, each operation, the whole model with dummy weights. BENCH_GPU_ARGS='--parts model --only 512/512' runs a part,
 # with `--profile 20,22` too it says which kernels the GPU ran in those seconds.
