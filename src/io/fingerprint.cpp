@@ -9,18 +9,18 @@ namespace moerun {
 
 namespace {
 
-const std::string* find(const Fingerprint& fingerprint, const std::string& name) {
-  const auto entry = std::find_if(fingerprint.begin(), fingerprint.end(),
-                                  [&](const auto& candidate) { return candidate.first == name; });
-  return entry == fingerprint.end() ? nullptr : &entry->second;
-}
-
 std::string shown(const std::string* value) {
   if (!value) return "absent";
   return value->empty() ? "\"\"" : *value;
 }
 
 }  // namespace
+
+const std::string* find(const Fingerprint& fingerprint, const std::string& name) {
+  const auto entry = std::find_if(fingerprint.begin(), fingerprint.end(),
+                                  [&](const auto& candidate) { return candidate.first == name; });
+  return entry == fingerprint.end() ? nullptr : &entry->second;
+}
 
 nlohmann::ordered_json to_json(const Fingerprint& fingerprint) {
   auto json = nlohmann::ordered_json::array();

@@ -5,7 +5,9 @@
 #include <filesystem>
 #include <memory>
 
+#include "io/fingerprint.h"
 #include "io/result_jsonl.h"
+#include "moerun/error.h"
 #include "text/checksum.h"
 
 namespace moerun {
@@ -14,8 +16,12 @@ LineWriter::LineWriter(const Manifest& run) {
   if (!run.openai) return;
   openai_ =
       OpenAiLines{.model = run.model, .created = run.created, .system_fingerprint = run.system_fingerprint};
-  if (std::filesystem::exists(run.model + "/tokenizer.json"))
+  const std::string path = run.model + "/tokenizer.json";
+  if (std::filesystem::exists(path))
     openai_->tokenizer = std::make_shared<const Tokenizer>(Tokenizer::load(run.model));
+  const std::string* const began_with = find(run.fingerprint, "tokenizer");
+  if (began_with != nullptr && *began_with != (openai_->tokenizer ? openai_->tokenizer->checksum() : ""))
+    throw Error(fmt::format("{} is not what it was when the job began: put back what it was", path));
 }
 
 void LineWriter::append(std::span<const RowResult> rows, std::string& out) const {

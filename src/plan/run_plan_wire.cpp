@@ -51,7 +51,7 @@ Job unpack_job(const std::string& bytes) {
 std::string pack(const RunPlan& run) {
   WireWriter out;
   out.put(pack_job(run.job));
-  out.put(run.config.checksum);
+  out.put(run.config.checksum), out.put(run.config.eos_token_ids);
   for (const int size : {run.layout.tensor, run.layout.data, run.layout.replicas}) out.put(size);
   out.put(run.dtype);
   out.put(run.sequences.most), out.put(run.sequences.of_any_length);
@@ -65,6 +65,7 @@ RunPlan unpack_run_plan(const std::string& bytes) {
   run.config = read_model_config(run.job.model.path);
   if (in.get<std::string>() != run.config.checksum)
     throw Error(fmt::format("{}: this rank reads another configuration than rank 0 did", run.job.model.path));
+  in.get(run.config.eos_token_ids);  // generation_config.json's, as rank 0 read it
   in.get(run.layout.tensor), in.get(run.layout.data), in.get(run.layout.replicas);
   in.get(run.dtype);
   in.get(run.sequences.most), in.get(run.sequences.of_any_length);

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "device/factory.h"
+#include "io/file_state.h"
 #include "io/safetensors.h"
 #include "model/blocks/attention.h"
 #include "model/families.h"
@@ -147,6 +148,13 @@ void LoadedModel::with_weight_source(const std::function<void(const WeightSource
   if (model.load_format == Job::Model::LoadFormat::dummy) return use(DummyWeightSource());
   const Checkpoint checkpoint = Checkpoint::open(model.path);
   use(CheckpointWeights(checkpoint));
+  // What was read is what the job's fingerprint says: also where experts are read again while it runs.
+  if (state_of_files(checkpoint.files()) != parts_.weights_state)
+    throw Error(
+        fmt::format("{}: the weights were written to or replaced while this job ran. Put back what they "
+                    "were, and the same "
+                    "command goes on; as they are now, they are another job's model",
+                    model.path));
 }
 
 StepRunner& LoadedModel::runner() {

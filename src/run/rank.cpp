@@ -5,7 +5,6 @@
 
 #include <algorithm>
 #include <chrono>
-#include <filesystem>
 #include <fstream>
 #include <string>
 
@@ -37,7 +36,7 @@ Rank::Rank(const MpiEnv& env, const Start& run, const Communicators& comms, Watc
   using Clock = std::chrono::steady_clock;
   const auto began = Clock::now();
   watchdog.set_phase(Phase::load);
-  model_ = make_rank_model({env, run, plan_, comms, watchdog});
+  model_ = make_rank_model({env, run, plan_, comms, watchdog, run.weights_state});
   const int64_t num_blocks = agreed_blocks();
   model_->allocate_cache(num_blocks);
   if (plan_.is_leader()) leader_ = leader_parts(num_blocks);
@@ -56,9 +55,8 @@ int64_t Rank::agreed_blocks() const {
 
 LeaderParts Rank::leader_parts(int64_t num_blocks) {
   const Job& job = run_.job;
-  if (std::filesystem::exists(job.model.path + "/tokenizer.json"))
-    tokenizer_ = Tokenizer::load(job.model.path);
-  chat_template_ = ChatTemplate::load(job.model.path, run_.start);
+  texts_ = ModelTexts::load_again(job.model.path, run_.start, run_.texts_checksum);
+  Tokenizer* const tokenizer = texts_->tokenizer ? &*texts_->tokenizer : nullptr;
   const AnswerLimits limits{.max_model_len = job.model.max_model_len,
                             .truncate_prompts = truncates_prompts(job),
                             .eos_token_ids = run_.config.eos_token_ids};
@@ -66,8 +64,8 @@ LeaderParts Rank::leader_parts(int64_t num_blocks) {
   const std::vector<int> leaders = leaders_of(run_.layout);
   const auto group = std::find(leaders.begin(), leaders.end(), env_.rank()) - leaders.begin();
   leader.link = std::make_unique<LeaderLink>(comms_.control, static_cast<int>(group));
-  leader.preparer = std::make_unique<Preparer>(tokenizer_ ? &*tokenizer_ : nullptr, &*chat_template_, limits,
-                                               run_.config.vocab_size);
+  leader.preparer =
+      std::make_unique<Preparer>(tokenizer, &texts_->chat_template, limits, run_.config.vocab_size);
   leader.scheduler = std::make_unique<Scheduler>(SchedulerOptions{
       .max_num_seqs = run_.sequences.most,
       .num_seqs_of_any_length = run_.sequences.of_any_length,
@@ -79,11 +77,11 @@ LeaderParts Rank::leader_parts(int64_t num_blocks) {
       // Random prompts begin alike by chance alone, and looking for it is work a row; but
       // several answers share theirs.
       .share_prefixes = job.scheduler.prefix_sharing && (!job.input.random || job.sampling.n > 1)});
-  if (tokenizer_) {
+  if (tokenizer != nullptr) {
     std::vector<int32_t> forbidden;  // thoughts are over where a form begins
-    if (const auto markers = thinking_markers(*tokenizer_)) forbidden = {markers->begin, markers->end};
+    if (const auto markers = thinking_markers(*tokenizer)) forbidden = {markers->begin, markers->end};
     leader.grammars = std::make_unique<GrammarQueue>(GrammarCompiler::Vocabulary{
-        &*tokenizer_, run_.config.vocab_size, limits.eos_token_ids, std::move(forbidden)});
+        tokenizer, run_.config.vocab_size, limits.eos_token_ids, std::move(forbidden)});
   }
   return leader;
 }

@@ -9,6 +9,7 @@
 #include "report/report.h"
 #include "run/rank_model.h"
 #include "run/start_up.h"
+#include "text/model_texts.h"
 
 namespace moerun {
 
@@ -35,8 +36,7 @@ class Rank {
   const RankPlan plan_;
   std::unique_ptr<RankModel> model_;
   std::unique_ptr<StepAgreement> agreement_;
-  std::optional<Tokenizer> tokenizer_;
-  std::optional<ChatTemplate> chat_template_;
+  std::optional<ModelTexts> texts_;  // a leader's
   LeaderParts leader_;
   double load_s_ = 0;
   EngineStats stats_;

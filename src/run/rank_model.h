@@ -18,6 +18,7 @@ struct RankParts {
   const RankPlan& plan;
   const Communicators& comms;
   Watchdog& watchdog;
+  const std::string& weights_state;  ///< Start::weights_state
 };
 
 /// A rank's model with what it runs on: weights on a device with their exchange (LoadedModel), or the model

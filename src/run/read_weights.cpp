@@ -8,6 +8,7 @@
 #include <mutex>
 
 #include "io/checkpoint_files.h"
+#include "io/file_state.h"
 #include "io/weight_hash.h"
 #include "moerun/error.h"
 #include "moerun/wire.h"
@@ -19,13 +20,6 @@ namespace {
 using Clock = std::chrono::steady_clock;
 
 double since(Clock::time_point began) { return std::chrono::duration<double>(Clock::now() - began).count(); }
-
-std::vector<std::string> paths_of(const std::string& model_dir) {
-  std::vector<std::string> paths;
-  for (const std::string& name : find_checkpoint_files(model_dir).names)
-    paths.push_back(fmt::format("{}/{}", model_dir, name));
-  return paths;
-}
 
 /// Tells the watchdog and, at rank 0, a user who waits for a large checkpoint. Any thread may call.
 class ReadingProgress {
@@ -76,11 +70,13 @@ struct ReaderSays {
   }
 };
 
-ReaderSays hash_mine(const MpiEnv& env, const std::string& model_dir, int threads) {
+ReaderSays hash_mine(const MpiEnv& env, const std::string& model_dir, int threads, std::string& state) {
   try {
+    const std::vector<std::string> files = weight_files(model_dir);
+    state = state_of_files(files);
     const HashShare share{.part = env.local_rank(), .parts = env.local_size(), .threads = threads};
     ReadingProgress progress(env);
-    return {.read = hash_pieces(paths_of(model_dir), share, std::ref(progress))};
+    return {.read = hash_pieces(files, share, std::ref(progress))};
   } catch (const std::exception& error) {
     return {.fault = fmt::format("{} (rank {}, host {})", error.what(), env.rank(), env.host())};
   }
@@ -88,12 +84,19 @@ ReaderSays hash_mine(const MpiEnv& env, const std::string& model_dir, int thread
 
 }  // namespace
 
+std::vector<std::string> weight_files(const std::string& model_dir) {
+  std::vector<std::string> paths;
+  for (const std::string& name : find_checkpoint_files(model_dir).names)
+    paths.push_back(fmt::format("{}/{}", model_dir, name));
+  return paths;
+}
+
 WeightsRead read_weights(const MpiEnv& env, const std::string& model_dir) {
   const auto began = Clock::now();
   const int threads = hash_threads(env.local_size());
   WeightsRead out{.readers = env.local_size() * threads};
   std::vector<HashedPieces> readers;
-  for (const std::string& text : env.all_gather(hash_mine(env, model_dir, threads).pack())) {
+  for (const std::string& text : env.all_gather(hash_mine(env, model_dir, threads, out.state).pack())) {
     ReaderSays says = ReaderSays::unpack(text);
     if (out.fault.empty()) out.fault = says.fault;
     readers.push_back(std::move(says.read));
@@ -107,7 +110,7 @@ WeightsRead read_weights(const MpiEnv& env, const std::string& model_dir) {
           "{}: ranks {} (host {}) and {} (host {}) read different weights there: copy one folder to all "
           "hosts, and let nothing write to it",
           model_dir, joined.one, env.hosts()[joined.one], joined.another, env.hosts()[joined.another]);
-    for (const std::string& path : paths_of(model_dir)) out.bytes += std::filesystem::file_size(path);
+    for (const std::string& path : weight_files(model_dir)) out.bytes += std::filesystem::file_size(path);
   } catch (const std::exception& error) {
     out.fault = error.what();
   }

@@ -4,7 +4,6 @@
 #include <unistd.h>
 
 #include <chrono>
-#include <filesystem>
 #include <memory>
 #include <optional>
 
@@ -16,6 +15,7 @@
 #include "report/report.h"
 #include "run/rank.h"
 #include "run/reports.h"
+#include "text/model_texts.h"
 
 namespace moerun {
 
@@ -83,14 +83,10 @@ class Lead {
   /// What the coordinator's thread makes ids of texts with.
   struct Texts {
     explicit Texts(const Start& start)
-        : tokenizer(std::filesystem::exists(start.job.model.path + "/tokenizer.json")
-                        ? std::optional(Tokenizer::load(start.job.model.path))
-                        : std::nullopt),
-          chat_template(ChatTemplate::load(start.job.model.path, start.start)),
-          ids(tokenizer ? &*tokenizer : nullptr, &chat_template) {}
+        : texts(ModelTexts::load_again(start.job.model.path, start.start, start.texts_checksum)),
+          ids(texts.tokenizer ? &*texts.tokenizer : nullptr, &texts.chat_template) {}
 
-    std::optional<Tokenizer> tokenizer;
-    ChatTemplate chat_template;
+    ModelTexts texts;
     PromptIds ids;
   };
 

@@ -10,6 +10,7 @@
 #include "device/factory.h"
 #include "grammar/grammar.h"
 #include "io/durable_file.h"
+#include "io/file_state.h"
 #include "io/run_directory.h"
 #include "io/safetensors.h"
 #include "job/faults.h"
@@ -25,9 +26,8 @@
 #include "run/identity.h"
 #include "run/read_weights.h"
 #include "run/reports.h"
-#include "text/chat_template.h"
+#include "text/model_texts.h"
 #include "text/thinking.h"
-#include "text/tokenizer.h"
 
 namespace moerun {
 
@@ -87,10 +87,12 @@ struct Told {
   std::optional<int> exit_code;
   std::string text;   ///< the folder whose weights are to be read, or the packed plan
   int64_t start = 0;  ///< CheckedJob::start
+  std::string texts_checksum;
 
   std::string pack() const {
     WireWriter out;
-    out.put(exit_code.has_value()), out.put(exit_code.value_or(0)), out.put(text), out.put(start);
+    out.put(exit_code.has_value()), out.put(exit_code.value_or(0)), out.put(text), out.put(start),
+        out.put(texts_checksum);
     return out.take();
   }
   static Told unpack(const std::string& bytes) {
@@ -101,14 +103,34 @@ struct Told {
     if (ends) told.exit_code = code;
     in.get(told.text);
     told.start = in.get<int64_t>();
+    in.get(told.texts_checksum);
     return told;
   }
 };
 
+bool reads_weights(const Job& job) {
+  return job.model.load_format != Job::Model::LoadFormat::dummy && job.device != Job::DeviceKind::null;
+}
+
 /// Whether a job's weights are read whole for their fingerprint.
 bool reads_all_weights(const Job& job) {
-  return job.model.load_format != Job::Model::LoadFormat::dummy && job.device != Job::DeviceKind::null &&
-         job.model.verify_weights == Job::Model::VerifyWeights::full;
+  return reads_weights(job) && job.model.verify_weights == Job::Model::VerifyWeights::full;
+}
+
+/// What the model's folder says of texts, and whether the job's own sampling can do with it.
+void take_texts(const Job& job, CheckedJob& out, std::vector<std::string>& notes, Faults& faults) {
+  const ModelTexts texts = ModelTexts::load(job.model.path, out.start);
+  out.texts_checksum = texts.checksum();
+  if (texts.tokenizer) {
+    out.tokenizer_checksum = texts.tokenizer->checksum();
+    if (job.sampling.thinking_budget >= 0 && !thinking_markers(*texts.tokenizer))
+      faults.add("sampling.thinking_budget", std::string(kNoThinkingMarkers));
+    notes.insert(notes.end(), texts.tokenizer->notes().begin(), texts.tokenizer->notes().end());
+  } else if (const auto need = tokenizer_need(job.sampling); job.input.random && need) {
+    // The rows of a file say so themselves.
+    faults.add("sampling." + need->option, fmt::format("{} {}/tokenizer.json, which is not there; {}",
+                                                       need->what, job.model.path, need->instead));
+  }
 }
 
 CheckedJob lead_check(const MpiEnv& env, const RunOptions& options) {
@@ -149,7 +171,7 @@ Told lead_start(const CheckedJob& checked, const RunOptions& options, LeadFiles&
   files.store = std::move(opened.store);
   files.source = open_input(checked.job, checked.config.vocab_size, checked.input);
   files.order_rows = checked.input.alike && checked.job.scheduler.prefix_sharing;
-  return {.text = pack(checked), .start = checked.start};
+  return {.text = pack(checked), .start = checked.start, .texts_checksum = checked.texts_checksum};
 }
 
 /// Rank 0 does `lead` and tells the others what it returns; what it throws is printed and becomes an exit
@@ -182,7 +204,7 @@ CheckedJob check_job(Job job, const Machine& machine, const std::string& job_pat
     notes = notes_of(job, out.config, out.sampling_defaults);
     decide_autos(job, out.config);
     holds(faults, [&] { static_cast<RunPlan&>(out) = plan_run(job, out.config, machine); });
-    if (job.model.load_format != Job::Model::LoadFormat::dummy && job.device != Job::DeviceKind::null)
+    if (reads_weights(job))
       holds(faults, [&] {
         const Checkpoint checkpoint = Checkpoint::open(job.model.path);
         for (std::string& note : check_tensors(out.config, checkpoint)) notes.push_back(std::move(note));
@@ -194,18 +216,7 @@ CheckedJob check_job(Job job, const Machine& machine, const std::string& job_pat
         }
         notes.insert(notes.end(), checkpoint.notes().begin(), checkpoint.notes().end());
       });
-    if (std::filesystem::exists(job.model.path + "/tokenizer.json"))
-      holds(faults, [&] {
-        const Tokenizer tokenizer = Tokenizer::load(job.model.path);
-        out.tokenizer_checksum = tokenizer.checksum();
-        if (job.sampling.thinking_budget >= 0 && !thinking_markers(tokenizer))
-          faults.add("sampling.thinking_budget", std::string(kNoThinkingMarkers));
-        notes.insert(notes.end(), tokenizer.notes().begin(), tokenizer.notes().end());
-      });
-    else if (const auto need = tokenizer_need(job.sampling); job.input.random && need)
-      // The rows of a file say so themselves.
-      faults.add("sampling." + need->option, fmt::format("{} {}/tokenizer.json, which is not there; {}",
-                                                         need->what, job.model.path, need->instead));
+    holds(faults, [&] { take_texts(job, out, notes, faults); });
   }
   if (const std::string wrong = grammar_fault(job.sampling.form); !wrong.empty())
     faults.add("sampling.structured_outputs", wrong);
@@ -240,7 +251,12 @@ Start start_up(const MpiEnv& env, const RunOptions& options, LeadFiles& files) {
     return lead_start(*checked, options, files);
   });
   if (told.exit_code) return {.exit_code = told.exit_code};
-  return {unpack_run_plan(told.text), told.start};
+  Start out{unpack_run_plan(told.text), told.start, told.texts_checksum};
+  if (weights)
+    out.weights_state = weights->state;
+  else if (reads_weights(out.job))
+    out.weights_state = state_of_files(weight_files(out.job.model.path));
+  return out;
 }
 
 std::string last_words(const Error& error) {

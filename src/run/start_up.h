@@ -26,6 +26,7 @@ struct CheckedJob : RunPlan {
   InputSummary input;
   std::time_t start = 0;                   ///< the job's, for chat templates that ask for the date
   std::string tokenizer_checksum;          ///< empty: the folder has no tokenizer
+  std::string texts_checksum;              ///< ModelTexts::checksum()
   std::string sampling_defaults = "none";  ///< what generation_config.json gave, in words
   std::string weights_checksum;  ///< empty: none are read, or they are not yet (model.verify_weights: full)
 };
@@ -37,6 +38,8 @@ CheckedJob check_job(Job job, const Machine& machine, const std::string& job_pat
 /// What every rank knows when the job starts.
 struct Start : RunPlan {
   std::time_t start = 0;         ///< CheckedJob::start
+  std::string texts_checksum;    ///< CheckedJob::texts_checksum
+  std::string weights_state;     ///< state_of_files() here, from before they were read; empty: none are read
   std::optional<int> exit_code;  ///< set: there is nothing to run, and the user was told why
 };
 
