@@ -94,7 +94,9 @@ struct Expression {
                Concatenation, Conditional, Attribute, Subscript, SliceDisplay, Call, FilterUse, TestUse>
       node;
   int line = 0;
-  int depth = 1;  ///< of expressions within it
+  int depth = 1;          ///< of expressions within it
+  bool constant = false;  ///< it names nothing, so jinja2 may have its value before anything runs
+  bool slices = false;    ///< there is a slice within it
 };
 
 /// What `set`, `for` and `with` give a value to: a name, an attribute of a namespace, or several of them.
@@ -116,6 +118,7 @@ struct MacroDefinition {
   Body body;
   Hidden hidden;
   bool uses_caller = false, uses_varargs = false, uses_kwargs = false;
+  bool of_call = false;  ///< the body of a `call` block
 };
 
 struct Data {

@@ -22,7 +22,9 @@ class MacroValue : public Object {
   MacroValue(Evaluator& evaluator, std::shared_ptr<const MacroDefinition> macro, ScopePtr scope)
       : evaluator_(evaluator), macro_(std::move(macro)), scope_(std::move(scope)) {}
   std::string_view type_name() const override { return "Macro"; }
-  std::string text() const override { return fmt::format("<Macro '{}'>", macro_->name); }
+  std::string text() const override {
+    return macro_->of_call ? "<Macro anonymous>" : fmt::format("<Macro '{}'>", macro_->name);
+  }
   bool callable() const override { return true; }
   Value call(Runtime&, const Arguments& arguments) override {
     if (!scope_) throw TemplateError("the template has ended");
@@ -127,7 +129,8 @@ Evaluator::Flow Evaluator::run(const Data& node, const ScopePtr&, std::string& o
 
 Evaluator::Flow Evaluator::run(const Print& node, const ScopePtr& scope, std::string& out) {
   for (const ExpressionPtr& expression : node.values) {
-    const Value printed = value(*expression, scope);
+    const std::optional<Value> known = folded(*expression, scope, true);
+    const Value printed = known ? *known : value(*expression, scope);
     if (const String* string = printed.string())
       append(string->text, out);
     else
@@ -170,6 +173,7 @@ void Evaluator::loop(const For& node, const ScopePtr& scope, const Value& items,
   // The closures above are of this call: what keeps the loop for later finds it ended.
   const std::shared_ptr<void> ended(nullptr, [&](void*) { state->finish(); });
   ScopePtr own;
+  bool whole_turn = false;
   while (state->advance()) {
     runtime_.step();
     if (!own || own.use_count() > 1)
@@ -178,9 +182,12 @@ void Evaluator::loop(const For& node, const ScopePtr& scope, const Value& items,
       own->clear();
     own->set("loop", Value(Ref<Object>(state)));
     assign(node.target, state->current(), own);
-    if (run(node.body, own, out) == Flow::stop_loop) break;
+    const Flow flow = run(node.body, own, out);
+    // As jinja2 compiles it: a turn counts when it reaches its end.
+    whole_turn = whole_turn || flow == Flow::on;
+    if (flow == Flow::stop_loop) break;
   }
-  if (!state->began()) run(node.otherwise, std::make_shared<Scope>(scope, node.otherwise_hidden), out);
+  if (!whole_turn) run(node.otherwise, std::make_shared<Scope>(scope, node.otherwise_hidden), out);
 }
 
 Evaluator::Flow Evaluator::run(const Set& node, const ScopePtr& scope, std::string&) {

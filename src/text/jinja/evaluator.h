@@ -73,6 +73,10 @@ class Evaluator {
 
   // Expressions.
   Value value(const Expression& expression, const ScopePtr& scope);
+  /// The value of what names nothing, as jinja2 has it where it knows it before a template runs: a slice that
+  /// Python refuses is undefined there. None where jinja2 waits. Only where there is a slice: else both are
+  /// alike.
+  std::optional<Value> folded(const Expression& expression, const ScopePtr& scope, bool printed);
   Value value_or_none(const ExpressionPtr& expression, const ScopePtr& scope);
   Value value(const Literal& node, const ScopePtr& scope);
   Value value(const Name& node, const ScopePtr& scope);
@@ -111,6 +115,7 @@ class Evaluator {
   ScopePtr root_;
   int line_ = 0;
   int depth_ = 0;
+  bool folding_ = false;
   Value captured_;  // what the block captured whose filter is at work
 };
 

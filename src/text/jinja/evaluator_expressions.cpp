@@ -1,3 +1,5 @@
+#include <algorithm>
+
 #include "text/jinja/builtins.h"
 #include "text/jinja/evaluator.h"
 #include "text/jinja/operators.h"
@@ -5,11 +7,41 @@
 
 namespace moerun::jinja {
 
+namespace {
+
+/// Whether jinja2 writes a value into the program that it makes of a template.
+bool can_be_written(const Value& value) {
+  if (value.undefined() || value.object()) return false;
+  if (const Sequence* sequence = value.sequence())
+    return sequence->kind != Sequence::Kind::generator &&
+           std::all_of(sequence->items.begin(), sequence->items.end(), can_be_written);
+  const Dict* dict = value.dict();
+  return !dict || std::all_of(dict->entries().begin(), dict->entries().end(),
+                              [](const Dict::Entry& entry) { return can_be_written(entry.second); });
+}
+
+}  // namespace
+
 Value Evaluator::value(const Expression& expression, const ScopePtr& scope) {
   const Deeper deeper(*this);
   runtime_.step();
   line_ = expression.line;
+  if (auto known = folded(expression, scope, false)) return std::move(*known);
   return std::visit([&](const auto& node) { return value(node, scope); }, expression.node);
+}
+
+std::optional<Value> Evaluator::folded(const Expression& expression, const ScopePtr& scope, bool printed) {
+  if (!expression.constant || !expression.slices || folding_) return std::nullopt;
+  folding_ = true;
+  std::optional<Value> out;
+  try {
+    out = value(expression, scope);
+  } catch (const TemplateError& error) {  // then it is told when it is reached
+    if (error.kind() == TemplateError::Kind::limit) throw;
+  }
+  folding_ = false;
+  if (out && !printed && !can_be_written(*out)) out.reset();
+  return out;
 }
 
 Value Evaluator::value_or_none(const ExpressionPtr& expression, const ScopePtr& scope) {
@@ -75,9 +107,9 @@ Value Evaluator::value(const Comparison& node, const ScopePtr& scope) {
 }
 
 Value Evaluator::value(const Concatenation& node, const ScopePtr& scope) {
-  std::vector<Value> parts;
-  for (const ExpressionPtr& part : node.parts) parts.push_back(value(*part, scope));
-  return concatenate(runtime_, parts);
+  std::string out;  // plain also of `safe` parts, where nothing escapes by itself
+  for (const ExpressionPtr& part : node.parts) out += text_of(value(*part, scope));
+  return runtime_.string(std::move(out));
 }
 
 Value Evaluator::value(const Conditional& node, const ScopePtr& scope) {
@@ -94,7 +126,14 @@ Value Evaluator::value(const Subscript& node, const ScopePtr& scope) {
   const Value object = value(*node.object, scope);
   if (const auto* slice = std::get_if<SliceDisplay>(&node.index->node)) {
     const Value start = value_or_none(slice->start, scope), stop = value_or_none(slice->stop, scope);
-    return get_slice(runtime_, object, start, stop, value_or_none(slice->step, scope));
+    const Value step = value_or_none(slice->step, scope);
+    if (!folding_) return get_slice(runtime_, object, start, stop, step);
+    try {
+      return get_slice(runtime_, object, start, stop, step);
+    } catch (const TemplateError& error) {
+      if (error.kind() == TemplateError::Kind::limit) throw;
+      return runtime_.undefined_member(object, Value());
+    }
   }
   return get_item(runtime_, object, value(*node.index, scope));
 }

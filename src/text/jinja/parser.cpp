@@ -14,6 +14,7 @@ class Parser : public ExpressionParser {
   Body run() {
     Body body = statements({});
     if (current().type != Token::Type::end) unknown_tag();
+    if (!unknown_.empty()) fail(unknown_.front().what, unknown_.front().line);
     return body;
   }
 
@@ -245,7 +246,9 @@ Statement Parser::call_statement(int line) {
   if (current().is("(")) parameters = signature();
   block.call = expression();
   if (!std::holds_alternative<Call>(block.call->node)) fail("expected call", line);
-  block.caller = macro_body("caller", std::move(parameters), "endcall");
+  const auto caller = macro_body("caller", std::move(parameters), "endcall");
+  caller->of_call = true;
+  block.caller = caller;
   return {std::move(block), line};
 }
 

@@ -70,6 +70,12 @@ class ExpressionParser : public TokenReader {
   std::vector<MacroDefinition*> macros_;
   /// Whether what is parsed may not be reached (a branch): an unknown filter there is an error when it is.
   bool soft_ = false;
+  /// Filters and tests that are unknown where they are reached: faults once all is parsed.
+  struct Unknown {
+    std::string what;
+    int line;
+  };
+  std::vector<Unknown> unknown_;
 
  private:
   template <class Node>

@@ -1,63 +1,41 @@
 #include <algorithm>
+#include <iterator>
+#include <string_view>
+#include <type_traits>
 
 #include "text/jinja/builtins.h"
 #include "text/jinja/parser.h"
+#include "text/jinja/within.h"
 
 namespace moerun::jinja {
 namespace {
 
-int depth_of(const ExpressionPtr& expression) { return expression ? expression->depth : 0; }
-
-int depth_of(const std::vector<ExpressionPtr>& expressions) {
-  int depth = 0;
-  for (const ExpressionPtr& expression : expressions) depth = std::max(depth, depth_of(expression));
-  return depth;
+// What has no value before a template runs, whatever stands within it; filters that call others by their
+// names need the template's context.
+template <class Node>
+bool needs_names(const Node&) {
+  return std::is_same_v<Node, Name> || std::is_same_v<Node, Attribute> || std::is_same_v<Node, Call>;
 }
-
-template <class First>
-int depth_of(const std::vector<std::pair<First, ExpressionPtr>>& pairs) {
-  int depth = 0;
-  for (const auto& [first, expression] : pairs) {
-    depth = std::max(depth, depth_of(expression));
-    if constexpr (std::is_same_v<First, ExpressionPtr>) depth = std::max(depth, depth_of(first));
-  }
-  return depth;
+bool needs_names(const FilterUse& node) {
+  constexpr std::string_view kOfContext[] = {"map", "select", "reject", "selectattr", "rejectattr", "random"};
+  return !node.input ||
+         std::find(std::begin(kOfContext), std::end(kOfContext), node.name) != std::end(kOfContext);
 }
-
-int depth_of(const CallArguments& arguments) {
-  return std::max({depth_of(arguments.positional), depth_of(arguments.keyword), depth_of(arguments.list),
-                   depth_of(arguments.dict)});
-}
-
-int depth_of(const Literal&) { return 0; }
-int depth_of(const Name&) { return 0; }
-int depth_of(const SequenceDisplay& node) { return depth_of(node.items); }
-int depth_of(const DictDisplay& node) { return depth_of(node.entries); }
-int depth_of(const Negation& node) { return depth_of(node.operand); }
-int depth_of(const Not& node) { return depth_of(node.operand); }
-int depth_of(const Arithmetic& node) { return std::max(depth_of(node.left), depth_of(node.right)); }
-int depth_of(const Logic& node) { return std::max(depth_of(node.left), depth_of(node.right)); }
-int depth_of(const Comparison& node) { return std::max(depth_of(node.first), depth_of(node.rest)); }
-int depth_of(const Concatenation& node) { return depth_of(node.parts); }
-int depth_of(const Conditional& node) {
-  return std::max({depth_of(node.test), depth_of(node.then), depth_of(node.otherwise)});
-}
-int depth_of(const Attribute& node) { return depth_of(node.object); }
-int depth_of(const Subscript& node) { return std::max(depth_of(node.object), depth_of(node.index)); }
-int depth_of(const SliceDisplay& node) {
-  return std::max({depth_of(node.start), depth_of(node.stop), depth_of(node.step)});
-}
-int depth_of(const Call& node) { return std::max(depth_of(node.callee), depth_of(node.arguments)); }
-int depth_of(const FilterUse& node) { return std::max(depth_of(node.input), depth_of(node.arguments)); }
-int depth_of(const TestUse& node) { return std::max(depth_of(node.input), depth_of(node.arguments)); }
 
 }  // namespace
 
 template <class Node>
 ExpressionPtr ExpressionParser::make(Node node, int line) {
-  const int depth = depth_of(node) + 1;
-  if (depth > kMaxTreeDepth) too_deep();
-  return std::make_unique<const Expression>(Expression{std::move(node), line, depth});
+  Expression out{.line = line, .constant = !needs_names(node), .slices = std::is_same_v<Node, SliceDisplay>};
+  const auto see = [&out](const Expression& within) {
+    out.depth = std::max(out.depth, within.depth + 1);
+    out.constant = out.constant && within.constant;
+    out.slices = out.slices || within.slices;
+  };
+  Within<decltype(see)>{see}(node);
+  if (out.depth > kMaxTreeDepth) too_deep();
+  out.node = std::move(node);
+  return std::make_unique<const Expression>(std::move(out));
 }
 
 ExpressionPtr ExpressionParser::expression(bool conditional) {
@@ -65,9 +43,11 @@ ExpressionPtr ExpressionParser::expression(bool conditional) {
   if (!conditional) return disjunction();
   const int line = current().line;
   const bool soft = soft_;
+  const size_t unknown = unknown_.size();
   ExpressionPtr out = disjunction();
   while (skip_if_name("if")) {
     soft_ = true;
+    unknown_.resize(unknown);  // what is before `if` may not be reached either
     ExpressionPtr test = disjunction();
     ExpressionPtr otherwise = skip_if_name("else") ? expression() : nullptr;
     out = make(Conditional{std::move(test), std::move(out), std::move(otherwise)}, line);
@@ -363,7 +343,8 @@ ExpressionPtr ExpressionParser::filters(ExpressionPtr input, bool at_name) {
     at_name = false;
     const int line = current().line;
     FilterUse use{std::move(input), dotted_name(), {}};
-    if (!soft_ && !find_filter(use.name)) fail(fmt::format("No filter named '{}'.", use.name), line);
+    if (!soft_ && !find_filter(use.name))
+      unknown_.push_back({fmt::format("No filter named '{}'.", use.name), line});
     if (current().is("(")) use.arguments = call_arguments();
     input = make(std::move(use), line);
   }
@@ -375,7 +356,8 @@ ExpressionPtr ExpressionParser::test(ExpressionPtr input) {
   const int line = current().line;
   const bool negated = skip_if_name("not");
   TestUse use{std::move(input), dotted_name(), {}};
-  if (!soft_ && !find_test(use.name)) fail(fmt::format("No test named '{}'.", use.name), line);
+  if (!soft_ && !find_test(use.name))
+    unknown_.push_back({fmt::format("No test named '{}'.", use.name), line});
   const Token& after = current();
   const bool word = after.type == Token::Type::name && !after.is_name("else") && !after.is_name("or") &&
                     !after.is_name("and");
