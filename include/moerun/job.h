@@ -19,8 +19,8 @@ struct RandomInput {
   bool operator==(const RandomInput&) const = default;
 };
 
-/// Which keys of a section were given, whatever they say. Two jobs that say the same are equal, however they
-/// were written.
+/// Which keys of a job were given, by their full names, whatever they say. Two jobs that say the same are
+/// equal, however they were written.
 struct GivenKeys {
   std::set<std::string, std::less<>> names;
   bool operator==(const GivenKeys& /*other*/) const { return true; }
@@ -76,7 +76,6 @@ struct Job {
     bool operator==(const Input&) const = default;
   } input;
   SamplingParams sampling;
-  GivenKeys sampling_given;  ///< the keys of `sampling` that the job gave, by their names in it
   /// Whether generation_config.json says what the job leaves out (`sampling.defaults`).
   enum class SamplingDefaults { none, model } sampling_defaults = SamplingDefaults::none;
   struct Output {
@@ -96,6 +95,7 @@ struct Job {
     double grace_s = 60;  ///< how long running sequences may go on after the limit or SIGUSR1
     bool operator==(const Limits&) const = default;
   } limits;
+  GivenKeys given;   ///< in the file or on the command line; every other key has its default
   std::string yaml;  ///< the job as YAML after overrides, for provenance
 
   bool operator==(const Job&) const = default;

@@ -1,6 +1,7 @@
 #include "coordinator/coordinator.h"
 
 #include <algorithm>
+#include <ctime>
 
 #include "coordinator/row_share.h"
 #include "moerun/error.h"
@@ -28,6 +29,7 @@ Coordinator::Coordinator(Parts parts)
   outcome_.progress.num_rows = parts_.source->num_rows();
   outcome_.progress.groups.resize(groups_.size());
   outcome_.progress.num_answered = parts_.store->num_answered();
+  outcome_.progress.series = parts_.earlier;
   if (parts_.order_in)
     order_.emplace(RowOrder::Options{.directory = *parts_.order_in, .num_groups = groups_.size()});
   thread_ = std::thread([this] {
@@ -93,12 +95,19 @@ bool Coordinator::take_reports() {
 void Coordinator::take(LeaderReport report) {
   Group& group = groups_.at(static_cast<size_t>(report.group));
   if (report.want > 0) group.want = report.want;
-  if (!began_) began_ = Clock::now();
+  if (!began_) begin();
   group.finished = report.finished;
-  static_cast<GroupLoad&>(outcome_.progress.groups[static_cast<size_t>(report.group)]) = report.load;
-  outcome_.progress.groups[static_cast<size_t>(report.group)].reported_s = since_began();
-  outcome_.progress.prompt_tokens += report.prompt_tokens;
-  outcome_.progress.output_tokens += report.output_tokens;
+  JobProgress& progress = outcome_.progress;
+  JobProgress::Group& told = progress.groups[static_cast<size_t>(report.group)];
+  const double now = since_began();
+  progress.series.add(JobSeries::prompt_tokens, told.reported_s, now,
+                      static_cast<double>(report.prompt_tokens));
+  progress.series.add(JobSeries::output_tokens, told.reported_s, now,
+                      static_cast<double>(report.output_tokens));
+  static_cast<GroupLoad&>(told) = report.load;
+  told.reported_s = now;
+  progress.prompt_tokens += report.prompt_tokens;
+  progress.output_tokens += report.output_tokens;
   for (RowResult& result : report.results) keep(std::move(result));
 }
 
@@ -114,7 +123,8 @@ void Coordinator::keep(RowResult result) {
       progress.first_answer_s = since_began();
       progress.tokens_first_answer = progress.tokens();
     }
-    ++outcome_.progress.num_answered;
+    ++progress.num_answered;
+    progress.series.add(JobSeries::rows, since_began(), since_began(), 1);
   } catch (const Error& fault) {
     store_fault_ = std::current_exception();
     parts_.signals->request(Stop::now, fault.what());
@@ -198,17 +208,26 @@ void Coordinator::send_to(size_t group, const Handout& handout) {
   mailbox_.send(parts_.leaders[group], static_cast<int>(ControlTag::handout), pack(handout));
 }
 
+void Coordinator::begin() {
+  began_ = Clock::now();
+  outcome_.progress.series.begin_run(std::time(nullptr));
+}
+
 void Coordinator::update_progress() {
   if (!began_) return;
   JobProgress& progress = outcome_.progress;
-  const double now = since_began();
-  progress.sequence_seconds += static_cast<double>(progress.running) * (now - progress.seconds);
+  const double now = since_began(), passed = now - progress.seconds;
+  progress.sequence_seconds += static_cast<double>(progress.running) * passed;
+  JobSeries& series = progress.series;
+  series.add(JobSeries::running, progress.seconds, now, static_cast<double>(progress.running) * passed);
+  series.add(JobSeries::waiting, progress.seconds, now, static_cast<double>(progress.waiting) * passed);
+  series.add(JobSeries::blocks_used, progress.seconds, now,
+             static_cast<double>(progress.blocks_used) * passed);
+  series.runs.back().end_s = series.sums.end_s();
+  series.runs.back().ended = std::time(nullptr);
+  series.runs.back().answered = progress.num_answered;
   progress.seconds = now;
-  progress.running = progress.waiting = 0;
-  for (const JobProgress::Group& group : progress.groups) {
-    progress.running += group.running;
-    progress.waiting += group.waiting;
-  }
+  progress.sum_groups();
   if (parts_.show) parts_.show(progress);
 }
 

@@ -12,6 +12,7 @@
 #include <thread>
 #include <vector>
 
+#include "coordinator/job_series.h"
 #include "coordinator/mailbox.h"
 #include "coordinator/messages.h"
 #include "coordinator/prompt_ids.h"
@@ -29,6 +30,7 @@ struct JobProgress {
   uint64_t handed_out = 0;                        ///< rows
   uint64_t most_output_tokens = 0;                ///< of those: the sum of n · max_tokens
   int64_t running = 0, waiting = 0;               ///< sequences at the leaders
+  int64_t blocks_used = 0, num_blocks = 0;        ///< of keys and values, of all groups
   struct Group : GroupLoad {
     double reported_s = 0;  ///< `seconds` when its leader last said so
   };
@@ -39,12 +41,23 @@ struct JobProgress {
   double sequence_seconds = 0;       ///< that sequences ran, of all that ran at once together
   uint64_t tokens_first_answer = 0;  ///< prompt and output tokens when the first answer came
   uint64_t tokens_handed_out = 0;    ///< prompt and output tokens at handed_out_s
+  JobSeries series;                  ///< earlier runs included
 
   /// `now`: seconds since the first row was handed out. The first call counts.
   void end_handing_out(double now) {
     if (handed_out_s > 0) return;
     handed_out_s = now;
     tokens_handed_out = tokens();
+  }
+  /// Makes running, waiting and the blocks those of all groups.
+  void sum_groups() {
+    running = waiting = blocks_used = num_blocks = 0;
+    for (const Group& group : groups) {
+      running += group.running;
+      waiting += group.waiting;
+      blocks_used += group.blocks_used;
+      num_blocks += group.num_blocks;
+    }
   }
   uint64_t tokens() const { return prompt_tokens + output_tokens; }
   /// Seconds that the rest will take, by the output tokens that it has at this run's rate and mean answer.
@@ -93,6 +106,7 @@ class Coordinator {
     PromptIds* ids = nullptr;
     PromptRoom room;
     StopSignals* signals = nullptr;
+    JobSeries earlier;  ///< what earlier runs of the job have left
     std::function<void(const JobProgress&)>
         show;                       ///< called often, from the coordinator's thread; may be empty
     std::function<void()> merging;  ///< called when the answers begin to be merged; may be empty
@@ -136,6 +150,7 @@ class Coordinator {
   void keep(RowResult result);
   void finish();
   void update_progress();
+  void begin();
   /// Seconds since a leader first asked for rows; 0 before, while weights load.
   double since_began() const {
     if (!began_) return 0;

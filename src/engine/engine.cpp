@@ -22,7 +22,9 @@ EngineStats Engine::run() {
   constexpr auto kIdle = std::chrono::milliseconds(1);
   std::optional<Timed> first_step(stats_.first_step_s);
   std::vector<int32_t> tokens_of_rank;
+  began_ = std::chrono::steady_clock::now();
   for (;;) {
+    sample_timeline(false);
     parts_.progress->begin_step(stats_.steps);
     double step_s = 0;
     std::optional<Timed> step(step_s);
@@ -69,6 +71,7 @@ EngineStats Engine::run() {
     ++stats_.steps;
     first_step.reset();
   }
+  sample_timeline(true);
   if (parts_.leader) {
     const Scheduler& scheduler = *parts_.leader->scheduler;
     if (scheduler.options().share_prefixes) stats_.prompt_distinct = distinct_.count();
@@ -79,6 +82,12 @@ EngineStats Engine::run() {
     parts_.leader->link->finish();
   }
   return stats_;
+}
+
+void Engine::sample_timeline(bool last) {
+  const double now = std::chrono::duration<double>(std::chrono::steady_clock::now() - began_).count();
+  if (!last && !timeline_.due(now)) return;
+  timeline_.sample(now, stats_, parts_.exchange_seconds ? parts_.exchange_seconds() : ExchangeSeconds());
 }
 
 StepPlan Engine::plan_step(int32_t& flags) {

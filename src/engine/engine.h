@@ -1,7 +1,9 @@
 #pragma once
 #include <mpi.h>
 
+#include <chrono>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <vector>
 
@@ -12,6 +14,7 @@
 #include "engine/preparer.h"
 #include "engine/repeated_rows.h"
 #include "engine/scheduler.h"
+#include "engine/step_timeline.h"
 #include "fault/progress.h"
 #include "moerun/step_runner.h"
 
@@ -60,17 +63,22 @@ class Engine {
     MPI_Comm tp = MPI_COMM_NULL;
     Progress* progress = nullptr;
     LeaderParts* leader = nullptr;  ///< null on ranks that lead no group
+    /// What exchanges took so far; called between steps, some hundred times a job. Empty: not measured.
+    std::function<ExchangeSeconds()> exchange_seconds;
   };
   explicit Engine(const Parts& parts);
 
   /// Throws what the parts throw.
   EngineStats run();
+  /// Where the time of `run` went.
+  const BinnedSums& timeline() const { return timeline_.sums(); }
 
  private:
   /// Bits of a rank's bid.
   static constexpr int32_t kFinished = 1;
 
   StepPlan plan_step(int32_t& flags);
+  void sample_timeline(bool last);
   void talk();
   void take_rows();
   /// Adds a sequence to those that wait to run, at once or when its grammar is there.
@@ -92,6 +100,8 @@ class Engine {
   Parts parts_;
   int tp_rank_ = 0, tp_size_ = 1;
   EngineStats stats_;
+  StepTimeline timeline_;
+  std::chrono::steady_clock::time_point began_;
   DistinctTokens distinct_;
   RepeatedRows repeated_;
   int64_t counted_shared_ = 0;  // prompt tokens taken over that were reported

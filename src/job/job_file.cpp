@@ -283,9 +283,7 @@ Job parse_job(const std::string& yaml_text, const std::string& file_name,
 
   Job job;
   read_fields(job_fields(), given, job);
-  const std::string sampling = "sampling.";
-  for (const auto& [key, placed] : given.values)
-    if (key.starts_with(sampling)) job.sampling_given.names.insert(key.substr(sampling.size()));
+  for (const auto& [key, placed] : given.values) job.given.names.insert(key);
   if (given.sections.contains("input.random"))
     read_fields(random_input_fields(), given, job.input.random.emplace());
   check_together(job, file_name, given);

@@ -158,7 +158,7 @@ constexpr Text kTexts[] = {
     {"output.errors", "path",
      "rows with an error as lines, which then are not in `output.jsonl`, as OpenAI's Batch API gives them"},
     {"report.path", "path", "the report as JSON"},
-    {"report.html", "path", "the report as a page with bars: one file, no script"},
+    {"report.html", "path", "the report as a page with figures: one file, no script"},
     {"report.prometheus", "path",
      "`.prom`: how the job stands, in the text format of Prometheus, written anew every few seconds for a "
      "node exporter's textfile collector"},

@@ -100,7 +100,9 @@ std::string take_sampling(const GenerationConfig& config, const std::string& nam
   for (const GenerationConfig::Value& value : config.sampling) {
     const auto known =
         std::find_if(kKnown.begin(), kKnown.end(), [&](const Known& one) { return one.name == value.name; });
-    if (known == kKnown.end() || !known->taken || job.sampling_given.names.contains(value.key)) continue;
+    if (known == kKnown.end() || !known->taken ||
+        job.given.names.contains("sampling." + std::string(value.key)))
+      continue;
     const nlohmann::json json = nlohmann::json::parse(value.value);
     if (const std::string wrong = find_sampling_field(value.key)->read(json, job.sampling); !wrong.empty())
       faults.push_back(fmt::format("{}: {} {}; give sampling.{}, or sampling.defaults: none", name,

@@ -33,18 +33,20 @@ void set_values(const std::vector<Field<T>>& fields, const Json& values, T& targ
 std::string pack_job(const Job& job) {
   const Json random = job.input.random ? values_of(random_input_fields(), *job.input.random) : Json();
   const std::vector<uint8_t> bytes =
-      Json::to_cbor(Json::array({values_of(job_fields(), job), random, job.yaml}));
+      Json::to_cbor(Json::array({values_of(job_fields(), job), random, job.yaml, job.given.names}));
   return {bytes.begin(), bytes.end()};
 }
 
 Job unpack_job(const std::string& bytes) {
   const Json sent = Json::from_cbor(bytes, true, false);
-  if (!sent.is_array() || sent.size() != 3 || !sent[2].is_string())
+  if (!sent.is_array() || sent.size() != 4 || !sent[2].is_string() || !sent[3].is_array())
     throw Error("rank 0 sent something that is no job: are all ranks the same program?");
   Job job;
   set_values(job_fields(), sent[0], job);
   if (!sent[1].is_null()) set_values(random_input_fields(), sent[1], job.input.random.emplace());
   job.yaml = sent[2].get<std::string>();
+  for (const Json& key : sent[3])
+    if (key.is_string()) job.given.names.insert(key.get<std::string>());
   return job;
 }
 

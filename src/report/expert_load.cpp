@@ -52,9 +52,13 @@ ExpertLoad expert_load(const JobReport& report, LoadPeriod period) {
     const std::vector<uint64_t> tokens = tokens_of(rank, period);
     const size_t num_layers = num_experts > 0 ? tokens.size() / num_experts : 0;
     layers.resize(std::max(layers.size(), num_layers));
+    load.of_layer.resize(layers.size(), std::vector<uint64_t>(num_experts));
     for (size_t layer = 0; layer < num_layers; ++layer) {
       const auto* const of_layer = tokens.data() + layer * num_experts;
-      for (size_t expert = 0; expert < num_experts; ++expert) load.of_expert[expert] += of_layer[expert];
+      for (size_t expert = 0; expert < num_experts; ++expert) {
+        load.of_expert[expert] += of_layer[expert];
+        load.of_layer[layer][expert] += of_layer[expert];
+      }
       layers[layer][rank.replica].push_back(std::accumulate(of_layer, of_layer + num_experts, uint64_t{0}));
     }
     load.of_rank.push_back(std::accumulate(tokens.begin(), tokens.end(), uint64_t{0}));

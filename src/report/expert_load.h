@@ -10,10 +10,11 @@ namespace moerun {
 /// Tokens that experts were given, and how evenly ranks share them. "Max over mean": the busiest rank of an
 /// engine against the mean of that engine's ranks; of several engines, the worst.
 struct ExpertLoad {
-  std::vector<uint64_t> of_rank;               ///< over all layers
-  std::vector<uint64_t> of_expert;             ///< over all layers and ranks
-  double max_over_mean = 0;                    ///< over all layers; 0: no tokens
-  std::vector<double> max_over_mean_of_layer;  ///< 0: no tokens
+  std::vector<uint64_t> of_rank;                ///< over all layers
+  std::vector<uint64_t> of_expert;              ///< over all layers and ranks
+  std::vector<std::vector<uint64_t>> of_layer;  ///< [layers][num_experts] over all ranks
+  double max_over_mean = 0;                     ///< over all layers; 0: no tokens
+  std::vector<double> max_over_mean_of_layer;   ///< 0: no tokens
 
   double worst_layer() const;
 };

@@ -7,6 +7,7 @@
 #include "moerun/error.h"
 #include "moerun/file_names.h"
 #include "report/html_text.h"
+#include "report/page/frame.h"
 
 namespace moerun {
 
@@ -34,14 +35,11 @@ std::string finished_report_json(const FinishedOutput& output) {
 }
 
 std::string finished_report_html(const FinishedOutput& output) {
-  return kReportHtmlBegin +
-         fmt::format(
-             "<html lang=\"en\"><head><meta charset=\"utf-8\"><title>moerun</title></head><body>\n"
-             "<p>{} of {} rows answered, {} of them with errors; {} to {}; {}</p>\n<p>{}.</p>\n"
-             "<p>moerun {} ({})</p>\n</body></html>\n",
-             output.num_rows, output.num_rows, output.num_row_errors, escaped(output.start),
-             escaped(output.end), escaped(output.layout), kNote, escaped(output.program_version),
-             escaped(output.git_revision));
+  return page_begin("moerun") +
+         fmt::format("<p>{} of {} rows answered, {} of them with errors; {} to {}; {}</p>\n<p>{}.</p>\n",
+                     output.num_rows, output.num_rows, output.num_row_errors, escaped(output.start),
+                     escaped(output.end), escaped(output.layout), kNote) +
+         page_end(fmt::format("moerun {} ({})", output.program_version, output.git_revision));
 }
 
 }  // namespace moerun

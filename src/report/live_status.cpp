@@ -9,6 +9,7 @@
 #include "io/durable_file.h"
 #include "io/json_number.h"
 #include "io/run_directory.h"
+#include "report/series_json.h"
 
 namespace moerun {
 
@@ -103,15 +104,18 @@ std::string status_json(const JobStatus& status) {
     json["groups"].push_back(counts_json(kGroupCounts, group));
     json["groups"].back()["reported_s"] = group.reported_s;
   }
-  return json.dump(1) + "\n";
+  json["series"] = series_json(status.progress.series);
+  return dump_with_lists(json) + "\n";
 }
 
 JobStatus parse_status(std::string_view text) {
   try {
     const Json json = Json::parse(text);
-    JobStatus status{.phase = json.at("phase").get<std::string>(),
-                     .process = json.at("process").get<std::string>(),
-                     .updated = json.at("updated").get<double>()};
+    // Not by an initialiser: where one of its values throws, g++ 12 destroys members that it has not made.
+    JobStatus status;
+    json.at("phase").get_to(status.phase);
+    json.at("process").get_to(status.process);
+    json.at("updated").get_to(status.updated);
     JobProgress& progress = status.progress;
     read_counts(kCounts, json, progress);
     json.at("seconds").get_to(progress.seconds);
@@ -119,6 +123,8 @@ JobStatus parse_status(std::string_view text) {
       read_counts(kGroupCounts, group, progress.groups.emplace_back());
       group.at("reported_s").get_to(progress.groups.back().reported_s);
     }
+    progress.sum_groups();
+    progress.series = parse_series(json.at("series"));
     if (progress.num_answered > progress.num_rows || progress.answered_now > progress.num_answered)
       throw Error("more rows are answered than there are");
     return status;
@@ -162,6 +168,15 @@ std::string status_prometheus(const JobStatus& status, const std::string& output
   return out.take();
 }
 
+JobSeries series_of_earlier_runs(const Directory& files) {
+  try {
+    if (files.has(kStatusName))
+      return parse_status(files.read(kStatusName, kMostStatusBytes)).progress.series;
+  } catch (const Error&) {  // a power cut may leave half of it, and no answer depends on it
+  }
+  return {};
+}
+
 LiveStatus::LiveStatus(Places places, const JobProgress& begin)
     : places_(std::move(places)), progress_(begin), process_(this_process()) {
   const std::lock_guard lock(mutex_);
@@ -182,6 +197,11 @@ void LiveStatus::merging() {
   const std::lock_guard lock(mutex_);
   progress_.num_answered = progress_.num_rows;
   write("merging", {}, true);
+}
+
+void LiveStatus::served(const JobProgress& progress) {
+  const std::lock_guard lock(mutex_);
+  progress_ = progress;
 }
 
 void LiveStatus::end(std::optional<int> exit_code, bool complete) {

@@ -8,6 +8,7 @@
 #include <string_view>
 
 #include "coordinator/coordinator.h"
+#include "io/directory.h"
 
 namespace moerun {
 
@@ -22,6 +23,13 @@ struct JobStatus {
 std::string status_json(const JobStatus& status);
 /// Throws Error where the text is no status.
 JobStatus parse_status(std::string_view json);
+
+/// What the runs of a job before this one have said of how they went over time; nothing where they left no
+/// status, or a damaged one. Before LiveStatus writes another.
+JobSeries series_of_earlier_runs(const Directory& files);
+
+/// The most that a status.json may have.
+inline constexpr uint64_t kMostStatusBytes = 16 << 20;
 
 /// The same in the text format of Prometheus (version 0.0.4), for the textfile collector of a node exporter.
 /// `output` becomes a label of each metric; `exit_code`: of a job that ended so that it is known.
@@ -44,6 +52,8 @@ class LiveStatus {
   void update(const JobProgress& progress);
   /// The answers are being merged.
   void merging();
+  /// No more rows are in work: what `end` writes has these numbers.
+  void served(const JobProgress& progress);
   /// The job ends, once: by a fault where there is no exit code yet. `complete`: its run directory holds no
   /// run any more.
   void end(std::optional<int> exit_code, bool complete);

@@ -9,6 +9,8 @@
 #include "moerun/wire.h"
 #include "report/expert_load.h"
 #include "report/progress_line.h"
+#include "report/series_json.h"
+#include "report/settings.h"
 #include "report/times.h"
 
 namespace moerun {
@@ -67,6 +69,12 @@ Json rank_json(const RankReport& rank) {
            {"first_step_s", rank.engine.first_step_s},
            {"peak_host_bytes", rank.peak_host_bytes},
            {"memory_bytes", memory}};
+  Json& timeline = out["timeline"] = {{"bin_s", rank.timeline.bin_s()}, {"end_s", rank.timeline.end_s()}};
+  for (size_t part = 0; part < kNumTimeParts; ++part) {
+    const std::vector<double> seconds = rank.timeline.column(part);
+    if (std::any_of(seconds.begin(), seconds.end(), [](double value) { return value > 0; }))
+      timeline[kTimeParts[part]] = short_numbers(seconds);
+  }
   if (rank.all_to_all_s >= 0) out["all_to_all_s"] = rank.all_to_all_s;
   if (rank.tensor_s >= 0) out["tensor_parallel_s"] = rank.tensor_s;
   if (const StepCount& full = rank.engine.full_decode_steps; full.steps > 0)
@@ -115,6 +123,9 @@ Json placement_json(const JobReport& report) {
 std::string pack(const RankReport& report) {
   WireWriter out;
   rank_fields([&](const auto& value) { out.put(value); }, report);
+  std::vector<std::vector<double>> timeline;
+  for (size_t part = 0; part < kNumTimeParts; ++part) timeline.push_back(report.timeline.column(part));
+  out.put(report.timeline.bin_s()), out.put(report.timeline.end_s()), out.put(timeline);
   out.put(static_cast<uint64_t>(report.memory.size()));
   for (const MemoryUse& use : report.memory) out.put(use.what), out.put(static_cast<uint64_t>(use.bytes));
   out.put(static_cast<uint64_t>(report.processes.size()));
@@ -126,6 +137,9 @@ RankReport unpack_rank_report(const std::string& bytes) {
   WireReader in(bytes);
   RankReport report;
   rank_fields([&](auto& value) { in.get(value); }, report);
+  const auto bin_s = in.get<double>(), end_s = in.get<double>();
+  report.timeline =
+      BinnedSums(in.get<std::vector<std::vector<double>>>(), StepTimeline::kMostBins, bin_s, end_s);
   for (auto count = in.get<uint64_t>(); count > 0; --count) {
     MemoryUse& use = report.memory.emplace_back();
     in.get(use.what);
@@ -206,7 +220,10 @@ std::string report_json(const JobReport& report) {
             {{"max_over_mean_of_ranks", load.max_over_mean},
              {"max_over_mean_of_ranks_by_layer", load.max_over_mean_of_layer},
              {"tokens_of_rank", load.of_rank},
-             {"tokens_of_expert", load.of_expert}}},
+             {"tokens_of_expert", load.of_expert},
+             {"tokens_of_expert_by_layer", load.of_layer}}},
+           {"settings", settings_json(*report.job)},
+           {"series", series_json(progress.series)},
            {"coordinator", {{"gpu_processes", 0}, {"gpu_bytes", 0}}},
            {"ranks", Json::array()}};
   if (report.job->parallel.redundant_experts > 0) out["redundant_experts"] = placement_json(report);
@@ -216,7 +233,7 @@ std::string report_json(const JobReport& report) {
   }
   if (report.on_gpus()) out["foreign_gpu_processes"] = foreign_gpu_processes(report);
   for (const RankReport& rank : report.ranks) out["ranks"].push_back(rank_json(rank));
-  return out.dump(2) + "\n";
+  return dump_with_lists(out) + "\n";
 }
 
 namespace {

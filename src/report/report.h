@@ -39,6 +39,7 @@ struct RankReport {
   /// tensor-parallel ranks. −1: not measured.
   double all_to_all_s = -1, tensor_s = -1;
   EngineStats engine;
+  BinnedSums timeline = StepTimeline().sums();  ///< [TimePart] seconds, over the time of the rank's loop
   PlacementReport placement;
 };
 

@@ -5,7 +5,7 @@
 
 namespace moerun {
 
-/// The report as a page for people: tables and bars (inline SVG), self-contained, without a script.
+/// The report as a page for people: self-contained, light and dark, without a script (page/sections.h).
 std::string report_html(const JobReport& report);
 
 }  // namespace moerun

@@ -183,8 +183,9 @@ void LoadedModel::report(RankReport& out) const {
   out.device_uuid = device_->uuid();
   out.all_to_all = backends_.all_to_all;
   out.all_to_all_why = backends_.why;
-  out.all_to_all_s = backends_.exchange->seconds();
-  out.tensor_s = backends_.tp->seconds();
+  const ExchangeSeconds exchange = exchange_seconds();
+  out.all_to_all_s = exchange.all_to_all;
+  out.tensor_s = exchange.tensor;
   out.memory = device_->memory_table();
   out.processes = device_->processes();
   out.expert_tokens = model_->experts().expert_tokens();

@@ -22,6 +22,9 @@ class LoadedModel : public RankModel {
   void allocate_cache(int64_t num_blocks) override;
   std::string fault() const override { return backends_.exchange->fault(); }
   double seconds_beside_steps() const override;
+  ExchangeSeconds exchange_seconds() const override {
+    return {backends_.exchange->seconds(), backends_.tp->seconds()};
+  }
   void report(RankReport& out) const override;
 
  private:

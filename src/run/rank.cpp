@@ -92,9 +92,11 @@ void Rank::run() {
                  .agreement = agreement_.get(),
                  .tp = comms_.tp,
                  .progress = &watchdog_.progress(),
-                 .leader = plan_.is_leader() ? &leader_ : nullptr});
+                 .leader = plan_.is_leader() ? &leader_ : nullptr,
+                 .exchange_seconds = [this] { return model_->exchange_seconds(); }});
   try {
     stats_ = engine.run();
+    timeline_ = engine.timeline();
   } catch (const Error& error) {
     // The GPU says that a kernel gave up; the exchange knows for whom it waited.
     const std::string fault = model_->fault();
@@ -105,15 +107,17 @@ void Rank::run() {
 }
 
 RankReport Rank::report() const {
+  const uint64_t peak = peak_host_bytes();
   RankReport out{.rank = env_.rank(),
                  .replica = plan_.at.replica,
                  .data = plan_.at.data,
                  .tensor = plan_.at.tensor,
                  .host = env_.host(),
                  .pid = getpid(),
-                 .peak_host_bytes = peak_host_bytes(),
+                 .peak_host_bytes = peak,
                  .load_s = load_s_,
-                 .engine = stats_};
+                 .engine = stats_,
+                 .timeline = timeline_};
   model_->report(out);
   return out;
 }

@@ -40,6 +40,7 @@ class Rank {
   LeaderParts leader_;
   double load_s_ = 0;
   EngineStats stats_;
+  BinnedSums timeline_ = StepTimeline().sums();
 };
 
 }  // namespace moerun

@@ -4,6 +4,7 @@
 #include <string>
 
 #include "comm/mpi_env.h"
+#include "engine/step_timeline.h"
 #include "fault/watchdog.h"
 #include "moerun/step_runner.h"
 #include "plan/run_plan.h"
@@ -36,6 +37,8 @@ class RankModel {
   virtual std::string fault() const { return ""; }
   /// Seconds within steps that were spent on something else.
   virtual double seconds_beside_steps() const { return 0; }
+  /// What exchanges took so far. Between steps: it may ask the device.
+  virtual ExchangeSeconds exchange_seconds() const { return {}; }
   /// Adds what was measured, and what it ran on.
   virtual void report(RankReport& out) const = 0;
 };

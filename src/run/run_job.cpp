@@ -41,10 +41,13 @@ class Lead {
        Watchdog& watchdog)
       : watchdog_(watchdog),
         line_(isatty(STDERR_FILENO) != 0),
+        earlier_(series_of_earlier_runs(files.directory->files())),
         status_({.run_directory = files.directory->path(),
                  .prometheus = start.job.report.prometheus,
                  .output = start.job.output.path},
-                {.num_rows = files.source->num_rows(), .num_answered = files.store->num_answered()}),
+                {.num_rows = files.source->num_rows(),
+                 .num_answered = files.store->num_answered(),
+                 .series = earlier_}),
         texts_(files.order_rows && truncates_prompts(start.job) ? std::make_unique<Texts>(start) : nullptr),
         coordinator_({.control = comms.control,
                       .leaders = leaders_of(start.layout),
@@ -54,6 +57,7 @@ class Lead {
                       .ids = texts_ ? &texts_->ids : nullptr,
                       .room = prompt_room_of(start.job),
                       .signals = &signals,
+                      .earlier = earlier_,
                       .show =
                           [this](const JobProgress& progress) {
                             line_.update(progress);
@@ -76,6 +80,7 @@ class Lead {
     const Waiting waiting(&watchdog_.progress());
     JobOutcome outcome = coordinator_.join();
     line_.finish(outcome.progress);
+    status_.served(outcome.progress);
     return outcome;
   }
 
@@ -92,6 +97,7 @@ class Lead {
 
   Watchdog& watchdog_;
   ProgressLine line_;
+  const JobSeries earlier_;  // read before `status_` writes another
   LiveStatus status_;
   std::unique_ptr<Texts> texts_;
   Coordinator coordinator_;

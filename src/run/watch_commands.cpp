@@ -22,8 +22,6 @@ namespace fs = std::filesystem;
 
 namespace {
 
-constexpr uint64_t kMostStatusBytes = 16 << 20;
-
 double seconds_since(double unix_seconds) {
   const auto now = std::chrono::system_clock::now().time_since_epoch();
   return std::max(std::chrono::duration<double>(now).count() - unix_seconds, 0.0);
@@ -66,6 +64,40 @@ std::string share(uint64_t part, uint64_t whole) {
              : fmt::format(" ({:.1f}%)", 100.0 * static_cast<double>(part) / static_cast<double>(whole));
 }
 
+/// What "lately" is, in seconds.
+constexpr double kLately_s = 60;
+
+std::string lately(const JobSeries& series, JobSeries::Column column, double span_s) {
+  return with_commas(static_cast<uint64_t>(series.lately_per_s(column, span_s)));
+}
+
+std::string load_text(const GroupLoad& load) {
+  const auto used = static_cast<uint64_t>(load.blocks_used), blocks = static_cast<uint64_t>(load.num_blocks);
+  return fmt::format("{} sequences running, {} waiting, {} of {} key/value blocks in use{}",
+                     with_commas(static_cast<uint64_t>(load.running)),
+                     with_commas(static_cast<uint64_t>(load.waiting)), with_commas(used), with_commas(blocks),
+                     share(used, blocks));
+}
+
+/// All groups together, and each where they are few.
+void print_groups(const JobProgress& progress) {
+  constexpr size_t kMostGroups = 16;
+  const size_t count = progress.groups.size();
+  if (count != 1)
+    print_line("all groups", load_text({.running = progress.running,
+                                        .waiting = progress.waiting,
+                                        .blocks_used = progress.blocks_used,
+                                        .num_blocks = progress.num_blocks}));
+  if (count > kMostGroups) return;
+  for (size_t i = 0; i < count; ++i) {
+    const JobProgress::Group& group = progress.groups[i];
+    print_line(fmt::format("group {}", i).c_str(),
+               fmt::format("{}, step {}; said {} before the update", load_text(group),
+                           with_commas(static_cast<uint64_t>(group.steps)),
+                           clock_text(std::max(progress.seconds - group.reported_s, 0.0))));
+  }
+}
+
 void print_progress(const JobStatus& status, bool runs) {
   const JobProgress& progress = status.progress;
   const double seconds = std::max(progress.seconds, 1e-3);
@@ -80,17 +112,12 @@ void print_progress(const JobStatus& status, bool runs) {
   if (const auto left = progress.seconds_left(); left && runs)
     print_line("time left", fmt::format("{}{}, by that rate", progress.answered_now > 0 ? "" : "at most ",
                                         clock_text(*left)));
-  for (size_t i = 0; i < progress.groups.size(); ++i) {
-    const JobProgress::Group& group = progress.groups[i];
-    print_line(
-        fmt::format("group {}", i).c_str(),
-        fmt::format("{} sequences running, {} waiting, step {}, {} of {} key/value blocks in use; said "
-                    "{} before the update",
-                    group.running, group.waiting, with_commas(static_cast<uint64_t>(group.steps)),
-                    with_commas(static_cast<uint64_t>(group.blocks_used)),
-                    with_commas(static_cast<uint64_t>(group.num_blocks)),
-                    clock_text(std::max(progress.seconds - group.reported_s, 0.0))));
-  }
+  if (const double span = std::min(kLately_s, progress.seconds); span > 0 && runs)
+    print_line("lately",
+               fmt::format("{} output tokens/s, {} prompt tokens/s over the last {} of it",
+                           lately(progress.series, JobSeries::output_tokens, span),
+                           lately(progress.series, JobSeries::prompt_tokens, span), clock_text(span)));
+  print_groups(progress);
   print_line("updated",
              fmt::format("{} ago, by {}", clock_text(seconds_since(status.updated)), status.process));
 }

@@ -67,7 +67,8 @@ def check_running(work, child):
     said = wait_until(far_enough)
     expect(said, f"it never says a rate and sealed rows: {status(output)}")
     for pattern in (r"state +running: process \d+ on ", r"rows +[1-9]\d* of 400 \(\d+\.\d%\) answered, [1-9]\d* of them sealed, 0 of those", r"rate +\d+\.\d\d rows/s, \d",
-                    r"time left +\d+:\d\d", r"group 0 +8 sequences running, \d+ waiting, step \d+, \d+ of \d+ key/value blocks in use", r"updated +0:0\d ago, by process"):
+                    r"time left +\d+:\d\d", r"lately +[1-9]\d* output tokens/s, \d+ prompt tokens/s over the last 0:\d\d of it",
+                    r"group 0 +8 sequences running, \d+ waiting, \d+ of \d+ key/value blocks in use \(\d+\.\d%\), step \d+; said 0:0\d before", r"updated +0:0\d ago, by process"):
         expect(re.search(pattern, said), f"{pattern} is not in:\n{said}")
     found = metrics(work / "job.prom")
     expect(value(found, "up") == 1 and value(found, "rows") == 400 and value(found, "sequences_running") == 8, f"{found}")

@@ -224,28 +224,48 @@ TEST_CASE("a job that is complete says where the answers are, one that was stopp
   CHECK(report_text(report).find("answers     ") == std::string::npos);
 }
 
-TEST_CASE("the report as a page has a bar for each figure, escaped text and no script") {
+TEST_CASE("the report as a page has a figure for each part, escaped text and no script") {
   Job job;
-  job.output.path = "out/<b>&.h5";
+  job.output.path = "out/<b>&\"'.h5";
+  job.given.names = {"output.path"};
   JobReport report = sample(job);
   const std::string page = report_html(report);
   CHECK(page.starts_with(kReportHtmlBegin));
-  CHECK(page.find("<title>out/&lt;b&gt;&amp;.h5</title>") != std::string::npos);
+  CHECK(page.find("<title>out/&lt;b&gt;&amp;&quot;&#39;.h5</title>") != std::string::npos);
   CHECK(page.find("tensor 1 &lt;of&gt; 4 &amp; more") != std::string::npos);
   CHECK(page.find("<script") == std::string::npos);
-  // Job time 5, steps 4 × 4, ranks' load 4, layers 2, experts 4, key/value 4 × 3.
-  CHECK(count(page, "<rect ") == 5 + 16 + 4 + 2 + 4 + 12);
+  CHECK(count(page, "<div") == count(page, "</div>"));
   CHECK(count(page, "<svg ") == count(page, "</svg>"));
+  // Nothing was measured over time: the heat map with what is beside and below it, and the ranks' tokens.
+  CHECK(count(page, "<svg ") == 4);
+  CHECK(page.find("Over time") == std::string::npos);
   CHECK(page.find("NVML") == std::string::npos);
+  CHECK(page.find("<tr class=\"given\"><td>path</td><td><code>out/&lt;b&gt;&amp;&quot;&#39;.h5</code>") !=
+        std::string::npos);
+  CHECK(page.find("<tr class=\"standard\"><td>tensor</td><td><code>1</code>") != std::string::npos);
 
   report.ranks[0].device_uuid = "GPU-0";
   report.ranks[0].processes = {{.pid = 101, .bytes = 520 << 20}};
   const std::string on_gpus = report_html(report);
-  CHECK(on_gpus.find("<td>101</td><td>520 MiB</td>") != std::string::npos);
+  CHECK(on_gpus.find("<td class=\"n\">101</td><td class=\"n\">520 MiB</td>") != std::string::npos);
   CHECK(report_text(report).find("GPU-0: pid 101, 520 MiB") != std::string::npos);
   report.ranks[0].processes[0].bytes = -1;
   CHECK(report_text(report).find("GPU-0: pid 101, unknown") != std::string::npos);
   CHECK(on_gpus.find("also carries the process of rank 1") != std::string::npos);
+}
+
+TEST_CASE("the heat map has a line for neighbours of one level, each in its layer") {
+  const Job job;
+  const std::string page = report_html(sample(job));
+  const ExpertLoad load = expert_load(sample(job), LoadPeriod::all);
+  REQUIRE(load.of_layer == std::vector<std::vector<uint64_t>>{{11, 21, 31, 1}, {6, 6, 81, 11}});
+  // Layer 0 of 16 a share: ½ to 1, 1 to 1½, 1½ to 2, below ¼; layer 1 of 26: below ¼ twice, 2 to 4, ¼ to ½.
+  CHECK(page.find("<path class=\"h3\" d=\"m0 0h1\"/>") != std::string::npos);
+  CHECK(page.find("<path class=\"h4\" d=\"m1 0h1\"/>") != std::string::npos);
+  CHECK(page.find("<path class=\"h5\" d=\"m2 0h1\"/>") != std::string::npos);
+  CHECK(page.find("<path class=\"h1\" d=\"m3 0h1m-4 1h2\"/>") != std::string::npos);
+  CHECK(page.find("<path class=\"h6\" d=\"m2 1h1\"/>") != std::string::npos);
+  CHECK(page.find("<path class=\"h2\" d=\"m3 1h1\"/>") != std::string::npos);
 }
 
 TEST_CASE("a line of progress says how many rows are done, tokens a second and the time that is left") {
