@@ -6,6 +6,7 @@
 #include <cerrno>
 #include <cstring>
 #include <fstream>
+#include <iterator>
 #include <map>
 #include <optional>
 #include <set>
@@ -168,14 +169,31 @@ void read_file_text(const std::string& text, const std::string& file_name, const
   if (job->is(YamlNode::Kind::map)) Walk(names, text, where, false, given).section(*job, "");
 }
 
+/// Whether a plain value on the command line is read as it stands: YAML ends one at " #", and joins lines.
+bool is_read_whole(const std::string& text, const YamlNode& value) {
+  const auto is_blank = [](char c) { return c == ' ' || c == '\t'; };
+  const auto begin = std::find_if_not(text.begin(), text.end(), is_blank);
+  const auto end = std::find_if_not(text.rbegin(), std::make_reverse_iterator(begin), is_blank).base();
+  if (value.is(YamlNode::Kind::null))
+    return std::find(begin, end, '#') == end && std::find(begin, end, '\n') == end;
+  const bool plain = value.is(YamlNode::Kind::scalar) && value.tag == "?";
+  return !plain || std::string_view(begin, end) == value.scalar;
+}
+
 void read_override(const std::string& argument, const Names& names, Given& given) {
   const std::string place = "command line: " + shortened(argument, kMostShown);
   const auto where = [&place](const YAML::Mark&) -> const std::string& { return place; };
   const size_t equals = argument.find('=');
   if (equals == std::string::npos || equals == 0) return given.faults.add(place, "an override is key=value");
   const std::string text = argument.substr(equals + 1);
-  if (const std::optional<YamlNode> value = load(text, where, given.faults))
-    Walk(names, text, where, true, given).entry(argument.substr(0, equals), *value, place);
+  const std::optional<YamlNode> value = load(text, where, given.faults);
+  if (!value) return;
+  if (!is_read_whole(text, *value))
+    return given.faults.add(
+        place, fmt::format("YAML reads {} of this value, without its comment or its line breaks: "
+                           "put it in quotes of YAML's, as in KEY='\"a #1.h5\"'",
+                           value->is(YamlNode::Kind::null) ? "nothing" : shown(value->scalar)));
+  Walk(names, text, where, true, given).entry(argument.substr(0, equals), *value, place);
 }
 
 /// `device: null` means the device of this name, which YAML reads as nothing.

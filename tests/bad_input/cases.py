@@ -88,6 +88,12 @@ CASES = [
 
     Case("an override that is a comma", ["command line: sampling.stop=,: not YAML: a value cannot go on with ,; put it in quotes"],
          arguments=("job.yaml", "sampling.stop=,"), runs=True),
+    Case("an override that YAML would cut at a comment", ['command line: output.path=a #1.h5: YAML reads "a" of this value', "put it in quotes"],
+         arguments=("job.yaml", "output.path=a #1.h5"), runs=True),
+    Case("an override that is a comment", ["command line: sampling.stop=#: YAML reads nothing of this value"],
+         arguments=("job.yaml", "sampling.stop=#"), runs=True),
+    Case("an override of two lines that YAML would join", ['YAML reads "a b.h5" of this value'],
+         arguments=("job.yaml", "output.path=a\nb.h5"), runs=True),
     Case("a job that begins with a comma", ["job.yaml:1: not YAML: a value cannot go on with ,model: x; put it in quotes"],
          ",model: x\n", whole=True),
     Case("a job of lists in lists", ["job.yaml:5: more than 16 lists and mappings in one another"], "sampling: {stop: " + 50_000 * "["),

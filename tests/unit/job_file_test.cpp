@@ -256,6 +256,9 @@ TEST_CASE("texts that are made to hang or crash a reader of YAML are refused at 
     return text.find(part) != std::string::npos;
   };
   CHECK(has(faults_of(","), "job.yaml:1: not YAML: a value cannot go on with ,; put it in quotes"));
+  for (const char* whole :
+       {"output.path= a.h5 ", "output.path=a#b.h5", "output.path=\"a #1.h5\" # quoted", "output.jsonl=~"})
+    CHECK(faults_of(kSmallest, {whole}).empty());
   CHECK(has(faults_of(kSmallest, {"sampling.stop=,"}),
             "command line: sampling.stop=,: not YAML: a value cannot go on with ,; put it in quotes"));
   CHECK(faults_of(kSmallest, {"sampling.stop=','"}).empty());
