@@ -37,6 +37,9 @@ class KvCache {
   int64_t num_used() const { return blocks_.num_used(); }
   int64_t blocks_for(int64_t tokens) const { return (tokens + block_size_ - 1) / block_size_; }
 
+  /// Leading blocks that others use too.
+  size_t num_shared(const KvBlocks& blocks) const;
+
   /// A step's moves are those since this.
   void begin_step();
   const KvMoves& moves() const { return moves_; }
@@ -64,7 +67,6 @@ class KvCache {
   void let_go(KvBlocks& kept) { blocks_.let_go(kept.device); }
 
  private:
-  size_t num_shared(const KvBlocks& blocks) const;
   /// Gives back the device's blocks from number `first` on.
   void give_back_from(KvBlocks& blocks, size_t first);
 

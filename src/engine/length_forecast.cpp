@@ -1,35 +1,68 @@
 #include "engine/length_forecast.h"
 
 #include <algorithm>
-#include <utility>
+#include <bit>
+#include <cmath>
 
 namespace moerun {
 
 namespace {
 
-bool stays_longer(const ExpectedLength& a, const ExpectedLength& b) { return a.steps_left > b.steps_left; }
+/// Admission goes up to the limit all the time, so what is uncertain must be rare.
+constexpr double kDeviations = 3;
+/// So many steps are told apart one by one; each further doubling in half as many parts.
+constexpr int kBits = 10;
+constexpr int64_t kExact = int64_t{1} << kBits, kParts = kExact / 2;
 
 }  // namespace
 
-LengthForecast::LengthForecast(std::vector<ExpectedLength> running) : running_(std::move(running)) {
-  std::sort(running_.begin(), running_.end(), stays_longer);
+size_t LengthForecast::bin_of(int64_t steps) {
+  if (steps < kExact) return static_cast<size_t>(steps);
+  const int doublings = std::bit_width(static_cast<uint64_t>(steps)) - kBits;
+  return static_cast<size_t>(doublings * kParts + (steps >> doublings));
+}
+
+int64_t LengthForecast::last_step(size_t bin) {
+  const auto place = static_cast<int64_t>(bin);
+  if (place < kExact) return place;
+  const int64_t doublings = place / kParts - 1;
+  return ((place - doublings * kParts + 1) << doublings) - 1;
+}
+
+void LengthForecast::Bin::add(const ExpectedLength& sequence, double sign) {
+  const auto held = static_cast<double>(sequence.tokens);
+  tokens += sign * sequence.weight * held;
+  weight += sign * sequence.weight;
+  square += sign * sequence.variance * held * held;
+  tokens_variance += sign * sequence.variance * held;
+  variance += sign * sequence.variance;
 }
 
 void LengthForecast::add(const ExpectedLength& sequence) {
-  running_.insert(std::upper_bound(running_.begin(), running_.end(), sequence, stays_longer), sequence);
+  const size_t bin = bin_of(sequence.steps_left);
+  if (bins_.size() <= bin) bins_.resize(bin + 1);
+  bins_[bin].add(sequence, 1);
 }
 
-int64_t LengthForecast::peak_with(const ExpectedLength& sequence) const {
+void LengthForecast::remove(const ExpectedLength& sequence) {
+  bins_[bin_of(sequence.steps_left)].add(sequence, -1);
+}
+
+double LengthForecast::peak() const {
   // Only what stays longer is still there when a sequence ends; between two ends the sum only grows.
-  int64_t peak = 0, tokens = 0, count = 0;
-  const auto meet = [&](const ExpectedLength& next) {
-    tokens += next.tokens, ++count;
-    peak = std::max(peak, tokens + count * next.steps_left);
-  };
-  const auto place = std::upper_bound(running_.begin(), running_.end(), sequence, stays_longer);
-  std::for_each(running_.begin(), place, meet);
-  meet(sequence);
-  std::for_each(place, running_.end(), meet);
+  double peak = 0;
+  Bin longer;
+  for (size_t bin = bins_.size(); bin-- > 0;) {
+    const Bin& here = bins_[bin];
+    if (here.weight == 0) continue;
+    longer.tokens += here.tokens, longer.weight += here.weight;
+    longer.square += here.square, longer.tokens_variance += here.tokens_variance;
+    longer.variance += here.variance;
+    const auto steps = static_cast<double>(last_step(bin));
+    const double variance = longer.square + steps * (2 * longer.tokens_variance + steps * longer.variance);
+    peak = std::max(peak,
+                    longer.tokens + longer.weight * steps + kDeviations * std::sqrt(std::max(variance, 0.0)));
+  }
   return peak;
 }
 

@@ -11,8 +11,6 @@ namespace {
 constexpr double kWaves = 4;
 /// Answers that must have ended before their mean length counts.
 constexpr int64_t kEnough = 32;
-/// A step's weights are read in any case; this many tokens more cost it next to nothing.
-constexpr double kFewest = 256;
 /// Above the mean rate, so that a step's share of short prompts does not leave room unused.
 constexpr double kMargin = 1.03;
 
@@ -20,8 +18,9 @@ double mean(int64_t sum, int64_t count) { return static_cast<double>(sum) / stat
 
 }  // namespace
 
-void PromptPacing::add(int64_t prompt_tokens, int64_t max_output_tokens) {
+void PromptPacing::add(int64_t prompt_tokens, int64_t max_output_tokens, bool known) {
   ++num_added_;
+  num_known_ += known;
   prompt_tokens_ += prompt_tokens;
   max_output_tokens_ += max_output_tokens;
 }
@@ -38,17 +37,35 @@ double PromptPacing::mean_output_tokens() const {
       1.0);
 }
 
-int32_t PromptPacing::prompt_tokens(uint64_t rows_ahead) const {
+double PromptPacing::at_once(double tokens) const {
+  return std::min(static_cast<double>(room_.max_num_seqs),
+                  static_cast<double>(room_.num_blocks * room_.block_size) /
+                      (tokens + room_.block_size / 2.0 + kStepsKeptFree));
+}
+
+bool PromptPacing::spreads(uint64_t waiting, uint64_t left, double output) const {
+  const double prompt = mean(prompt_tokens_, num_added_), spread = at_once(prompt + output / 2);
+  if (static_cast<double>(waiting + left) >= kWaves * spread) return true;
+  if (num_known_ < num_added_) return false;
+  // In answers one after the other: with starts spread the last one begins when all others have had their
+  // turn; else there are as many waves as it takes of those that have room together.
+  const double rows = static_cast<double>(num_added_) + static_cast<double>(left);
+  return rows / spread + 1 < std::ceil(rows / at_once(prompt + output));
+}
+
+int32_t PromptPacing::prompt_tokens(uint64_t waiting, uint64_t left) {
   if (num_added_ == 0) return room_.max_num_batched_tokens;
   const double prompt = mean(prompt_tokens_, num_added_), output = mean_output_tokens();
+  if (!spreads(waiting, left, output)) return room_.max_num_batched_tokens;
   // On average half of a sequence's answer is there and its last block is half full.
-  const double tokens = prompt + output / 2 + room_.block_size / 2.0 + kStepsKeptFree;
-  const double at_once = std::min(static_cast<double>(room_.max_num_seqs),
-                                  static_cast<double>(room_.num_blocks * room_.block_size) / tokens);
-  if (static_cast<double>(rows_ahead) < kWaves * at_once) return room_.max_num_batched_tokens;
-  const double rate = kMargin * at_once * prompt / output;
-  return static_cast<int32_t>(
-      std::min<double>(std::max(std::ceil(rate), kFewest), room_.max_num_batched_tokens));
+  const double rate = kMargin * at_once(prompt + output / 2) * prompt / output;
+  const double tokens = std::max<double>(rate, kFewest);
+  if (num_known_ == num_added_ && rate < kFewest) {
+    saved_ += rate;
+    if (saved_ < kFewest) return 0;
+    saved_ -= tokens;
+  }
+  return static_cast<int32_t>(std::min<double>(std::ceil(tokens), room_.max_num_batched_tokens));
 }
 
 }  // namespace moerun

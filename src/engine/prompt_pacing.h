@@ -12,8 +12,9 @@ namespace moerun {
 /// from the start spreads them. The first answers come later for it, so a job of few rows takes prompts as
 /// they come.
 ///
-/// Lengths are means of the sequences seen; an answer's is its max_tokens until enough have ended.
-/// Thread contract: the leader's engine thread.
+/// Lengths are means of the sequences seen; an answer's is its max_tokens until enough have ended. Where
+/// every row says how long its answer will be, prompts are taken at that rate however low it is: some steps
+/// take none. Thread contract: the leader's engine thread.
 class PromptPacing {
  public:
   struct Room {
@@ -27,18 +28,27 @@ class PromptPacing {
   /// Steps for which blocks are kept free when a sequence is admitted: admitting what would soon be preempted
   /// wastes work.
   static constexpr int64_t kStepsKeptFree = 8;
+  /// A step's weights are read in any case; this many tokens more cost it next to nothing.
+  static constexpr int32_t kFewest = 256;
 
-  void add(int64_t prompt_tokens, int64_t max_output_tokens);
+  /// `known`: the answer will have that many.
+  void add(int64_t prompt_tokens, int64_t max_output_tokens, bool known);
   void finish(int64_t output_tokens);
   /// Of an answer; of as many as may be asked for until enough have ended.
   double mean_output_tokens() const;
-  /// `rows_ahead`: rows that this group will still begin.
-  int32_t prompt_tokens(uint64_t rows_ahead) const;
+  /// Of the next step. Rows that this group will still begin: `waiting` of those that were added, and `left`
+  /// that will be.
+  int32_t prompt_tokens(uint64_t waiting, uint64_t left);
 
  private:
+  bool spreads(uint64_t waiting, uint64_t left, double output) const;
+  /// Sequences that run at once where each holds so many tokens in the mean.
+  double at_once(double tokens) const;
+
   Room room_;
-  int64_t num_added_ = 0, prompt_tokens_ = 0, max_output_tokens_ = 0;
+  int64_t num_added_ = 0, num_known_ = 0, prompt_tokens_ = 0, max_output_tokens_ = 0;
   int64_t num_finished_ = 0, output_tokens_ = 0;
+  double saved_ = 0;  // prompt tokens that the steps before left
 };
 
 }  // namespace moerun

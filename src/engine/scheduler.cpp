@@ -15,6 +15,7 @@ Scheduler::Scheduler(const SchedulerOptions& options)
               .num_blocks = options.num_blocks,
               .num_host_blocks = options.num_host_blocks}),
       prefixes_(cache_),
+      forecast_(cache_, options.limits.max_model_len),
       pacing_({.max_num_seqs = options.max_num_seqs,
                .max_num_batched_tokens = options.max_num_batched_tokens,
                .block_size = options.block_size,
@@ -24,7 +25,8 @@ void Scheduler::add(Sequence sequence) {
   const int64_t room = options_.limits.max_model_len - sequence.prompt_length();
   const int64_t most = std::min<int64_t>(sequence.sampling().max_tokens, room);
   for (int32_t answer = 0; answer < sequence.sampling().n; ++answer)
-    pacing_.add(answer == 0 || !options_.share_prefixes ? sequence.prompt_length() : 0, most);
+    pacing_.add(answer == 0 || !options_.share_prefixes ? sequence.prompt_length() : 0, most,
+                RoomForecast::of_known_length(sequence.sampling()));
   // Where nothing is shared, each answer computes the prompt.
   std::vector<Sequence> others;
   if (!options_.share_prefixes && sequence.num_answers() > 1) others = sequence.fork();
@@ -41,7 +43,10 @@ int64_t Scheduler::num_waiting() const {
 
 StepPlan Scheduler::schedule() {
   budget_ = options_.max_num_batched_tokens;
-  prompt_budget_ = pacing_.prompt_tokens(rows_left_ + static_cast<uint64_t>(num_waiting()));
+  prompt_budget_ = pacing_.prompt_tokens(static_cast<uint64_t>(num_waiting()), rows_left_);
+  // No step is empty for pacing's sake.
+  if (std::all_of(running_.begin(), running_.end(), [](const Running& r) { return r.sequence.in_prompt(); }))
+    prompt_budget_ = std::max(prompt_budget_, PromptPacing::kFewest);
   for (Running& running : running_) running.num_scheduled = 0;
   cache_.begin_step();
   prefixes_.begin_step();
@@ -93,33 +98,21 @@ void Scheduler::schedule_running() {
   }
 }
 
-ExpectedLength Scheduler::expected_length(const Sequence& sequence, int64_t mean_output) const {
-  const int64_t prompt = sequence.prompt_length(), tokens = sequence.num_tokens(),
-                mean = prompt + mean_output;
-  const int64_t most = std::min(prompt + sequence.sampling().max_tokens, options_.limits.max_model_len);
-  // What has outgrown the mean tells that answers are of unlike lengths: it may take all that it asked for.
-  const int64_t end = tokens < mean ? std::min(mean, most) : most;
-  // A prompt's tokens come at once; a block is half empty in the mean.
-  return {.tokens = tokens + options_.block_size / 2, .steps_left = std::max<int64_t>(end - tokens, 0)};
-}
-
-bool Scheduler::will_have_room(const Sequence& next, std::optional<LengthForecast>& forecast) const {
-  if (num_running() < options_.num_seqs_of_any_length) return true;
-  const int64_t mean_output = std::llround(pacing_.mean_output_tokens());
-  if (!forecast) {
-    std::vector<ExpectedLength> running;
-    for (const Running& r : running_) running.push_back(expected_length(r.sequence, mean_output));
-    forecast.emplace(std::move(running));
+bool Scheduler::will_have_room(const Sequence& next, int32_t shared) {
+  if (options_.num_seqs_of_any_length >= options_.max_num_seqs || running_.empty()) return true;
+  if (!RoomForecast::of_known_length(next.sampling()) && num_running() < options_.num_seqs_of_any_length)
+    return true;
+  if (!forecast_.begun()) {
+    std::vector<const Sequence*> running;
+    for (const Running& one : running_) running.push_back(&one.sequence);
+    forecast_.begin(running);
   }
-  const ExpectedLength expected = expected_length(next, mean_output);
-  if (forecast->peak_with(expected) > options_.num_blocks * options_.block_size) return false;
-  forecast->add(expected);
-  return true;
+  return forecast_.admit(next, shared);
 }
 
 void Scheduler::admit() {
   constexpr ptrdiff_t kMostPassedOver = 1024;
-  std::optional<LengthForecast> forecast;
+  forecast_.forget();
   bool full = false;
   for (auto at = waiting_.begin(); at != waiting_.end() && at - waiting_.begin() < kMostPassedOver;) {
     full = full || budget_ <= 0 || num_running() >= options_.max_num_seqs;
@@ -130,7 +123,7 @@ void Scheduler::admit() {
       ++at;
       continue;
     }
-    switch (admit(*at, forecast)) {
+    switch (admit(*at)) {
       case Admission::no_room:
         if (running_.empty() && make_waiting_let_go(*at)) break;  // nobody else will make room: once more
         full = true;
@@ -158,12 +151,12 @@ bool Scheduler::defers(Sequence& next, PrefixCache::Match& match) {
   return true;
 }
 
-Scheduler::Admission Scheduler::admit(Sequence& next, std::optional<LengthForecast>& forecast) {
+Scheduler::Admission Scheduler::admit(Sequence& next) {
   // Answers that take their whole prompt over need no part of the prompts' budget.
   if (next.in_prompt() && next.num_output_tokens() == 0 && prompt_budget_ <= 0) return Admission::no_room;
   PrefixCache::Match match;
   if (defers(next, match)) return Admission::deferred;
-  if (!will_have_room(next, forecast)) return Admission::no_room;
+  if (!will_have_room(next, match.shared)) return Admission::no_room;
   // Room for all that is known of it, and for some steps of those that run.
   const int64_t growth = num_running() * PromptPacing::kStepsKeptFree / options_.block_size + 1;
   const int64_t shared_blocks = match.shared / options_.block_size;
@@ -345,7 +338,10 @@ void Scheduler::fork(Sequence& sequence, const LogitRow& row, const TokenResult*
 }
 
 void Scheduler::finish(Sequence& sequence, std::vector<RowResult>& finished) {
-  if (!sequence.failed()) pacing_.finish(sequence.num_output_tokens());
+  if (!sequence.failed()) {
+    pacing_.finish(sequence.num_output_tokens());
+    forecast_.end(sequence);
+  }
   if (std::optional<RowResult> result = sequence.finish(sequence.finish_reason()))
     finished.push_back(std::move(*result));
 }

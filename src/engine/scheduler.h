@@ -9,9 +9,9 @@
 
 #include "engine/branch_scores.h"
 #include "engine/kv_cache.h"
-#include "engine/length_forecast.h"
 #include "engine/prefix_cache.h"
 #include "engine/prompt_pacing.h"
+#include "engine/room_forecast.h"
 #include "engine/sequence.h"
 #include "moerun/plan.h"
 
@@ -19,8 +19,9 @@ namespace moerun {
 
 struct SchedulerOptions {
   int32_t max_num_seqs = 0;  ///< in one step
-  /// So many run whatever their lengths. Beyond them a sequence is admitted only when the cache will have
-  /// room for it, and for all that run, until they end.
+  /// So many run of which it is not known how long their answers will be. Beyond them, and where max_tokens
+  /// alone ends answers, a sequence is admitted only when the cache will have room for it, and for all that
+  /// run, until they end. max_num_seqs: so many run whatever their lengths.
   int32_t num_seqs_of_any_length = std::numeric_limits<int32_t>::max();
   int32_t max_num_batched_tokens = 0;  ///< in one step
   int32_t block_size = 64;
@@ -90,7 +91,7 @@ class Scheduler {
   bool defers(Sequence& next, PrefixCache::Match& match);
   enum class Admission { admitted, deferred, no_room };
   /// Lets the waiting sequence in, if there is room, and schedules what fits of it.
-  Admission admit(Sequence& next, std::optional<LengthForecast>& forecast);
+  Admission admit(Sequence& next);
   /// Shares with a sequence that holds nothing what was found for it.
   void take_over(Sequence& next, const PrefixCache::Match& match);
   /// Takes from the waiting sequences but one what preempted ones still hold of the cache; true when there
@@ -99,10 +100,9 @@ class Scheduler {
   /// Makes `blocks` blocks free, by letting go of prompts that are only kept; of those but `but`, which were
   /// used last.
   bool make_free(int64_t blocks, size_t but = 0);
-  /// Whether num_seqs_of_any_length, or else the forecast, lets a sequence in. `forecast` is of what runs,
-  /// made when it is first needed.
-  bool will_have_room(const Sequence& next, std::optional<LengthForecast>& forecast) const;
-  ExpectedLength expected_length(const Sequence& sequence, int64_t mean_output) const;
+  /// Whether num_seqs_of_any_length, or else the forecast, lets a sequence in that takes over `shared`
+  /// tokens.
+  bool will_have_room(const Sequence& next, int32_t shared);
   /// Makes room for `tokens` tokens of a sequence; preempts younger ones that are not scheduled yet. False
   /// when it had to preempt the sequence itself.
   bool make_room(std::list<Running>::iterator at, int32_t tokens);
@@ -122,6 +122,7 @@ class Scheduler {
   KvCache cache_;
   PrefixCache prefixes_;
   BranchScores branch_scores_;
+  RoomForecast forecast_;
   std::deque<Sequence> waiting_;
   std::list<Running> running_;  // in the order of admission
   int32_t budget_ = 0;          // tokens left in the step at hand

@@ -30,6 +30,7 @@ constexpr int32_t kPrompt = 64, kBlock = 16, kOfAnyLength = 16, kAnyNumber = 100
 struct Workload {
   std::vector<int> answers;  // tokens
   int32_t max_tokens = 0;
+  bool ignore_eos = false;
 };
 
 struct Outcome {
@@ -52,6 +53,7 @@ Outcome run(const Workload& workload, int32_t max_num_seqs, int32_t of_any_lengt
     for (; row < rows && scheduler.num_waiting() < kOfAnyLength; ++row) {
       PromptRecord record{.row = row};
       record.sampling.max_tokens = workload.max_tokens;
+      record.sampling.ignore_eos = workload.ignore_eos;
       scheduler.add({std::move(record), std::vector<int32_t>(kPrompt, static_cast<int32_t>(row)), nullptr});
     }
     scheduler.set_rows_left(rows - row);
@@ -85,15 +87,49 @@ TEST_CASE("length forecast: the peak is that of a walk through all steps", "[eng
     std::vector<ExpectedLength> sequences(random() % 20);
     for (ExpectedLength& s : sequences)
       s = {.tokens = static_cast<int64_t>(random() % 50), .steps_left = static_cast<int64_t>(random() % 40)};
-    LengthForecast forecast(sequences);
+    LengthForecast forecast;
+    for (const ExpectedLength& s : sequences) forecast.add(s);
     for (int more = 0; more < 4; ++more) {
       const ExpectedLength next{.tokens = static_cast<int64_t>(random() % 50),
                                 .steps_left = static_cast<int64_t>(random() % 40)};
       sequences.push_back(next);
-      REQUIRE(forecast.peak_with(next) == walked_peak(sequences));
       forecast.add(next);
+      REQUIRE(forecast.peak() == static_cast<double>(walked_peak(sequences)));
+      forecast.remove(next);
+      sequences.pop_back();
+      REQUIRE(forecast.peak() == static_cast<double>(walked_peak(sequences)));
+      forecast.add(next);
+      sequences.push_back(next);
     }
   }
+}
+
+TEST_CASE("length forecast: far ahead the peak is never too low, and too high by a part in 256", "[engine]") {
+  std::mt19937_64 random(20261130);
+  for (int round = 0; round < 40; ++round) {
+    std::vector<ExpectedLength> sequences(1 + random() % 20);
+    LengthForecast forecast;
+    for (ExpectedLength& s : sequences) {
+      s = {.tokens = static_cast<int64_t>(random() % 5000),
+           .steps_left = static_cast<int64_t>(random() % 40000)};
+      forecast.add(s);
+    }
+    const auto peak = static_cast<double>(walked_peak(sequences));
+    REQUIRE(forecast.peak() >= peak);
+    REQUIRE(forecast.peak() <= peak * (1 + 1.0 / 256));
+  }
+}
+
+TEST_CASE("length forecast: a sequence of two lengths counts by their chances, and by how unsure that is",
+          "[engine]") {
+  LengthForecast forecast;
+  constexpr int kSequences = 64;
+  for (int i = 0; i < kSequences; ++i) {
+    forecast.add({.tokens = 100, .steps_left = 10, .weight = 0.5, .variance = -0.25});
+    forecast.add({.tokens = 100, .steps_left = 300, .weight = 0.5, .variance = 0.25});
+  }
+  // Half of them are there to the end, give or take three times the deviation of 64 tosses of a coin, 4.
+  CHECK(forecast.peak() == (kSequences / 2 + 3 * 4) * 400);
 }
 
 TEST_CASE("scheduler: as many sequences as have room until they end", "[engine]") {
@@ -125,7 +161,41 @@ TEST_CASE("scheduler: what outgrows the mean keeps others out", "[engine]") {
   Workload mixed{.answers = std::vector<int>(1000), .max_tokens = 1000};
   for (int& answer : mixed.answers) answer = random() % 10 < 3 ? 200 : 4;
   const Outcome forecast = run_forecast(mixed), fixed = run_fixed(mixed, kOfAnyLength);
-  CHECK(forecast.preemptions <= fixed.preemptions * 11 / 10);
-  CHECK(forecast.steps <= fixed.steps);
+  CHECK(forecast.preemptions <= fixed.preemptions * 12 / 10);
+  CHECK(forecast.steps <= fixed.steps * 101 / 100);
   CHECK(forecast.preemptions < run_fixed(mixed, kAnyNumber).preemptions / 2);
+}
+
+TEST_CASE("scheduler: where max_tokens alone ends answers, no more begin than have room", "[engine]") {
+  // 16 would begin whatever their lengths, and 3,200 tokens have room for 3 to the end.
+  Workload known{.answers = std::vector<int>(12, 900), .max_tokens = 900, .ignore_eos = true};
+  const Outcome forecast = run_forecast(known);
+  CHECK(forecast.preemptions == 0);
+  CHECK(forecast.most_running <= 5);
+  known.ignore_eos = false;
+  CHECK(run_forecast(known).preemptions > 0);
+}
+
+TEST_CASE("scheduler: answers to one prompt need room for it once", "[engine]") {
+  constexpr int32_t kLong = 1024, kAnswers = 32, kTokens = 32;
+  Scheduler scheduler({.max_num_seqs = kAnyNumber,
+                       .num_seqs_of_any_length = 4,
+                       .max_num_batched_tokens = 4096,
+                       .block_size = kBlock,
+                       .num_blocks = 200,
+                       .limits = {.max_model_len = 2048, .eos_token_ids = {7}}});
+  PromptRecord record;
+  record.sampling.max_tokens = kTokens;
+  record.sampling.ignore_eos = true;
+  record.sampling.n = kAnswers;
+  scheduler.add({std::move(record), std::vector<int32_t>(kLong, 1), nullptr});
+  int64_t most = 0;
+  while (!scheduler.idle()) {
+    const StepPlan plan = scheduler.schedule();
+    REQUIRE(plan.num_tokens() > 0);
+    most = std::max(most, scheduler.num_running());
+    scheduler.postprocess(plan, std::vector<TokenResult>(plan.logit_rows.size(), {.token = 1}));
+  }
+  CHECK(most == kAnswers);  // each with the prompt would be ten times the cache
+  CHECK(scheduler.num_preemptions() == 0);
 }

@@ -67,13 +67,40 @@ TEST_CASE("prompt pacing: a short job takes prompts as they come", "[engine]") {
 TEST_CASE("prompt pacing: the cache bounds what runs at once, ended answers tell their length", "[engine]") {
   PromptPacing pacing(
       {.max_num_seqs = 1000, .max_num_batched_tokens = 100000, .block_size = 1, .num_blocks = 100 * 1508});
-  CHECK(pacing.prompt_tokens(1 << 20) == 100000);  // nothing is known yet
-  for (int i = 0; i < 50; ++i) pacing.add(1000, 1000);
+  CHECK(pacing.prompt_tokens(0, 1 << 20) == 100000);  // nothing is known yet
+  for (int i = 0; i < 50; ++i) pacing.add(1000, 1000, false);
   const double rate = 100;  // sequences at once, each taking 1,000 tokens in 1,000 steps
-  CHECK(pacing.prompt_tokens(400) >= rate);
-  CHECK(pacing.prompt_tokens(400) <= 256);  // what costs nothing is taken
-  CHECK(pacing.prompt_tokens(399) == 100000);
+  CHECK(pacing.prompt_tokens(0, 400) >= rate);
+  CHECK(pacing.prompt_tokens(0, 400) <= 256);  // what costs nothing is taken
+  CHECK(pacing.prompt_tokens(0, 399) == 100000);
   for (int i = 0; i < 50; ++i) pacing.finish(10);  // an answer ends after 10 tokens: 148 sequences at once
-  CHECK(pacing.prompt_tokens(1 << 20) >= 148 * 1000 / 10);
-  CHECK(pacing.prompt_tokens(1 << 20) <= 1.2 * 150 * 1000 / 10);
+  CHECK(pacing.prompt_tokens(0, 1 << 20) >= 148 * 1000 / 10);
+  CHECK(pacing.prompt_tokens(0, 1 << 20) <= 1.2 * 150 * 1000 / 10);
+}
+
+TEST_CASE("prompt pacing: rows that say how long they are begin as seldom as that takes", "[engine]") {
+  // 100 at once of 64 + 1,024 tokens in the mean, 2,048 steps each: one begins in 20 steps.
+  PromptPacing pacing(
+      {.max_num_seqs = 1000, .max_num_batched_tokens = 8192, .block_size = 1, .num_blocks = 100 * 1097});
+  for (int i = 0; i < 400; ++i) pacing.add(64, 2048, true);
+  int64_t tokens = 0, without = 0;
+  for (int step = 0; step < 4096; ++step) {
+    const int32_t taken = pacing.prompt_tokens(300, 0);
+    tokens += taken, without += taken == 0;
+  }
+  CHECK(tokens > 1.0 * 200 * 64);
+  CHECK(tokens < 1.1 * 200 * 64);
+  CHECK(without > 3900);  // and not a token each
+}
+
+TEST_CASE("prompt pacing: few rows of known length begin together unless that takes more turns", "[engine]") {
+  const PromptPacing::Room room{
+      .max_num_seqs = 1000, .max_num_batched_tokens = 8192, .block_size = 1, .num_blocks = 100 * 1097};
+  // Room for 51 together and for 100 one after the other. 50 rows have room at once; 200: four turns or
+  // three.
+  for (const int rows : {50, 200}) {
+    PromptPacing pacing(room);
+    for (int i = 0; i < rows; ++i) pacing.add(64, 2048, true);
+    CHECK((pacing.prompt_tokens(static_cast<uint64_t>(rows), 0) == 8192) == (rows == 50));
+  }
 }
