@@ -178,7 +178,7 @@ TEST_CASE("the page says where an earlier run ended, and folds many ranks") {
   }
   const std::string page = report_html(report);
   CHECK(page.find("a run of the job ended there") != std::string::npos);
-  CHECK(page.find("with 12 rows answered on <span class=\"nw\">1970-01-01T00:17:40Z</span>, and on <span "
+  CHECK(page.find("with 12 rows answered (<span class=\"nw\">1970-01-01T00:17:40Z</span>, and on <span "
                   "class=\"nw\">1970-01-01T01:23:20Z") != std::string::npos);
   CHECK(page.find("<path class=\"mark\" d=\"M666.67 0V100\"/>") != std::string::npos);
   CHECK(page.find("<td>0–2</td>") != std::string::npos);

@@ -90,18 +90,18 @@ std::string runs_text(const JobSeries& series) {
   if (series.runs.size() < 2) return "";
   constexpr size_t kShown = 8;
   const size_t marks = series.runs.size() - 1;
-  std::string out = fmt::format("<p>Dashed: {} of the job ended there, and the next one went on. ",
+  std::string out = fmt::format("<p>Dashed: {} of the job ended there, and the next one went on:",
                                 marks == 1 ? "a run" : fmt::format("{} runs", marks));
   for (size_t run = 0; run < marks; ++run) {
     if (marks > kShown && run == kShown / 2) {
-      out += "… ";
+      out += " …";
       run = marks - kShown / 2;
     }
     const JobSeries::Run &ended = series.runs[run], &next = series.runs[run + 1];
     out += fmt::format(
-        "At {}: with {} rows answered on <span class=\"nw\">{}</span>, and on <span class=\"nw\">{}</span>. ",
+        " at {} with {} rows answered (<span class=\"nw\">{}</span>, and on <span class=\"nw\">{}</span>){}",
         duration_text(ended.end_s), with_commas(ended.answered), time_text_of(ended.ended),
-        time_text_of(next.began));
+        time_text_of(next.began), run + 1 < marks ? ";" : ".");
   }
   return out + "</p>\n";
 }

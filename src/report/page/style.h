@@ -29,7 +29,7 @@ p { margin: .2rem 0 .8rem; color: var(--soft); max-width: 62rem; overflow-wrap: 
 .facts { display: grid; grid-template-columns: max-content 1fr; gap: .15rem 1.4rem; margin: 0 }
 .facts dt { color: var(--soft) } .facts dd { margin: 0; overflow-wrap: anywhere }
 .key { display: flex; flex-wrap: wrap; gap: .2rem 1.3rem; margin: .3rem 0 .6rem; padding: 0; list-style: none; font-size: .87rem }
-.key li { display: flex; align-items: center; gap: .45rem } .key i { width: .8rem; height: .8rem; border-radius: 2px; flex: none }
+.key li { display: flex; align-items: center; gap: .45rem } .key i { width: .8rem; height: .8rem; border-radius: 2px; flex: none; outline: 1px solid var(--line); outline-offset: -1px }
 svg { display: block; width: 100%; height: 100% }
 .figure { position: relative; margin: 0; break-inside: avoid }
 .panel { display: grid; grid-template-columns: 4.4rem 1fr; margin-top: 1.1rem; break-inside: avoid }
@@ -76,7 +76,7 @@ footer { margin-top: 2.6rem; padding-top: .7rem; border-top: 1px solid var(--lin
   --c0: #0072b2; --c1: #d97b00; --c2: #009e73; --c3: #b0548a; --c4: #e3c22b; --c5: #b9c1ca;
   --h0: #f1f4f8; --h1: #d6e4f0; --h2: #aecde3; --h3: #7fb0d3; --h4: #4c8fc0; --h5: #2a6ba5; --h6: #174b80; --h7: #0b2d54 }
   body { max-width: none; padding: 0; font-size: 12px } * { print-color-adjust: exact; -webkit-print-color-adjust: exact } .hint, .bins { display: none }
-  h2, h3 { break-after: avoid } tr { break-inside: avoid } details:not([open])::details-content { content-visibility: visible; block-size: auto } .scroll { overflow: visible } }
+  h2, h3 { break-after: avoid } tr { break-inside: avoid } .scroll { overflow: visible } }
 )css";
 
 }  // namespace moerun
