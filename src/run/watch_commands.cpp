@@ -83,7 +83,7 @@ std::string load_text(const GroupLoad& load) {
 void print_groups(const JobProgress& progress) {
   constexpr size_t kMostGroups = 16;
   const size_t count = progress.groups.size();
-  if (count != 1)
+  if (count > 1)
     print_line("all groups", load_text({.running = progress.running,
                                         .waiting = progress.waiting,
                                         .blocks_used = progress.blocks_used,
