@@ -1,5 +1,8 @@
 #include "coordinator/messages.h"
 
+#include "coordinator/form_table.h"
+#include "moerun/error.h"
+
 namespace moerun {
 
 namespace {
@@ -85,12 +88,18 @@ PromptRecord get_record(WireReader& in) {
   return record;
 }
 
-std::string pack(const Handout& handout) {
+std::string pack(Handout handout) {
+  FormTable forms(UINT64_MAX);
+  std::vector<uint32_t> numbers;
+  for (PromptRecord& record : handout.records) numbers.push_back(forms.take_from(record));
   WireWriter out;
   const auto put = [&](const auto& value) { out.put(value); };
   put(handout.rows_left), put(handout.no_more), put(handout.stop);
   put(static_cast<uint64_t>(handout.records.size()));
   for (const PromptRecord& record : handout.records) put_record(out, record);
+  put(numbers);
+  put(static_cast<uint64_t>(forms.forms().size()));
+  for (const AnswerForm& form : forms.forms()) put(form.kind), put(form.text);
   for (const RowPlace& place : handout.places) put(place.ordered), put(place.follows), put(place.alike);
   return out.take();
 }
@@ -101,6 +110,18 @@ Handout unpack_handout(const std::string& bytes) {
   Handout handout;
   get(handout.rows_left), get(handout.no_more), get(handout.stop);
   for (auto count = in.get<uint64_t>(); count > 0; --count) handout.records.push_back(get_record(in));
+  const auto numbers = in.get<std::vector<uint32_t>>();
+  std::vector<AnswerForm> forms;
+  for (auto count = in.get<uint64_t>(); count > 0; --count) {
+    AnswerForm& form = forms.emplace_back();
+    get(form.kind), get(form.text);
+  }
+  for (size_t i = 0; i < numbers.size(); ++i) {
+    if (numbers[i] == FormTable::in_record) continue;
+    if (i >= handout.records.size() || numbers[i] > forms.size())
+      throw Error("a message between ranks names a form that it does not have");
+    handout.records[i].sampling.form = forms[numbers[i] - 1];
+  }
   handout.places.resize(handout.records.size());
   for (RowPlace& place : handout.places) get(place.ordered), get(place.follows), get(place.alike);
   return handout;

@@ -47,7 +47,8 @@ struct Handout {
 };
 
 std::string pack(const LeaderReport& report);
-std::string pack(const Handout& handout);
+/// Of forms that several of the records have, one is packed.
+std::string pack(Handout handout);
 void put_record(WireWriter& out, const PromptRecord& record);
 /// Throw Error when the bytes are cut short.
 PromptRecord get_record(WireReader& in);

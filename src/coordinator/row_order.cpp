@@ -80,6 +80,7 @@ double drawn_work(const SamplingParams& sampling) {
 
 RowOrder::RowOrder(const Options& options)
     : options_(options),
+      forms_(options.memory_bytes),
       sorter_(options.directory, options.memory_bytes),
       sorted_(options.directory, options.memory_bytes),
       groups_(options.num_groups) {}
@@ -90,7 +91,7 @@ void RowOrder::add(PromptRecord record) {
   const double drawn = drawn_work(record.sampling);
   work_ += static_cast<double>(key.size()) / kTokenBytes + drawn;
   WireWriter packed;
-  packed.put(drawn), packed.put(kind_of(record.sampling));
+  packed.put(drawn), packed.put(kind_of(record.sampling)), packed.put(forms_.take_from(record));
   put_record(packed, record);
   sorter_.add(key, packed.bytes());
   ++rows_left_;
@@ -147,7 +148,9 @@ bool RowOrder::next(size_t group, bool begins, PromptRecord& record, RowPlace& p
   if (!to.reader->next(row)) throw Error("rows that were put in order are missing");
   WireReader in(row.record);
   in.get<double>(), in.get<uint64_t>();
+  const auto form = in.get<uint32_t>();
   record = get_record(in);
+  forms_.give_back(form, record);
   const auto alike = in.get<uint64_t>();
   restore(row.key, record);
   place = {.ordered = true,

@@ -6,6 +6,7 @@
 #include <optional>
 #include <vector>
 
+#include "coordinator/form_table.h"
 #include "coordinator/messages.h"
 #include "io/record_sort.h"
 #include "moerun/record.h"
@@ -27,7 +28,7 @@ class RowOrder {
   struct Options {
     std::filesystem::path directory;  ///< for files without names
     size_t num_groups = 1;
-    uint64_t memory_bytes = uint64_t{64} << 20;  ///< for sorting, and again for what is sorted
+    uint64_t memory_bytes = uint64_t{64} << 20;  ///< for sorting, and again for what is sorted and for forms
   };
   explicit RowOrder(const Options& options);
 
@@ -56,6 +57,7 @@ class RowOrder {
   };
 
   Options options_;
+  FormTable forms_;
   RecordSorter sorter_;
   Spool sorted_;
   double work_ = 0;  // of all rows, if nothing were shared

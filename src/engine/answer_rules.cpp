@@ -20,7 +20,7 @@ void clear_bit(std::span<uint32_t> mask, int32_t id) {
 }  // namespace
 
 std::shared_ptr<AnswerRules> AnswerRules::make(const Parts& parts) {
-  if (!parts.sampling.restricts_tokens()) return nullptr;
+  if (!parts.sampling.restricts_tokens() && !parts.holds_calls) return nullptr;
   return std::make_shared<AnswerRules>(parts);
 }
 
@@ -29,7 +29,6 @@ AnswerRules::AnswerRules(const Parts& parts)
       allowed_(static_cast<size_t>(words())),
       all_allowed_(parts.sampling.allowed_token_ids.empty()),
       ends_(parts.eos_token_ids),
-      form_(parts.sampling.form),
       markers_(parts.tokenizer ? thinking_markers(*parts.tokenizer) : std::nullopt),
       thinks_(parts.thinks && markers_),
       thinking_budget_(parts.sampling.thinking_budget) {
@@ -43,7 +42,7 @@ AnswerRules::AnswerRules(const Parts& parts)
     throw BadInput(fmt::format("{} the model folder's tokenizer.json, which is not there", need->what));
   if (thinking_budget_ >= 0 && !markers_)
     throw BadInput(fmt::format("thinking_budget: {}", kNoThinkingMarkers));
-  if (form_.kind != AnswerForm::Kind::any && ends_.empty())
+  if ((parts.sampling.form.kind != AnswerForm::Kind::any || parts.holds_calls) && ends_.empty())
     throw BadInput(
         "structured output needs a token that ends an answer: the model has no end-of-sequence id; "
         "give stop_token_ids");

@@ -22,7 +22,8 @@ class AnswerRules {
     Tokenizer* tokenizer = nullptr;
     int64_t vocab_size = 0;
     const std::vector<int32_t>& eos_token_ids;
-    bool thinks = false;  ///< the answer begins with thoughts
+    bool thinks = false;       ///< the answer begins with thoughts
+    bool holds_calls = false;  ///< answers are held to calls of functions, by a grammar
   };
   /// Null where all tokens can be chosen. Throws BadInput where nothing could end an answer that has a form.
   static std::shared_ptr<AnswerRules> make(const Parts& parts);
@@ -30,8 +31,7 @@ class AnswerRules {
 
   /// Of a mask: 32 tokens each.
   int32_t words() const { return (vocab_size_ + 31) / 32; }
-  /// The form that `set_grammar` is to come for, before answers begin.
-  const AnswerForm& form() const { return form_; }
+  /// Where answers have a form or are held to calls: before they begin.
   void set_grammar(std::shared_ptr<const CompiledGrammar> grammar) { grammar_ = std::move(grammar); }
 
  private:
@@ -48,7 +48,6 @@ class AnswerRules {
   bool all_allowed_;
   std::vector<std::vector<int32_t>> bad_words_;  // distinct ids, none of them empty
   std::vector<int32_t> ends_;                    // that end an answer
-  AnswerForm form_;
   std::shared_ptr<const CompiledGrammar> grammar_;
   std::optional<ThinkingMarkers> markers_;
   bool thinks_;

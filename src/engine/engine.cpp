@@ -111,7 +111,11 @@ StepPlan Engine::plan_step(int32_t& flags) {
 void Engine::talk() {
   const Timed timed(stats_.talk_s);
   const Scheduler& scheduler = *parts_.leader->scheduler;
-  const int64_t want = repeated_.full() ? 0 : rows_to_ask_for(scheduler, distinct_, num_waiting());
+  // Rows whose grammars are being compiled cannot run yet, and must not keep others out that can.
+  constexpr int64_t kMostCompiling = 1024;
+  const int64_t compiling = parts_.leader->grammars ? parts_.leader->grammars->num_answers() : 0;
+  const int64_t waiting = num_waiting() - std::min(compiling, kMostCompiling);
+  const int64_t want = repeated_.full() ? 0 : rows_to_ask_for(scheduler, distinct_, waiting);
   parts_.leader->link->report(want, {.running = scheduler.num_running(),
                                      .waiting = num_waiting(),
                                      .steps = stats_.steps,

@@ -13,7 +13,7 @@ GrammarQueue::~GrammarQueue() {
   {
     const std::lock_guard lock(mutex_);
     ends_ = true;
-    forms_.clear();
+    asked_.clear();
   }
   changed_.notify_all();
   if (thread_.joinable()) thread_.join();
@@ -25,7 +25,8 @@ void GrammarQueue::add(Sequence sequence) {
   std::future<Grammar> grammar = promise.get_future();
   {
     const std::lock_guard lock(mutex_);
-    forms_.emplace_back(sequence.sampling().form, std::move(promise));
+    asked_.push_back({sequence.sampling().form, are_held_calls(sequence.tools()) ? sequence.tools() : "",
+                      std::move(promise)});
   }
   changed_.notify_all();
   waiting_.push_back({std::move(sequence), std::move(grammar)});
@@ -33,8 +34,10 @@ void GrammarQueue::add(Sequence sequence) {
 
 std::vector<std::variant<Sequence, RowResult>> GrammarQueue::take_ready() {
   std::vector<std::variant<Sequence, RowResult>> ready;
-  std::erase_if(waiting_, [&](Waiting& one) {
-    if (one.grammar.wait_for(std::chrono::seconds(0)) != std::future_status::ready) return false;
+  // They are compiled in the order in which they came.
+  for (; !waiting_.empty(); waiting_.pop_front()) {
+    Waiting& one = waiting_.front();
+    if (one.grammar.wait_for(std::chrono::seconds(0)) != std::future_status::ready) break;
     try {
       one.sequence.set_grammar(one.grammar.get());
       ready.emplace_back(std::move(one.sequence));
@@ -43,8 +46,7 @@ std::vector<std::variant<Sequence, RowResult>> GrammarQueue::take_ready() {
       failed.error = fault.what();
       ready.emplace_back(std::move(failed));
     }
-    return true;
-  });
+  }
   return ready;
 }
 
@@ -59,18 +61,19 @@ void GrammarQueue::compile_all() {
   std::optional<GrammarCompiler> compiler;
   std::unique_lock lock(mutex_);
   for (;;) {
-    changed_.wait(lock, [this] { return ends_ || !forms_.empty(); });
+    changed_.wait(lock, [this] { return ends_ || !asked_.empty(); });
     if (ends_) return;
-    auto [form, promise] = std::move(forms_.front());
-    forms_.pop_front();
+    Asked asked = std::move(asked_.front());
+    asked_.pop_front();
     lock.unlock();
     try {
       if (!compiler)
         compiler.emplace(vocabulary_, static_cast<int>(std::clamp(std::thread::hardware_concurrency() / 4, 1U,
                                                                   kMostThreads)));
-      promise.set_value(compiler->compile(form));
+      asked.promise.set_value(asked.calls.empty() ? compiler->compile(asked.form)
+                                                  : compiler->compile_calls(asked.calls));
     } catch (...) {
-      promise.set_exception(std::current_exception());
+      asked.promise.set_exception(std::current_exception());
     }
     lock.lock();
   }

@@ -45,7 +45,12 @@ class GrammarQueue {
   std::deque<Waiting> waiting_;
   std::mutex mutex_;  // of what follows
   std::condition_variable changed_;
-  std::deque<std::pair<AnswerForm, std::promise<Grammar>>> forms_;
+  struct Asked {
+    AnswerForm form;
+    std::string calls;  ///< held calls instead of a form; empty: none
+    std::promise<Grammar> promise;
+  };
+  std::deque<Asked> asked_;
   bool ends_ = false;
   std::thread thread_;
 };

@@ -62,12 +62,14 @@ std::variant<Sequence, RowResult> Preparer::prepare(PromptRecord record) {
         throw BadInput(fmt::format("token id {} is outside the vocabulary of {}", id, vocab_size_));
     if (std::string wrong = beyond_prompt(record.sampling, ids.size()); !wrong.empty()) throw BadInput(wrong);
     const bool scores = record.sampling.scores_prompt();
-    auto rules = AnswerRules::make(
-        {.sampling = record.sampling,
-         .tokenizer = tokenizer_,
-         .vocab_size = vocab_size_,
-         .eos_token_ids = limits_.eos_token_ids,
-         .thinks = record.sampling.restricts_tokens() && thinks(record.sampling.thinking, ids)});
+    const bool holds_calls = are_held_calls(record.tools);
+    auto rules = AnswerRules::make({.sampling = record.sampling,
+                                    .tokenizer = tokenizer_,
+                                    .vocab_size = vocab_size_,
+                                    .eos_token_ids = limits_.eos_token_ids,
+                                    .thinks = (record.sampling.restricts_tokens() || holds_calls) &&
+                                              thinks(record.sampling.thinking, ids),
+                                    .holds_calls = holds_calls});
     std::vector<int32_t> prompt = std::move(ids);
     Sequence sequence(std::move(record), std::move(prompt), tokenizer_, std::move(rules));
     if (!sequence.wants_token(limits_) && !scores) return sequence.finish(FinishReason::length).value();

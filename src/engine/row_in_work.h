@@ -11,6 +11,7 @@
 #include "moerun/plan.h"
 #include "moerun/record.h"
 #include "text/tokenizer.h"
+#include "text/tool_calls.h"
 
 namespace moerun {
 
@@ -94,6 +95,7 @@ struct RowInWork {
   const Tokenizer* tokenizer = nullptr;
   std::shared_ptr<AnswerRules> rules;  ///< null: all tokens can be chosen
   std::string tools;                   ///< the record's
+  ToolFunctions functions;             ///< of `tools`
   PromptScores scores;
   bool forked = false;          ///< each answer has a sequence of its own
   bool begun = false;           ///< an answer has a token
@@ -106,6 +108,9 @@ struct RowInWork {
   };
   std::optional<Fault> fault;  ///< of the first answer that has one
 
+  /// Bytes of thoughts in an answer's text, where that leaves their markers out: they are special tokens.
+  std::optional<size_t> hidden_thoughts(const Answer& answer, const ThinkingMarkers& markers,
+                                        bool opened) const;
   /// What the text of a chat's answer consists of.
   ChatParts parts_of(const Answer& answer) const;
   /// The result of all answers.

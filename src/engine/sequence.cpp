@@ -29,6 +29,7 @@ std::shared_ptr<RowInWork> row_of(PromptRecord record, std::vector<int32_t> prom
   row->result.model = std::move(record.model);
   row->result.prompt_truncated = record.prompt_truncated;
   row->tools = std::move(record.tools);
+  row->functions = ToolFunctions(row->tools);
   if (record.echo)
     row->result.echo =
         record.prompt && record.prompt_truncated <= 0

@@ -61,7 +61,9 @@ class Sequence {
     return num_output_tokens() < sampling().max_tokens && num_tokens() < limits.max_model_len;
   }
   /// Whether the row's answers have a form, whose grammar must be set before they begin.
-  bool needs_grammar() const { return sampling().form.kind != AnswerForm::Kind::any; }
+  bool needs_grammar() const {
+    return sampling().form.kind != AnswerForm::Kind::any || are_held_calls(tools());
+  }
   void set_grammar(std::shared_ptr<const CompiledGrammar> grammar) {
     row_->rules->set_grammar(std::move(grammar));
   }

@@ -3,10 +3,12 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <map>
 #include <mutex>
 #include <optional>
 
 #include "grammar/json_schema.h"
+#include "grammar/tool_grammar.h"
 #include "moerun/error.h"
 #include "text/unicode.h"
 
@@ -101,6 +103,13 @@ std::string sentence(std::string words) {
 
 constexpr char kAnyObject[] = R"({"type": "object"})";  // and with any members: not strict
 
+xgrammar::Grammar grammar_of_tag(const std::string& tag) {
+  auto made = xgrammar::Grammar::FromStructuralTag(tag);
+  if (auto* const grammar = std::get_if<xgrammar::Grammar>(&made)) return std::move(*grammar);
+  throw std::runtime_error(
+      std::visit([](const auto& fault) { return std::string(fault.what()); }, std::get<1>(made)));
+}
+
 xgrammar::Grammar grammar_of(const AnswerForm& form) {
   using xgrammar::Grammar;
   switch (form.kind) {
@@ -140,7 +149,7 @@ xgrammar::CompiledGrammar compiled(const AnswerForm& form, xgrammar::GrammarComp
 
 /// What `make` makes of a form. What xgrammar warns of it would not hold answers to.
 template <class Make>
-auto checked(const AnswerForm& form, Make make) {
+auto checked(const char* what, Make make) {
   logged().clear();
   try {
     auto made = make();
@@ -149,7 +158,7 @@ auto checked(const AnswerForm& form, Make make) {
   } catch (const Error&) {
     throw;
   } catch (const std::exception& error) {
-    throw BadInput(fmt::format("the {} cannot be used: {}", name_of(form.kind), sentence(error.what())));
+    throw BadInput(fmt::format("the {} cannot be used: {}", what, sentence(error.what())));
   }
 }
 
@@ -178,6 +187,19 @@ std::vector<int32_t> fragments_of(const std::vector<std::string>& pieces) {
   return ids;
 }
 
+constexpr char kCalls[] = "calls of functions";
+
+/// The sentence of what `make` throws.
+template <class Make>
+std::string fault_of(Make make) {
+  try {
+    make();
+  } catch (const BadInput& fault) {
+    return fault.what();
+  }
+  return "";
+}
+
 bool is_json(Kind kind) { return kind == Kind::json_object || kind == Kind::json_schema; }
 
 }  // namespace
@@ -186,12 +208,12 @@ bool has_grammars() { return true; }
 
 std::string grammar_fault(const AnswerForm& form) {
   if (form.kind == Kind::any) return "";
-  try {
-    checked(form, [&] { return grammar_of(form); });
-  } catch (const BadInput& fault) {
-    return fault.what();
-  }
-  return "";
+  return fault_of([&] { checked(name_of(form.kind), [&] { return grammar_of(form); }); });
+}
+
+std::string calls_fault(const std::string& held_calls, ToolFormat format) {
+  return fault_of(
+      [&] { checked(kCalls, [&] { return grammar_of_tag(structural_tag_of(held_calls, format)); }); });
 }
 
 class CompiledGrammar {
@@ -206,6 +228,23 @@ struct GrammarCompiler::Parts {
   std::mutex mutex;
   std::optional<xgrammar::GrammarCompiler> of_json, of_text;  // made when they are first needed
   std::shared_ptr<const std::vector<int32_t>> fragments;      // and these with the first of them
+  // What rows that are at work have, and the last: to look one up in xgrammar's cache it must be made first.
+  std::map<std::string, std::weak_ptr<const CompiledGrammar>> in_use;
+  std::shared_ptr<const CompiledGrammar> last;
+
+  /// One that is in use, or what `make` makes.
+  template <class Make>
+  std::shared_ptr<const CompiledGrammar> known_or(std::string key, Make make) {
+    constexpr size_t kMostInUse = 4096;
+    if (const auto known = in_use.find(key); known != in_use.end())
+      if (auto grammar = known->second.lock()) return last = std::move(grammar);
+    xgrammar::CompiledGrammar made = make();
+    if (in_use.size() >= kMostInUse)
+      std::erase_if(in_use, [](const auto& one) { return one.second.expired(); });
+    last = std::make_shared<const CompiledGrammar>(CompiledGrammar{std::move(made), fragments});
+    in_use.insert_or_assign(std::move(key), last);
+    return last;
+  }
 
   xgrammar::GrammarCompiler& compiler(bool json) {
     constexpr int64_t kMostBytes = int64_t{512} << 20;  // of grammars that are kept
@@ -229,8 +268,19 @@ GrammarCompiler::GrammarCompiler(const Vocabulary& vocabulary, int num_threads)
 
 std::shared_ptr<const CompiledGrammar> GrammarCompiler::compile(const AnswerForm& form) {
   const std::lock_guard lock(parts_->mutex);
-  auto grammar = checked(form, [&] { return compiled(form, parts_->compiler(is_json(form.kind))); });
-  return std::make_shared<const CompiledGrammar>(CompiledGrammar{std::move(grammar), parts_->fragments});
+  return parts_->known_or(static_cast<char>(form.kind) + form.text, [&] {
+    return checked(name_of(form.kind), [&] { return compiled(form, parts_->compiler(is_json(form.kind))); });
+  });
+}
+
+std::shared_ptr<const CompiledGrammar> GrammarCompiler::compile_calls(const std::string& held_calls) {
+  const std::lock_guard lock(parts_->mutex);
+  return parts_->known_or(held_calls, [&] {  // no other key begins as JSON does
+    return checked(kCalls, [&] {
+      return parts_->compiler(false).CompileStructuralTag(
+          structural_tag_of(held_calls, parts_->vocabulary.tool_format));
+    });
+  });
 }
 
 struct GrammarMatcher::Parts {
@@ -289,6 +339,7 @@ bool has_grammars() { return false; }
 std::string grammar_fault(const AnswerForm& form) {
   return form.kind == AnswerForm::Kind::any ? "" : kWithout;
 }
+std::string calls_fault(const std::string& /*held_calls*/, ToolFormat /*format*/) { return kWithout; }
 
 class CompiledGrammar {};
 struct GrammarCompiler::Parts {};
@@ -296,6 +347,9 @@ struct GrammarMatcher::Parts {};
 
 GrammarCompiler::GrammarCompiler(const Vocabulary& /*vocabulary*/, int /*num_threads*/) {}
 std::shared_ptr<const CompiledGrammar> GrammarCompiler::compile(const AnswerForm& /*form*/) {
+  throw BadInput(kWithout);
+}
+std::shared_ptr<const CompiledGrammar> GrammarCompiler::compile_calls(const std::string& /*held_calls*/) {
   throw BadInput(kWithout);
 }
 GrammarMatcher::GrammarMatcher(const std::shared_ptr<const CompiledGrammar>& /*grammar*/,

@@ -7,6 +7,7 @@
 
 #include "moerun/sampling.h"
 #include "text/tokenizer.h"
+#include "text/tool_calls.h"
 
 namespace moerun {
 
@@ -17,6 +18,8 @@ bool has_grammars();
 /// empty: nothing. A schema with something in it that answers could not be held to is a fault, not a warning.
 /// Any thread.
 std::string grammar_fault(const AnswerForm& form);
+/// The same of held calls (tool_grammar.h) in the format of the model's.
+std::string calls_fault(const std::string& held_calls, ToolFormat format);
 
 /// The tokens that a form allows in each of its states. Immutable, any thread.
 class CompiledGrammar;
@@ -31,12 +34,15 @@ class GrammarCompiler {
     int64_t size = 0;                      ///< of the model's, which may be larger
     std::vector<int32_t> ends;             ///< end-of-sequence ids
     std::vector<int32_t> forbidden;
+    ToolFormat tool_format = ToolFormat::none;  ///< of the model's calls of functions
   };
   GrammarCompiler(const Vocabulary& vocabulary, int num_threads);
   ~GrammarCompiler();
 
   /// Takes from under a millisecond to seconds. Throws BadInput (grammar_fault).
   std::shared_ptr<const CompiledGrammar> compile(const AnswerForm& form);
+  /// The same of held calls (calls_fault).
+  std::shared_ptr<const CompiledGrammar> compile_calls(const std::string& held_calls);
 
  private:
   struct Parts;

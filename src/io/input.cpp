@@ -78,10 +78,10 @@ class TextNeeds {
     if (record.sampling.thinking_budget != of_job_.thinking_budget && !thinks())
       add_fault(record, fmt::format("thinking_budget: {}", kNoThinkingMarkers));
     if (record.sampling.form != of_job_.form) check_form(record);
+    if (are_held_calls(record.tools)) check_calls(record);
     if (!record.messages) return;
-    if (!chat_template_) chat_template_.emplace(ChatTemplate::load(model_path_, start_));
     try {
-      chat_template_->render(*record.messages, &dates_);
+      chat_template().render(*record.messages, &dates_);
     } catch (const Error& error) {
       add_fault(record, error.what());
     }
@@ -95,9 +95,10 @@ class TextNeeds {
   }
 
  private:
+  static constexpr size_t kMostKnown = 4096;
+
   /// Forms that were looked at lately are known: many rows ask for one.
   void check_form(PromptRecord& record) {
-    constexpr size_t kMostKnown = 4096;
     const AnswerForm& form = record.sampling.form;
     const auto key = std::pair(form.kind, form.text);
     auto known = forms_.find(key);
@@ -106,6 +107,21 @@ class TextNeeds {
       known = forms_.emplace(key, grammar_fault(form)).first;
     }
     if (!known->second.empty()) add_fault(record, known->second);
+  }
+
+  /// The same of calls that answers are held to.
+  void check_calls(PromptRecord& record) {
+    auto known = calls_.find(record.tools);
+    if (known == calls_.end()) {
+      if (calls_.size() >= kMostKnown) calls_.clear();
+      known = calls_.emplace(record.tools, calls_fault(record.tools, chat_template().tool_format())).first;
+    }
+    if (!known->second.empty()) add_fault(record, known->second);
+  }
+
+  const ChatTemplate& chat_template() {
+    if (!chat_template_) chat_template_.emplace(ChatTemplate::load(model_path_, start_));
+    return *chat_template_;
   }
 
   bool thinks() {
@@ -119,6 +135,7 @@ class TextNeeds {
   std::optional<bool> has_tokenizer_, thinks_;
   SamplingParams of_job_;
   std::map<std::pair<AnswerForm::Kind, std::string>, std::string> forms_;  // → fault
+  std::map<std::string, std::string> calls_;                               // → fault
   std::optional<ChatTemplate> chat_template_;
 };
 

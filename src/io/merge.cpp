@@ -16,8 +16,9 @@ namespace fs = std::filesystem;
 class SegmentMerge::Cursor {
  public:
   Cursor(const Directory& directory, const SegmentRecord& record, const std::string& run_id,
-         uint64_t window_bytes)
+         uint64_t window_bytes, const PassOver& pass_over)
       : directory_(directory),
+        pass_over_(pass_over),
         window_bytes_(window_bytes),
         name_(record.name),
         path_(directory.path_of(record.name)),
@@ -28,47 +29,65 @@ class SegmentMerge::Cursor {
   }
 
   uint64_t row() const { return entries_[in_window_].row; }
-  bool done() const { return window_begin_ + in_window_ == num_rows_; }
+  bool done() const { return in_window_ == entries_.size(); }
 
   /// The answer at hand; goes on to the next.
   RowResult take() {
     RowResult result = unpack_row(answers_[in_window_]);
     if (result.row != row())
       throw Error(fmt::format("{} holds row {} where its entries say {}", path_.string(), result.row, row()));
-    if (++in_window_ == entries_.size() && !done()) fill();
+    ++in_window_;
+    fill();
     return result;
   }
 
  private:
   static constexpr uint64_t kMostRows = 256;
 
+  /// An answer that is not damaged, if one is left.
   void fill() {
-    window_begin_ += in_window_;
-    in_window_ = 0;
+    while (done() && next_ < num_rows_) read_window();
+  }
+
+  void read_window() {
     const FileDescriptor file = directory_.open(name_);
-    entries_.resize(std::min(kMostRows, num_rows_ - window_begin_));
-    read_at(file.get(), reinterpret_cast<char*>(entries_.data()), entries_.size() * sizeof(SegmentEntry),
-            kSegmentHeaderBytes + window_begin_ * sizeof(SegmentEntry), path_);
+    std::vector<SegmentEntry> entries(std::min(kMostRows, num_rows_ - next_));
+    read_at(file.get(), reinterpret_cast<char*>(entries.data()), entries.size() * sizeof(SegmentEntry),
+            kSegmentHeaderBytes + next_ * sizeof(SegmentEntry), path_);
+    in_window_ = 0;
+    entries_.clear();
     answers_.clear();
     uint64_t bytes = 0;
-    for (const SegmentEntry& entry : entries_) {
+    for (const SegmentEntry& entry : entries) {
       if (bytes > window_bytes_) break;
       bytes += entry.bytes;
-      if (entry.offset > num_bytes_ || entry.bytes > num_bytes_ - entry.offset)
-        throw Error(fmt::format("{} places row {} outside itself", path_.string(), entry.row));
-      std::string& packed = answers_.emplace_back(entry.bytes, '\0');
-      read_at(file.get(), packed.data(), packed.size(), entry.offset, path_);
-      check_answer(entry, packed, path_);
+      ++next_;
+      try {
+        answers_.push_back(answer_at(file.get(), entry));
+        entries_.push_back(entry);
+      } catch (const Error& damage) {
+        if (!pass_over_ || !pass_over_(damage, 1)) throw;
+      }
     }
-    entries_.resize(answers_.size());
+  }
+
+  std::string answer_at(int file, const SegmentEntry& entry) const {
+    if (entry.offset > num_bytes_ || entry.bytes > num_bytes_ - entry.offset)
+      throw Error(fmt::format("{} places row {} outside itself", path_.string(), entry.row));
+    std::string packed(entry.bytes, '\0');
+    read_at(file, packed.data(), packed.size(), entry.offset, path_);
+    check_answer(entry, packed, path_);
+    return packed;
   }
 
   const Directory& directory_;
+  const PassOver& pass_over_;
   uint64_t window_bytes_;
   std::string name_;
   fs::path path_;
-  uint64_t num_rows_, num_bytes_, window_begin_ = 0, in_window_ = 0;
-  std::vector<SegmentEntry> entries_;  // of the window
+  uint64_t num_rows_, num_bytes_;
+  uint64_t next_ = 0, in_window_ = 0;  // the first behind the window, the one at hand within it
+  std::vector<SegmentEntry> entries_;  // of the window, but those that are passed over
   std::vector<std::string> answers_;   // packed, as entries_
 };
 
@@ -78,8 +97,11 @@ constexpr auto kLaterRow = [](const auto& a, const auto& b) { return a->row() > 
 }  // namespace
 
 SegmentMerge::SegmentMerge(const Directory& directory, std::vector<SegmentRecord> segments,
-                           const std::string& run_id)
-    : directory_(directory), run_id_(run_id), segments_(std::move(segments)) {
+                           const std::string& run_id, PassOver pass_over)
+    : directory_(directory),
+      run_id_(run_id),
+      pass_over_(std::move(pass_over)),
+      segments_(std::move(segments)) {
   // Rows that were put in an order lie in all segments: they may all be entered at once.
   window_bytes_ =
       std::clamp<uint64_t>(kAllWindowsBytes / std::max<size_t>(segments_.size(), 1), 4 << 10, 128 << 10);
@@ -93,9 +115,15 @@ SegmentMerge::~SegmentMerge() = default;
 void SegmentMerge::enter_segments() {
   while (next_segment_ < segments_.size() &&
          (cursors_.empty() || segments_[next_segment_].first_row < cursors_.front()->row())) {
-    cursors_.push_back(
-        std::make_unique<Cursor>(directory_, segments_[next_segment_++], run_id_, window_bytes_));
-    std::push_heap(cursors_.begin(), cursors_.end(), kLaterRow);
+    const SegmentRecord& segment = segments_[next_segment_++];
+    try {
+      auto cursor = std::make_unique<Cursor>(directory_, segment, run_id_, window_bytes_, pass_over_);
+      if (cursor->done()) continue;
+      cursors_.push_back(std::move(cursor));
+      std::push_heap(cursors_.begin(), cursors_.end(), kLaterRow);
+    } catch (const Error& damage) {
+      if (!pass_over_ || !pass_over_(damage, segment.rows)) throw;
+    }
   }
 }
 

@@ -1,10 +1,12 @@
 #pragma once
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
 
 #include "io/segment.h"
+#include "moerun/error.h"
 
 namespace moerun {
 
@@ -16,11 +18,15 @@ namespace moerun {
 /// one thread at a time.
 class SegmentMerge {
  public:
-  /// `segments` hold each row once. The directory must outlive this.
-  SegmentMerge(const Directory& directory, std::vector<SegmentRecord> segments, const std::string& run_id);
+  /// What is told of damage and of how many answers it takes with it: whether to go on without them.
+  using PassOver = std::function<bool(const Error& damage, uint64_t num_rows)>;
+
+  /// `segments` hold each row once. The directory must outlive this. Without `pass_over` nothing is.
+  SegmentMerge(const Directory& directory, std::vector<SegmentRecord> segments, const std::string& run_id,
+               PassOver pass_over = {});
   ~SegmentMerge();
 
-  /// The next row's answer; false at the end. Throws Error naming what is damaged.
+  /// The next row's answer; false at the end. Throws Error naming what is damaged, unless it is passed over.
   bool next(RowResult& result);
 
  private:
@@ -30,6 +36,7 @@ class SegmentMerge {
 
   const Directory& directory_;
   const std::string run_id_;
+  const PassOver pass_over_;
   uint64_t window_bytes_ = 0;                     // of answers that a segment keeps in memory
   std::vector<SegmentRecord> segments_;           // by first row
   size_t next_segment_ = 0;                       // the first that was not entered

@@ -28,8 +28,6 @@ struct Rule {
   const char* only;  ///< the values that pass, in words
 };
 
-bool has_tools(const Json& body) { return body.contains("tools") && body["tools"] != Json::array(); }
-
 template <bool kValue>
 bool is_bool(const Json& value, const Json& /*body*/) {
   return value == kValue;
@@ -60,11 +58,8 @@ const std::vector<Rule>& rules() {
        "[\"text\"]"},
       {"function_call", [](const Json& value, const Json&) { return value == "none" || value == "auto"; },
        "\"none\" or \"auto\""},
-      {"parallel_tool_calls",
-       [](const Json& value, const Json& body) {
-         return value.is_boolean() && (value == true || !has_tools(body));
-       },
-       "true where there are tools"},
+      {"parallel_tool_calls", [](const Json& value, const Json&) { return value.is_boolean(); },
+       "true or false"},
       {"tool_choice", [](const Json& value, const Json&) { return value == "auto" || value == "none"; },
        "\"auto\" or \"none\""},
   };

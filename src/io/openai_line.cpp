@@ -218,9 +218,12 @@ void put_message(const RowResult& row, size_t index, const auto& answer, std::st
   const ChatParts::Span all{0, static_cast<uint32_t>(answer.text.size())};
   const ChatParts::Span whole = chat.known ? chat.content : all;
   std::string content(span_of(answer.text, whole));
-  if (!chat.tool_calls.empty())
-    content = fmt::format("{}{}", span_of(answer.text, {whole.begin, chat.calls.begin}),
-                          span_of(answer.text, {chat.calls.end, whole.end}));
+  if (!chat.tool_calls.empty()) {
+    content = span_of(answer.text, {whole.begin, chat.calls.begin});
+    for (const nlohmann::json& call : nlohmann::json::parse(chat.tool_calls))
+      content += call.value("said", std::string());
+    content += span_of(answer.text, {chat.calls.end, whole.end});
+  }
   const bool none = content.empty() && (chat.has_reasoning || !chat.tool_calls.empty());
   put(out, R"({{"role": "assistant", "content": {}, "refusal": null)", none ? "null" : json_string(content));
   if (chat.has_reasoning)
@@ -260,8 +263,10 @@ void put_choice(const RowResult& row, size_t index, const auto& answer, const To
     out += R"(, "prompt_is_greedy": )";
     put_bools(row.prompt_is_greedy, out);
   }
-  put(out, R"(, "finish_reason": "{}"}})",
-      answer.chat.tool_calls.empty() ? name_of(answer.finish_reason) : "tool_calls");
+  // Of a function that the request has named OpenAI says "stop", as vLLM does.
+  const bool calls = answer.finish_reason == FinishReason::stop && !answer.chat.tool_calls.empty() &&
+                     !nlohmann::json::parse(answer.chat.tool_calls).at(0).value("named", false);
+  put(out, R"(, "finish_reason": "{}"}})", calls ? "tool_calls" : name_of(answer.finish_reason));
 }
 
 /// What the line took. Of prompts, how much was taken over from others depends on what ran beside the rows:

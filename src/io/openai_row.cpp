@@ -11,10 +11,18 @@ namespace moerun {
 namespace {
 
 // Beside OpenAI's those of vLLM's and SGLang's servers for the chat template.
-const std::vector<std::string> kChatFields{
-    "model",        "messages", "max_tokens", "max_completion_tokens", "logprobs",
-    "top_logprobs", "tools",    "documents",  "add_generation_prompt", "chat_template_kwargs",
-    "tool_choice"};
+const std::vector<std::string> kChatFields{"model",
+                                           "messages",
+                                           "max_tokens",
+                                           "max_completion_tokens",
+                                           "logprobs",
+                                           "top_logprobs",
+                                           "tools",
+                                           "documents",
+                                           "add_generation_prompt",
+                                           "chat_template_kwargs",
+                                           "tool_choice",
+                                           "parallel_tool_calls"};
 const std::vector<std::string> kCompletionFields{"model", "prompt", "max_tokens", "logprobs", "echo"};
 
 bool contains(const std::vector<std::string>& names, const std::string& name) {

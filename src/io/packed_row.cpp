@@ -119,9 +119,11 @@ bool are_calls(const std::string& text) {
   const nlohmann::json list = nlohmann::json::parse(text, nullptr, false);
   const auto is_call = [](const nlohmann::json& one) {
     return one.is_object() && one.value("name", nlohmann::json()).is_string() &&
-           one.value("arguments", nlohmann::json()).is_string();
+           one.value("arguments", nlohmann::json()).is_string() &&
+           one.value("said", nlohmann::json("")).is_string() &&
+           one.value("named", nlohmann::json(true)).is_boolean();
   };
-  return list.is_array() && std::all_of(list.begin(), list.end(), is_call);
+  return list.is_array() && !list.empty() && std::all_of(list.begin(), list.end(), is_call);
 }
 
 void unpack_chat(Unpacker& in, ChatParts& chat, const std::string& text) {

@@ -35,9 +35,16 @@ SealedRun::SealedRun(const fs::path& run_directory)
   }
 }
 
-void SealedRun::each_line(const std::function<void(std::string_view)>& take) const {
+PassedOver SealedRun::each_line(const std::function<void(std::string_view)>& take) const {
+  constexpr size_t kMostTold = 10;
+  PassedOver passed_over;
   const LineWriter lines(manifest_);
-  SegmentMerge merge(files_, segments_, manifest_.run_id);
+  SegmentMerge merge(files_, segments_, manifest_.run_id, [&](const Error& damage, uint64_t num_rows) {
+    if (!files_.has(kManifestName)) return false;  // the run is gone
+    passed_over.num_rows += num_rows;
+    if (passed_over.what.size() < kMostTold) passed_over.what.emplace_back(damage.what());
+    return true;
+  });
   std::string line;
   LineRows whole;
   std::optional<uint64_t> last;
@@ -51,6 +58,7 @@ void SealedRun::each_line(const std::function<void(std::string_view)>& take) con
     line += '\n';
     take(line);
   }
+  return passed_over;
 }
 
 FinishedOutput finished_output(const fs::path& output) { return read_finished_output(output); }

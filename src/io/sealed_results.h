@@ -13,6 +13,12 @@
 
 namespace moerun {
 
+/// Answers of a run that are damaged.
+struct PassedOver {
+  uint64_t num_rows = 0;
+  std::vector<std::string> what;  ///< of the first few: sentences without full stops
+};
+
 /// A run as its directory shows it to whoever is not the run: while it goes on, or after it died. Nothing is
 /// made, changed or removed, and no lock is kept. Thread contract: one thread at a time.
 class SealedRun {
@@ -27,9 +33,9 @@ class SealedRun {
   uint64_t num_row_errors() const { return num_row_errors_; }
 
   /// Calls `take` with the lines of them, newline included, in row order; of a line of several rows when all
-  /// of them are sealed. Memory is that of SegmentMerge. Throws Error naming what is damaged, or where the
-  /// run ended meanwhile and is gone.
-  void each_line(const std::function<void(std::string_view)>& take) const;
+  /// of them are sealed. Memory is that of SegmentMerge. What is damaged is passed over. Throws Error where
+  /// the run ended meanwhile and is gone.
+  PassedOver each_line(const std::function<void(std::string_view)>& take) const;
 
  private:
   Directory files_;

@@ -107,7 +107,7 @@ constexpr Text kTexts[] = {
     {"sampling.temperature", "[0, 100]", "0 is greedy, and so is all below 1e-5, as in vLLM"},
     {"sampling.top_p", "(0, 1]", "nucleus: the fewest tokens whose probabilities add up to this"},
     {"sampling.min_p", "[0, 1]", "least probability, as a part of the greatest"},
-    {"sampling.top_k", "integer", "the most likely to choose from; 0 is all"},
+    {"sampling.top_k", "integer", "the most likely to choose from; 0 or -1 is all"},
     {"sampling.repetition_penalty", "> 0", "over prompt and answer"},
     {"sampling.presence_penalty", "[-2, 2]", "over the answer, once for each token that it has"},
     {"sampling.frequency_penalty", "[-2, 2]", "over the answer, for each time that it has a token"},

@@ -63,6 +63,15 @@ std::string read_truncate_prompt_tokens(const Json& value, SamplingParams& targe
   return "";
 }
 
+/// −1 is vLLM's for all, which is 0 here.
+std::string read_top_k(const Json& value, SamplingParams& target) {
+  int64_t count = 0;
+  const IntegerRange range{-1, kInt32Max};
+  if (!range.read(value, count)) return must_be("an integer " + range.words(), value);
+  target.draw.top_k = static_cast<int32_t>(std::max<int64_t>(count, 0));
+  return "";
+}
+
 /// true asks for the log-probabilities of the prompt's tokens, as 0 does; n also for the n most likely.
 std::string read_prompt_logprobs(const Json& value, SamplingParams& target) {
   int64_t count = value == true ? 0 : -1;
@@ -85,7 +94,7 @@ std::vector<Field<SamplingParams>> make_fields() {
       integer<S>("min_tokens", [](auto& s) -> auto& { return s.min_tokens; }, {0, kInt32Max}),
       number<S>("temperature", [](auto& s) -> auto& { return s.draw.temperature; }, {0, 100}),
       number<S>("top_p", [](auto& s) -> auto& { return s.draw.top_p; }, {0, 1, true}),
-      integer<S>("top_k", [](auto& s) -> auto& { return s.draw.top_k; }, {0, kInt32Max}),
+      {"top_k", read_top_k, [](const S& s) { return Json(s.draw.top_k); }},
       number<S>("min_p", [](auto& s) -> auto& { return s.draw.min_p; }, {0, 1}),
       number<S>("repetition_penalty", [](auto& s) -> auto& { return s.draw.repetition_penalty; },
                 {0, kFloatMax, true}),

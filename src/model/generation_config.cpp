@@ -53,6 +53,16 @@ constexpr std::array kKnown{Known{"temperature", "temperature", "1.0", true, tru
                             Known{"exponential_decay_length_penalty", nullptr, "null", false},
                             Known{"watermarking_config", nullptr, "null", false}};
 
+/// Whether a value changes nothing, however it says so.
+bool is_neutral(const Known& known, const nlohmann::json& value) {
+  const nlohmann::json neutral = nlohmann::json::parse(known.neutral);
+  if (value == neutral) return true;
+  const Field<SamplingParams>* const field = known.key ? find_sampling_field(known.key) : nullptr;
+  SamplingParams asked, none;
+  return field && field->read(Json::parse(value.dump(-1, ' ', true)), asked).empty() &&
+         field->read(Json::parse(known.neutral), none).empty() && asked == none;
+}
+
 /// Whether the job's options hold the file's value already.
 bool job_has(const GenerationConfig::Value& value, const SamplingParams& job) {
   const Field<SamplingParams>* const field = find_sampling_field(value.key);
@@ -77,9 +87,8 @@ GenerationConfig parse_generation_config(const std::string& text, const std::str
     const nlohmann::json* const value = !given && temperature && always ? &drawn : given;
     if (!value || (known.drawing && never)) continue;
     // A job is greedy unless it says otherwise, and who takes this temperature is not.
-    const bool neutral = *value == nlohmann::json::parse(known.neutral) && !(temperature && always);
+    const bool neutral = is_neutral(known, *value) && !(temperature && always);
     if (neutral && !temperature) continue;
-    if (std::string_view(known.name) == "top_k" && *value == -1) continue;
     out.sampling.push_back({known.name, value->dump(-1, ' ', true), known.key ? known.key : "", neutral});
   }
   return out;

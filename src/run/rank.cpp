@@ -80,8 +80,9 @@ LeaderParts Rank::leader_parts(int64_t num_blocks) {
   if (tokenizer != nullptr) {
     std::vector<int32_t> forbidden;  // thoughts are over where a form begins
     if (const auto markers = thinking_markers(*tokenizer)) forbidden = {markers->begin, markers->end};
-    leader.grammars = std::make_unique<GrammarQueue>(GrammarCompiler::Vocabulary{
-        tokenizer, run_.config.vocab_size, limits.eos_token_ids, std::move(forbidden)});
+    leader.grammars = std::make_unique<GrammarQueue>(
+        GrammarCompiler::Vocabulary{tokenizer, run_.config.vocab_size, limits.eos_token_ids,
+                                    std::move(forbidden), texts_->chat_template.tool_format()});
   }
   return leader;
 }

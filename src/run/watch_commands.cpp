@@ -185,12 +185,18 @@ int results_main(const std::string& output) {
     throw BadInput(fmt::format("there is no run: {} is not there", run_directory_of(named).string()));
   }
   const SealedRun run(directory);
-  run.each_line([](std::string_view line) {
+  const PassedOver passed_over = run.each_line([](std::string_view line) {
     if (std::fwrite(line.data(), 1, line.size(), stdout) != line.size())
       throw FileError("write", "standard output", errno);
   });
   if (std::fflush(stdout) != 0) throw FileError("write", "standard output", errno);
-  return static_cast<int>(ExitCode::ok);
+  if (passed_over.num_rows == 0) return static_cast<int>(ExitCode::ok);
+  for (const std::string& what : passed_over.what) fmt::print(stderr, "moerun: {}\n", what);
+  fmt::print(
+      stderr,
+      "moerun: {} sealed answers are damaged and were passed over; the job's command answers them again\n",
+      with_commas(passed_over.num_rows));
+  return static_cast<int>(ExitCode::row_errors);
 }
 
 }  // namespace moerun

@@ -29,6 +29,7 @@ bool opens_reasoning(std::string_view prompt_end) {
 }
 
 ChatParts split_chat(std::string_view text, bool reasons, bool opened, const ToolFunctions& functions) {
+  const bool named = functions.named();
   ChatParts out{.content = {0, narrow(text.size())}};
   if (const size_t begin = reasons ? reasoning_begin(text, opened) : std::string_view::npos;
       begin != std::string_view::npos) {
@@ -42,13 +43,27 @@ ChatParts split_chat(std::string_view text, bool reasons, bool opened, const Too
   out.known = true;
   out.calls = {out.content.begin + narrow(found->begin), out.content.begin + narrow(found->end)};
   nlohmann::ordered_json calls = nlohmann::ordered_json::array();
-  for (const ToolCall& call : found->calls)
+  for (const ToolCall& call : found->calls) {
     calls.push_back({{"name", call.name}, {"arguments", call.arguments}});
+    if (!call.said.empty()) calls.back()["said"] = call.said;
+    if (named) calls.back()["named"] = true;
+  }
   out.tool_calls = calls.dump(-1, ' ', false, nlohmann::ordered_json::error_handler_t::replace);
   // Line ends around calls are the format's.
   const std::string_view before = text.substr(out.content.begin, out.calls.begin - out.content.begin);
   if (is_blank(before)) out.content.begin = out.calls.begin;
   if (is_blank(text.substr(out.calls.end))) out.content.end = out.calls.end;
+  return out;
+}
+
+ChatParts split_behind_thoughts(std::string_view text, size_t thoughts, const ToolFunctions& functions) {
+  ChatParts out = split_chat(text.substr(thoughts), false, false, functions);
+  for (ChatParts::Span* const span : {&out.content, &out.calls}) {
+    span->begin += narrow(thoughts);
+    span->end += narrow(thoughts);
+  }
+  out.known = out.has_reasoning = true;
+  out.reasoning = {0, narrow(thoughts)};
   return out;
 }
 

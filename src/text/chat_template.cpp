@@ -218,6 +218,13 @@ bool ChatTemplate::mentions(std::string_view variable) const {
   });
 }
 
+ToolFormat ChatTemplate::tool_format() const {
+  for (const char* const name : {"tool_use", "default"})
+    if (const auto found = templates_.find(name); found != templates_.end())
+      return tool_format_of(found->second.text);
+  return ToolFormat::none;
+}
+
 std::string ChatTemplate::checksum() const {
   std::string all;
   const auto append = [&](const std::string& text) { all += fmt::format("{} {}\n", text.size(), text); };

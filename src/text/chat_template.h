@@ -7,6 +7,7 @@
 #include <string_view>
 
 #include "text/jinja/template.h"
+#include "text/tool_calls.h"
 
 namespace moerun {
 
@@ -28,6 +29,8 @@ class ChatTemplate {
   const std::string& fault() const { return fault_; }
   /// Whether a template names a variable.
   bool mentions(std::string_view variable) const;
+  /// The format of function calls that the template for conversations with tools tells of.
+  ToolFormat tool_format() const;
   /// SHA-256 (hex) of all that decides what conversations become, but for the time.
   std::string checksum() const;
 

@@ -5,13 +5,16 @@
 #include <nlohmann/json.hpp>
 #include <utility>
 
+#include "text/tool_schema.h"
+#include "text/written_json.h"
+
 namespace moerun {
 
 namespace {
 
 using nlohmann::json;
 
-constexpr std::string_view kSpace = " \t\r\n";
+constexpr std::string_view kSpace = " \t\r\n", kEnd = "</tool_call>";
 
 std::string_view trimmed(std::string_view text) {
   const size_t begin = text.find_first_not_of(kSpace);
@@ -38,59 +41,18 @@ class Cursor {
     rest_.remove_prefix(at + word.size());
     return before;
   }
+  /// The next so many bytes.
+  std::string_view take(size_t count) {
+    const std::string_view taken = rest_.substr(0, count);
+    rest_.remove_prefix(count);
+    return taken;
+  }
   bool done() const { return trimmed(rest_).empty(); }
   std::string_view rest() const { return rest_; }
 
  private:
   std::string_view rest_;
 };
-
-void add_types(const json& schema, ToolFunctions::Types& types) {
-  if (!schema.is_object()) return;
-  if (const auto type = schema.find("type"); type != schema.end()) {
-    if (type->is_string()) types.insert(type->get<std::string>());
-    if (type->is_array())
-      for (const json& one : *type)
-        if (one.is_string()) types.insert(one.get<std::string>());
-  }
-  for (const char* const name : {"anyOf", "oneOf", "allOf"})
-    if (const auto options = schema.find(name); options != schema.end() && options->is_array())
-      for (const json& one : *options) add_types(one, types);
-  // A choice of values says their types.
-  if (const auto values = schema.find("enum"); types.empty() && values != schema.end() && values->is_array())
-    for (const json& one : *values)
-      types.insert(one.is_string()           ? "string"
-                   : one.is_boolean()        ? "boolean"
-                   : one.is_number_integer() ? "integer"
-                   : one.is_number()         ? "number"
-                   : one.is_null()           ? "null"
-                                             : "object");
-}
-
-/// Whether JSON of this kind is one of the types.
-bool is_of(const json& value, const ToolFunctions::Types& types) {
-  const auto has = [&](const char* type) { return types.contains(type); };
-  if (value.is_null()) return has("null");
-  if (value.is_boolean()) return has("boolean");
-  if (value.is_number_integer()) return has("integer") || has("number");
-  if (value.is_number()) return has("number");
-  if (value.is_array()) return has("array");
-  return value.is_object() && has("object");
-}
-
-/// A value between tags as JSON: by its schema, or as the text that it is.
-std::string value_json(std::string_view raw, const ToolFunctions::Types& types) {
-  const std::string_view inner = trimmed(raw);
-  if (!types.empty() && types != ToolFunctions::Types{"string"}) {
-    const json value = json::parse(inner, nullptr, false);
-    if (!value.is_discarded() && is_of(value, types)) return std::string(inner);
-    // As Python writes them, which models do.
-    for (const auto& [python, word] :
-         {std::pair{"True", "true"}, std::pair{"False", "false"}, std::pair{"None", "null"}})
-      if (inner == python && is_of(json::parse(word), types)) return word;
-  }
-  return json(std::string(raw)).dump(-1, ' ', false, json::error_handler_t::replace);
-}
 
 /// An object in the making, members in the order in which they were written.
 class Arguments {
@@ -105,54 +67,34 @@ class Arguments {
   std::string text_ = "{";
 };
 
-/// Behind a JSON value that begins at `at`. The text is sound JSON.
-size_t end_of_value(std::string_view text, size_t at) {
-  size_t depth = 0;
-  for (bool in_string = false; at < text.size(); ++at) {
-    const char c = text[at];
-    if (in_string) {
-      if (c == '\\') ++at;
-      if (c == '"') in_string = false;
-      if (c == '"' && depth == 0) return at + 1;
-    } else if (c == '"') {
-      in_string = true;
-    } else if (c == '{' || c == '[') {
-      ++depth;
-    } else if (c == '}' || c == ']') {
-      if (depth == 0) return at;
-      if (--depth == 0) return at + 1;
-    } else if (depth == 0 && (c == ',' || kSpace.find(c) != std::string_view::npos)) {
-      return at;
-    }
-  }
-  return at;
-}
-
-/// A member of a JSON object as it is spelled there; the last of this name. The text is sound JSON.
-std::string_view member(std::string_view object, std::string_view name) {
-  std::string_view found;
-  for (size_t at = object.find('{') + 1; (at = object.find('"', at)) != std::string_view::npos;) {
-    const size_t key_end = end_of_value(object, at);
-    const std::string key = json::parse(object.substr(at, key_end - at)).get<std::string>();
-    const size_t begin = object.find_first_not_of(kSpace, object.find(':', key_end) + 1);
-    at = end_of_value(object, begin);
-    if (key == name) found = object.substr(begin, at - begin);
-  }
-  return found;
-}
-
 using Calls = std::vector<ToolCall>;
 
-bool read_json_call(std::string_view block, const ToolFunctions& functions, Calls& calls) {
-  const json call = json::parse(block, nullptr, false);
-  if (call.is_discarded() || !call.is_object()) return false;
-  const auto name = call.find("name"), arguments = call.find("arguments");
-  if (name == call.end() || !name->is_string() || !functions.has(name->get_ref<const std::string&>()))
+bool read_json_call(Cursor& in, const ToolFunctions& functions, Calls& calls) {
+  const WrittenJson call = read_written_json(in.take(end_of_json_value(in.rest(), 0)));
+  if (!call.value.is_object()) return false;
+  const auto name = call.value.find("name"), arguments = call.value.find("arguments");
+  if (name == call.value.end() || !name->is_string() || !functions.has(name->get_ref<const std::string&>()))
     return false;
-  if (arguments != call.end() && !arguments->is_object()) return false;
-  calls.push_back(
-      {name->get<std::string>(), arguments == call.end() ? "{}" : std::string(member(block, "arguments"))});
+  const bool none = arguments == call.value.end();
+  if (!none && !arguments->is_object()) return false;
+  calls.push_back({name->get<std::string>(), none ? "{}" : std::string(json_member(call.text, "arguments"))});
   return true;
+}
+
+/// What stands before `end_tag`, which is taken too. JSON may have it within a text.
+std::optional<std::string_view> take_value(Cursor& in, std::string_view end_tag,
+                                           const ToolFunctions::Types& types) {
+  const std::string_view rest = in.rest();
+  const size_t begin = std::min(rest.find_first_not_of(kSpace), rest.size());
+  const char first = begin < rest.size() ? rest[begin] : '\0';
+  if ((first == '{' && types.contains("object")) || (first == '[' && types.contains("array"))) {
+    Cursor behind(rest.substr(end_of_json_value(rest, begin)));
+    behind.skip_space();
+    if (behind.skip(end_tag))
+      return in.take(rest.size() - behind.rest().size())
+          .substr(0, rest.size() - behind.rest().size() - end_tag.size());
+  }
+  return in.until(end_tag);
 }
 
 /// Values of Qwen3-Coder and MiniMax stand on lines of their own.
@@ -178,78 +120,115 @@ bool read_tagged_call(Cursor& in, const Tags& tags, const ToolFunctions& functio
   for (in.skip_space(); in.skip(tags.parameter); in.skip_space()) {
     const auto key = in.until(tags.name_end);
     if (!key) return false;
-    const auto value = in.until("</parameter>");
+    const ToolFunctions::Types types = functions.types_of(function, *key);
+    const auto value = take_value(in, "</parameter>", types);
     if (!value) return false;
-    arguments.add(*key, value_json(without_line_ends(*value), functions.types_of(function, *key)));
+    arguments.add(*key, value_between_tags(without_line_ends(*value), types));
   }
   if (!in.skip(tags.function_end)) return false;
   calls.push_back({std::string(function), arguments.take()});
   return true;
 }
 
-bool read_glm_call(std::string_view block, const ToolFunctions& functions, Calls& calls) {
-  const size_t tag = std::min(block.find("<arg_key>"), block.size());
-  const std::string_view function = trimmed(block.substr(0, tag));
+bool read_glm_call(Cursor& in, const ToolFunctions& functions, Calls& calls) {
+  const std::string_view rest = in.rest();
+  const std::string_view function =
+      trimmed(in.take(std::min({rest.find("<arg_key>"), rest.find(kEnd), rest.size()})));
   if (!functions.has(function)) return false;
-  Cursor in(block.substr(tag));
   Arguments arguments;
   for (in.skip_space(); in.skip("<arg_key>"); in.skip_space()) {
     const auto key = in.until("</arg_key>");
     in.skip_space();
     if (!key || !in.skip("<arg_value>")) return false;
-    const auto value = in.until("</arg_value>");
+    const ToolFunctions::Types types = functions.types_of(function, trimmed(*key));
+    const auto value = take_value(in, "</arg_value>", types);
     if (!value) return false;
-    arguments.add(trimmed(*key), value_json(*value, functions.types_of(function, trimmed(*key))));
+    arguments.add(trimmed(*key), value_between_tags(*value, types));
   }
-  if (!in.done()) return false;
   calls.push_back({std::string(function), arguments.take()});
   return true;
 }
 
-/// What stands between `<tool_call>` and `</tool_call>`, whichever format it is.
-bool read_block(std::string_view block, const ToolFunctions& functions, Calls& calls) {
-  block = trimmed(block);
-  if (block.starts_with('{')) return read_json_call(block, functions, calls);
-  if (!block.starts_with(kCoder.function)) return read_glm_call(block, functions, calls);
-  Cursor in(block);
-  return read_tagged_call(in, kCoder, functions, calls) && in.done();
+/// What stands behind `<tool_call>`, whichever format it is.
+bool read_call(Cursor& in, const ToolFunctions& functions, Calls& calls) {
+  in.skip_space();
+  if (in.rest().starts_with('{')) return read_json_call(in, functions, calls);
+  if (in.rest().starts_with(kCoder.function)) return read_tagged_call(in, kCoder, functions, calls);
+  return read_glm_call(in, functions, calls);
 }
 
-bool read_minimax_block(std::string_view block, const ToolFunctions& functions, Calls& calls) {
-  Cursor in(block);
+bool read_minimax_calls(Cursor& in, const ToolFunctions& functions, Calls& calls) {
   do {
     in.skip_space();
     if (!read_tagged_call(in, kMiniMax, functions, calls)) return false;
-  } while (!in.done());
+    in.skip_space();
+  } while (in.rest().starts_with(kMiniMax.function));
   return true;
 }
 
-struct Format {
+struct Markers {
   std::string_view begin, end;
-  bool (*read)(std::string_view block, const ToolFunctions& functions, Calls& calls);
+  bool (*read)(Cursor& in, const ToolFunctions& functions, Calls& calls);
 };
-constexpr std::array kFormats{Format{"<tool_call>", "</tool_call>", read_block},
-                              Format{"<minimax:tool_call>", "</minimax:tool_call>", read_minimax_block}};
+constexpr std::array kMarkers{Markers{"<tool_call>", kEnd, read_call},
+                              Markers{"<minimax:tool_call>", "</minimax:tool_call>", read_minimax_calls}};
 
-/// The end of the block that begins at `begin`, before its end marker. An answer may end without one: the
-/// model's end-of-sequence token came in its place.
-size_t end_of_block(std::string_view text, size_t begin, const Format& format) {
-  return std::min(text.find(format.end, begin), text.size());
+/// Reads what stands from a marker on. An answer may end without the marker of the end: the model's
+/// end-of-sequence token came in its place.
+bool read_marked(Cursor& in, const Markers& markers, const ToolFunctions& functions, Calls& calls) {
+  in.skip(markers.begin);
+  if (!markers.read(in, functions, calls)) return false;
+  if (in.done())
+    in.take(in.rest().size());
+  else
+    in.skip_space();
+  return in.rest().empty() || in.skip(markers.end);
+}
+
+/// The calls between markers of one kind; none where there are none or one cannot be read.
+std::optional<ToolCalls> find_marked(std::string_view text, const Markers& markers,
+                                     const ToolFunctions& functions) {
+  ToolCalls out{.begin = text.find(markers.begin), .calls = {}};
+  for (size_t at = out.begin; at != std::string_view::npos; at = text.find(markers.begin, out.end)) {
+    const std::string_view said = at > out.begin ? text.substr(out.end, at - out.end) : std::string_view();
+    const size_t first = out.calls.size();
+    Cursor in(text.substr(at));
+    if (!read_marked(in, markers, functions, out.calls)) return std::nullopt;
+    if (!trimmed(said).empty()) out.calls.at(first).said = said;
+    out.end = text.size() - in.rest().size();
+  }
+  if (out.calls.empty()) return std::nullopt;
+  return out;
 }
 
 }  // namespace
 
+ToolFormat tool_format_of(std::string_view chat_template) {
+  const auto has = [&](std::string_view marker) {
+    return chat_template.find(marker) != std::string_view::npos;
+  };
+  if (has("<minimax:tool_call>")) return ToolFormat::minimax;
+  if (!has("<tool_call>")) return ToolFormat::none;
+  return has(kCoder.function) ? ToolFormat::coder : has("<arg_key>") ? ToolFormat::glm : ToolFormat::hermes;
+}
+
 ToolFunctions::ToolFunctions(std::string_view tools) {
-  const json list = json::parse(tools, nullptr, false);
+  using Json = nlohmann::ordered_json;
+  Json list = Json::parse(tools, nullptr, false);
+  if (list.is_object()) {
+    named_ = list.value("mode", Json()) == "named";
+    list = list.value("tools", Json());
+  }
   if (!list.is_array()) return;
-  for (const json& tool : list) {
+  for (const Json& tool : list) {
     if (!tool.is_object() || !tool.contains("function") || !tool["function"].is_object()) continue;
-    const json& function = tool["function"];
+    const Json& function = tool["function"];
     if (!function.contains("name") || !function["name"].is_string()) continue;
     auto& parameters = functions_[function["name"].get<std::string>()];
-    const json schema = function.value("parameters", json());
+    const Json schema = function.value("parameters", Json());
     if (!schema.is_object() || !schema.contains("properties") || !schema["properties"].is_object()) continue;
-    for (const auto& [name, property] : schema["properties"].items()) add_types(property, parameters[name]);
+    for (const auto& [name, property] : schema["properties"].items())
+      parameters[name] = types_of_alternatives(alternatives_of(property, schema));
   }
 }
 
@@ -261,16 +240,9 @@ ToolFunctions::Types ToolFunctions::types_of(std::string_view function, std::str
 }
 
 std::optional<ToolCalls> find_tool_calls(std::string_view text, const ToolFunctions& functions) {
-  for (const Format& format : kFormats) {
-    ToolCalls out{.begin = text.find(format.begin)};
-    if (functions.empty() || out.begin == std::string_view::npos) continue;
-    for (size_t at = out.begin; at != std::string_view::npos; at = text.find(format.begin, out.end)) {
-      const size_t begin = at + format.begin.size(), end = end_of_block(text, begin, format);
-      if (!format.read(text.substr(begin, end - begin), functions, out.calls)) return std::nullopt;
-      out.end = std::min(end + format.end.size(), text.size());
-    }
-    return out;
-  }
+  if (functions.empty()) return std::nullopt;
+  for (const Markers& markers : kMarkers)
+    if (auto found = find_marked(text, markers, functions)) return found;
   return std::nullopt;
 }
 

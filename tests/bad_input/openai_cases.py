@@ -21,6 +21,28 @@ def generation_config(**values):
     return edited_model(edit)
 
 
+def with_template(shown):
+    """A model whose chat template tells of a format of calls."""
+    return edited_model(lambda model: (model / "chat_template.jinja").write_text("{#- " + shown + " -#}{{ messages[0].content }}"))
+
+
+def held(parameters, **more):
+    return chat(model="model", tools=[tool(parameters=parameters)], tool_choice="required", **more)
+
+
+# In Qwen3-Coder's format, whose values are texts between tags.
+OF_F = "answers cannot be held to calls of the function f: "
+OF_X = OF_F + "the model's format of calls cannot hold its parameter \"x\" to "
+UNHELD = [(held({"type": "string"}), OF_F + "its parameters must be of the type object"),
+          (held({"anyOf": [{"type": "object"}]}), OF_F + "its parameters must be an object's schema, without anyOf at its top"),
+          (held({"properties": {"x": {"not": {}}}}), OF_F + "the JSON schema cannot be used: answers cannot be held to not (at #/properties/x)"),
+          (held({"properties": {"x": {"enum": ["1", 1]}}}), OF_X + 'the text "1", which would read as something else'),
+          (held({"properties": {"x": {"anyOf": [{"type": "string"}, {"type": "array"}]}}}), OF_X + "a text that may also be of type array"),
+          (held({"properties": {"x": {"type": "string", "pattern": "<b>"}}}), OF_X + 'the pattern "<b>", whose texts may have a <'),
+          (held({"properties": {"x>": {"type": "null"}}}), OF_F + 'its parameter "x>" has a name that the model\'s format of calls cannot spell'),
+          (held({"properties": {"x": {"$ref": "#"}}}), OF_F + "the model's format of calls needs a $ref to point into $defs"),
+          (held({"properties": {}, "minProperties": 1}), OF_F + "the model's format of calls cannot hold its parameters to minProperties")]
+
 # Lines and what is said of each, in one input a group: the line's number and what comes behind "in.jsonl:LINE: ".
 LINES = {
     "tools that are none": [
@@ -33,11 +55,22 @@ LINES = {
         (chat(tools=[tool(name="x" * 65)]), "body.tools[0].function.name must be 1 to 64 letters"),
         (chat(tools=[FUNCTION, FUNCTION]), 'body.tools[1].function.name "f" is an earlier tool\'s'),
         (chat(tools=[tool(parameters="{}")]), 'body.tools[0].function.parameters must be a JSON Schema, an object, not "{}"'),
-        (chat(tools=[FUNCTION], parallel_tool_calls=False), "body.parallel_tool_calls is not supported other than as true where there are tools"),
+        (chat(tools=[FUNCTION], parallel_tool_calls=0), "body.parallel_tool_calls must be true or false, not 0"),
+        (chat(tools=[tool(strict="yes")]), 'body.tools[0].function.strict must be true or false, not "yes"'),
     ],
     "choices of tools, and more of their kind": [
-        (chat(tools=[FUNCTION], tool_choice="any"), 'body.tool_choice is not supported other than as "auto" or "none"'),
-        (chat(tools=[FUNCTION], tool_choice=True), "body.tool_choice is not supported other than"),
+        (chat(tools=[FUNCTION], tool_choice="any"), 'body.tool_choice must be "none", "auto", "required", {"type": "function", "function": {"name": …}} or'),
+        (chat(tools=[FUNCTION], tool_choice=True), "body.tool_choice must be"),
+        (chat(tools=[FUNCTION], tool_choice={"type": "function", "function": {"name": "g"}}), 'body.tool_choice names the function "g", which is not in body.tools'),
+        (chat(tool_choice="required"), "body.tool_choice asks for a call, and there are no body.tools"),
+        (chat(tools=[FUNCTION], tool_choice={"type": "allowed_tools", "allowed_tools": {"mode": "some", "tools": [FUNCTION]}}),
+         'body.tool_choice.allowed_tools must be an object with a mode ("auto" or "required") and a list of tools'),
+        (chat(tools=[FUNCTION], tool_choice={"type": "allowed_tools", "allowed_tools": {"mode": "auto", "tools": ["f"]}}),
+         'body.tool_choice.allowed_tools tools has "f", which is not'),
+        (chat(tools=[FUNCTION], tool_choice="required", response_format={"type": "json_object"}),
+         "body.tool_choice has no place beside response_format or structured_outputs"),
+        (chat(tools=[tool(strict=True)], guided_regex="a"), "body.tools with strict functions has no place beside"),
+        (chat(tools=[FUNCTION], parallel_tool_calls=False, structured_outputs={"choice": ["a"]}), "body.parallel_tool_calls has no place beside"),
         (chat(tools=[tool(name=7)]), "body.tools[0].function.name must be 1 to 64 letters, digits, _ and -, not 7"),
         (chat(messages=past('{"a": ' + 150 * "[" + 150 * "]" + "}")), "messages[0].tool_calls[0].function.arguments must be"),
         (chat(functions=[{"name": "f"}]), "body.functions is not supported other than as []"),
@@ -75,10 +108,16 @@ def cases(Case):
     for name, lines in LINES.items():
         yield Case(name, [f"in.jsonl:{i + 1}: {said}" for i, (_, said) in enumerate(lines)],
                    input="".join(line.replace('"custom_id": "r"', f'"custom_id": "r{i}"') for i, (line, _) in enumerate(lines)), runs=name == "options of a body")
+    numbered = "".join(line.replace('"custom_id": "r"', f'"custom_id": "r{i}"') for i, (line, _) in enumerate(UNHELD))
+    arguments = ("job.yaml", "model.path=model")
+    yield Case("parameters that calls between tags cannot be held to", [f"in.jsonl:{i + 1}: {said}" for i, (_, said) in enumerate(UNHELD)],
+               input=numbered, prepare=with_template("<tool_call><function="), arguments=arguments, runs=True)
+    yield Case("calls in a format that is not known", ["in.jsonl:1: answers cannot be held to calls of functions: the model's chat template tells of none of the formats"],
+               input=held({}), prepare=with_template("<|call|>"), arguments=arguments)
     yield Case("sampling defaults that are no word of it", ['job.yaml:5: sampling.defaults must be one of none, model, not "vllm"'], "sampling: {defaults: vllm}\n")
     yield Case("sampling defaults out of range",
                ["model/generation_config.json: temperature must be a number from 0 to 100, not -1; give sampling.temperature, or sampling.defaults: none",
-                'model/generation_config.json: top_k must be an integer of at least 0, not "many"; give sampling.top_k'],
+                'model/generation_config.json: top_k must be an integer of at least -1, not "many"; give sampling.top_k'],
                prepare=generation_config(temperature=-1, top_k="many"), arguments=("job.yaml", "model.path=model", "sampling.defaults=model"), runs=True)
     yield Case("errors without lines", ["job.yaml:3: output.errors takes the lines of rows with an error out of output.jsonl, which is missing"],
                f"model: {{path: {MODEL}}}\ninput: {{path: in.jsonl}}\noutput: {{path: out.h5, errors: e.jsonl}}\ndevice: cpu\n", whole=True)

@@ -22,9 +22,12 @@ bench-scheduler: $(BUILD)/tests/scheduler_bench ## the scheduler on simulated wo
 	@$< data/qwen3-30b-a3b --json $(BUILD)/bench-scheduler.json $(BENCH_SCHEDULER_ARGS)
 .PHONY: bench-scheduler
 
+bench-schemas: all ## a thousand JSON schemas compiled beside rows that run, and a long one for a hundred thousand rows, on this machine's CPUs
+	@tests/bench/schemas --build $(BUILD) --json $(BUILD)/bench-schemas.json $(BENCH_SCHEMAS_ARGS)
+
 bench-store: $(BUILD)/tests/store_bench ## the result store: 1 million rows sealed, resumed, merged; time and memory
 	@$< 1000000 32 $(BUILD)
-.PHONY: bench bench-rows bench-store
+.PHONY: bench bench-rows bench-schemas bench-store
 -include $(patsubst %.o,%.d,$(HOST_BENCH_OBJ) $(SCHEDULER_BENCH_OBJ))
 
 # The GPU's ceilings, each operation, the whole model with dummy weights. BENCH_GPU_ARGS='--parts model --only 512/512' runs a part,

@@ -3,6 +3,7 @@
 
 #include "tests/fuzz/harness.h"
 #include "text/chat_parts.h"
+#include "text/written_json.h"
 
 namespace moerun::fuzz {
 
@@ -20,7 +21,7 @@ void read_chat_answer(std::string_view bytes) {
         "calls lie in the content");
   for (const nlohmann::json& call : nlohmann::json::parse(parts.tool_calls)) {
     check(call.at("name") == "f", "the function is one that there is");
-    check(nlohmann::json::parse(call.at("arguments").get<std::string>()).is_object(),
+    check(read_written_json(call.at("arguments").get<std::string>()).value.is_object(),
           "arguments are a JSON object");
   }
 }

@@ -146,13 +146,13 @@ TEST_CASE("a fault that many rows have is said once, with the first places; faul
           "[input]") {
   std::string lines;
   for (int i = 0; i < 60; ++i) lines += "{}\n";
-  for (int i = 0; i < 5; ++i) lines += "{\"prompt\": \"a\", \"top_k\": -" + std::to_string(i + 1) + "}\n";
+  for (int i = 0; i < 5; ++i) lines += "{\"prompt\": \"a\", \"top_k\": -" + std::to_string(i + 2) + "}\n";
   CHECK(InputFixture("a.jsonl", lines).faults() ==
         "a.jsonl:1: a row has exactly one of prompt, prompt_token_ids and messages\n"
         "… and 59 more like this: a.jsonl:2, a.jsonl:3, …\n"
-        "a.jsonl:61: top_k must be an integer of at least 0, not -1\n"
-        "a.jsonl:62: top_k must be an integer of at least 0, not -2\n"
-        "a.jsonl:63: top_k must be an integer of at least 0, not -3\n"
+        "a.jsonl:61: top_k must be an integer of at least -1, not -2\n"
+        "a.jsonl:62: top_k must be an integer of at least -1, not -3\n"
+        "a.jsonl:63: top_k must be an integer of at least -1, not -4\n"
         "… and 2 more like this");
 }
 

@@ -7,6 +7,7 @@
 
 #include "io/json_row.h"
 #include "tests/unit/input_fixture.h"
+#include "text/tool_calls.h"
 
 using namespace moerun;
 
@@ -91,8 +92,7 @@ TEST_CASE("what is wrong with an OpenAI batch line", "[input]") {
   CHECK(fault_of_chat(R"("logit_bias": {"50": -101})") ==
         "logit_bias 50: must be a number from -100 to 100, not -101");
   CHECK(fault_of_chat(R"("tool_choice": "required")") ==
-        "body.tool_choice is not supported other than as \"auto\" or \"none\": \"required\" would need every "
-        "answer to be a call");
+        "body.tool_choice asks for a call, and there are no body.tools");
   CHECK(fault_of_chat(R"("reasoning_effort": "high")") ==
         "body.reasoning_effort would change the answer, and this program cannot do it: leave it out");
   CHECK(fault_of_chat(R"("max_tokes": 3)") ==
@@ -138,14 +138,11 @@ TEST_CASE("tools of a chat: functions, what may be called, and earlier calls", "
         "body.tools[0].function.name must be 1 to 64 letters, digits, _ and -, not \"a b\"");
   CHECK(fault(R"({"type": "function", "function": {"name": "f", "parameters": [1]}})") ==
         "body.tools[0].function.parameters must be a JSON Schema, an object, not [1]");
-  CHECK(fault(R"({"type": "function", "function": {"name": "f", "strict": true}})")
-            .starts_with("body.tools[0].function.strict is not supported"));
+  CHECK(fault(R"({"type": "function", "function": {"name": "f", "strict": 1}})") ==
+        "body.tools[0].function.strict must be true or false, not 1");
   const std::string f = R"({"type": "function", "function": {"name": "f"}})";
   CHECK(fault(f + "," + f) == "body.tools[1].function.name \"f\" is an earlier tool's");
   CHECK(fault_of_chat(R"("tools": {})") == "body.tools must be a list, not {}");
-  CHECK(
-      fault_of_chat(R"("tool_choice": {"type": "function", "function": {"name": "f"}}, "tools": [)" + f + "]")
-          .starts_with("body.tool_choice is not supported"));
 
   // Where none may be called the model is not told of any.
   const PromptRecord none = row_of(kChat, kHello + R"(, "tool_choice": "none", "tools": [)" + f + "]");
@@ -167,6 +164,58 @@ TEST_CASE("tools of a chat: functions, what may be called, and earlier calls", "
   CHECK(past(R"("[1]")").error ==
         "messages[0].tool_calls[0].function.arguments must be a JSON object in a text, not \"[1]\"");
   CHECK(past("\"" + std::string(200'000, '[') + "\"").error.starts_with("messages[0].tool_calls[0]"));
+}
+
+TEST_CASE("choices of tools become forms of answers", "[input]") {
+  const std::string f = R"({"type": "function", "function": {"name": "f"}})",
+                    g = R"({"type": "function", "function": {"name": "g", "strict": true}})";
+  const auto row = [&](const std::string& tools, const std::string& more) {
+    return row_of(kChat, kHello + R"(, "tools": [)" + tools + "]" + (more.empty() ? "" : ", " + more));
+  };
+  const auto form = [&](const std::string& tools, const std::string& more) {
+    const PromptRecord record = row(tools, more);
+    CHECK(record.error == "");
+    CHECK(record.sampling.form == AnswerForm());
+    CHECK(record.messages->find("\"tools\"") != std::string::npos);
+    if (!are_held_calls(record.tools)) return std::string("-");
+    const Json said = Json::parse(record.tools);
+    std::string out = said["mode"].get<std::string>() + (said["parallel"] == true ? " several" : " one");
+    for (const Json& tool : said["tools"]) out += " " + tool["function"]["name"].get<std::string>();
+    return out;
+  };
+  const std::string chosen = R"("tool_choice": {"type": "function", "function": {"name": "f"}})";
+  const auto allowed = [](const std::string& mode, const std::string& tools) {
+    return R"("tool_choice": {"type": "allowed_tools", "allowed_tools": {"mode": ")" + mode +
+           R"(", "tools": [)" + tools + "]}}";
+  };
+  CHECK(form(f, "") == "-");
+  CHECK(form(f + "," + g, "") == "auto several f g");
+  CHECK(form(f, R"("parallel_tool_calls": false)") == "auto one f");
+  CHECK(form(f, R"("tool_choice": "required")") == "required several f");
+  CHECK(form(f + "," + g, chosen) == "named one f");
+  CHECK(form(f + "," + g, allowed("auto", f)) == "auto several f");
+  CHECK(form(f + "," + g, allowed("required", g) + R"(, "parallel_tool_calls": false)") == "required one g");
+  CHECK(row(g, R"("tool_choice": "none")").tools.empty());
+
+  CHECK(row(f, R"("tool_choice": "any")").error.starts_with("body.tool_choice must be \"none\", \"auto\", "));
+  CHECK(row(g, chosen).error == "body.tool_choice names the function \"f\", which is not in body.tools");
+  CHECK(row("", chosen).error == "body.tool_choice asks for a call, and there are no body.tools");
+  CHECK(row("", R"("tool_choice": "required")").error ==
+        "body.tool_choice asks for a call, and there are no body.tools");
+  CHECK(row(f, allowed("none", f)).error.starts_with("body.tool_choice.allowed_tools must be an object"));
+  CHECK(row(f, allowed("auto", "1"))
+            .error.starts_with("body.tool_choice.allowed_tools tools has 1, which is not"));
+  CHECK(row(f, R"("parallel_tool_calls": 1)").error ==
+        "body.parallel_tool_calls must be true or false, not 1");
+  const std::string json = R"("response_format": {"type": "json_object"})";
+  CHECK(row(f, json).error == "");
+  CHECK(
+      row(f, json + R"(, "tool_choice": "required")").error ==
+      "body.tool_choice has no place beside response_format or structured_outputs, which say what the whole "
+      "answer is");
+  CHECK(row(g, json).error.starts_with("body.tools with strict functions has no place"));
+  CHECK(row(f, json + R"(, "parallel_tool_calls": false)")
+            .error.starts_with("body.parallel_tool_calls has no"));
 }
 
 TEST_CASE("echo, seeds of any sign, and options of vLLM", "[input]") {

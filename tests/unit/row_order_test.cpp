@@ -165,3 +165,32 @@ TEST_CASE("one beginning of much work is worth several groups", "[order]") {
     CHECK(used == (max_tokens == 1 ? 1 : 4));
   }
 }
+
+TEST_CASE("rows of one form travel and are kept with it once, and get it back", "[order]") {
+  const TemporaryDirectory directory;
+  const AnswerForm form{AnswerForm::Kind::json_schema, std::string(20'000, 'x')},
+      other{AnswerForm::Kind::regex, std::string(20'000, 'x')};
+  constexpr uint64_t kRows = 300;
+  const auto form_of = [&](uint64_t row) {
+    return row % 3 == 0 ? AnswerForm() : row % 3 == 1 ? form : other;
+  };
+  // The memory of one has room for both forms, the other's for none: it keeps them with the rows.
+  for (const uint64_t memory : {uint64_t{1} << 20, uint64_t{1} << 14}) {
+    RowOrder order({.directory = directory.path(), .num_groups = 1, .memory_bytes = memory});
+    for (uint64_t row = 0; row < kRows; ++row) {
+      PromptRecord record = ids_of(row, {static_cast<int32_t>(row % 7), 3});
+      record.sampling.form = form_of(row);
+      order.add(std::move(record));
+    }
+    order.finish();
+    Handout handout;
+    handout.records = share_out(order, 1)[0];
+    handout.places.resize(handout.records.size());
+    const std::string packed = pack(handout);
+    CHECK(packed.size() < 45'000 + kRows * 300);
+    const Handout again = unpack_handout(packed);
+    REQUIRE(again.records.size() == kRows);
+    for (const PromptRecord& record : handout.records) CHECK(record.sampling.form == form_of(record.row));
+    for (const PromptRecord& record : again.records) CHECK(record.sampling.form == form_of(record.row));
+  }
+}

@@ -71,10 +71,29 @@ TEST_CASE("a ledger whose last line is torn, and a damaged segment", "[store]") 
                      {ledger, "0123"});  // as a job that is sealing leaves it for a moment
   CHECK(lines_of(SealedRun(job.run())) == lines);
   const fs::path segment = job.run() + "/segment-000001";
-  std::string bytes = read_file(segment);
-  bytes.back() ^= 1;
-  write_file_durably(segment, {bytes});
-  CHECK_THROWS_WITH(lines_of(SealedRun(job.run())), ContainsSubstring("segment-000001"));
+  const std::string bytes = read_file(segment);
+  const auto without = [&](size_t damaged_byte) {
+    std::string damaged = bytes;
+    damaged[damaged_byte] ^= 1;
+    write_file_durably(segment, {damaged});
+    std::string left;
+    const SealedRun run(job.run());
+    const PassedOver passed = run.each_line([&](std::string_view line) { left += line; });
+    CHECK(passed.num_rows > 0);
+    CHECK_THAT(passed.what.at(0), ContainsSubstring("segment-000001"));
+    return std::pair(passed.num_rows, left);
+  };
+  // The segment has the first four rows, in order; its head takes all of them with it.
+  const size_t row_3 = lines.find("{\"row\": 3,"), row_4 = lines.find("{\"row\": 4,");
+  const auto last = without(bytes.size() - 1), head = without(kSegmentHeaderBytes + 1);
+  CHECK(last.first == 1);
+  CHECK(last.second == lines.substr(0, row_3) + lines.substr(row_4));
+  CHECK(head.first == 4);
+  CHECK(head.second == lines.substr(row_4));
+  write_file_durably(segment, {bytes.substr(0, bytes.size() - 1)});
+  CHECK(SealedRun(job.run()).each_line([](std::string_view) {}).num_rows > 0);
+  fs::remove(segment);
+  CHECK(SealedRun(job.run()).each_line([](std::string_view) {}).num_rows == 4);
 }
 
 TEST_CASE("whether a job runs is seen by its lock, and looking takes it from nobody", "[store]") {

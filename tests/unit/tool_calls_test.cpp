@@ -5,6 +5,7 @@
 
 #include "tests/catch.h"
 #include "text/chat_parts.h"
+#include "text/written_json.h"
 
 using namespace moerun;
 
@@ -16,7 +17,8 @@ const ToolFunctions& functions() {
        "city": {"type": "string"}, "days": {"type": "integer"}, "exact": {"type": "boolean"},
        "limit": {"type": "number"}, "where": {"type": "object"}, "tags": {"type": "array"},
        "unit": {"enum": ["c", "f"]}, "maybe": {"anyOf": [{"type": "integer"}, {"type": "null"}]},
-       "either": {"type": ["integer", "string"]}}}}},
+       "either": {"type": ["integer", "string"]}, "kind": {"const": 2}, "deep": {"$ref": "#/$defs/deep"}},
+       "$defs": {"deep": {"type": "object"}}}}},
     {"type": "function", "function": {"name": "now"}}])");
   return known;
 }
@@ -27,7 +29,7 @@ std::string calls_in(std::string_view text) {
   if (!found) return "-";
   std::string out;
   for (const ToolCall& call : found->calls) {
-    CHECK(nlohmann::json::parse(call.arguments).is_object());
+    CHECK(read_written_json(call.arguments).value.is_object());
     out += call.name + "(" + call.arguments + ") ";
   }
   return out + "| " + std::string(text.substr(0, found->begin)) + " | " +
@@ -44,9 +46,13 @@ std::string parts_of(std::string_view text, bool opened, const ToolFunctions& of
   const auto span = [&](ChatParts::Span of) { return std::string(text.substr(of.begin, of.end - of.begin)); };
   const std::string calls =
       parts.tool_calls.empty() ? "-" : std::to_string(nlohmann::json::parse(parts.tool_calls).size());
-  const std::string content = parts.tool_calls.empty() ? span(parts.content)
-                                                       : span({parts.content.begin, parts.calls.begin}) +
-                                                             span({parts.calls.end, parts.content.end});
+  std::string said;
+  if (!parts.tool_calls.empty())
+    for (const auto& call : nlohmann::json::parse(parts.tool_calls)) said += call.value("said", "");
+  const std::string content = parts.tool_calls.empty()
+                                  ? span(parts.content)
+                                  : span({parts.content.begin, parts.calls.begin}) + said +
+                                        span({parts.calls.end, parts.content.end});
   CHECK(parts.known == (parts.has_reasoning || !parts.tool_calls.empty()));
   return (parts.has_reasoning ? span(parts.reasoning) : "-") + " | " + content + " | " + calls;
 }
@@ -68,6 +74,12 @@ TEST_CASE("tool calls: JSON as Hermes and Qwen3 write it", "[tool_calls]") {
            {"<tool_call>{\"name\": \"now\"}</tool_call><tool_call>\n{\"name\": \"now\", \"arguments\": "
             "{\"a\": null}}",
             "now({}) now({\"a\": null}) |  | "},
+           // A text may have the marker of the end, and control characters as they are.
+           {"<tool_call>{\"name\": \"now\", \"arguments\": {\"a\": \"</tool_call>\t\"}}</tool_call> ok",
+            "now({\"a\": \"</tool_call>\\u0009\"}) |  |  ok"},
+           // What a double cannot hold, and half a surrogate pair.
+           {"<tool_call>{\"name\": \"now\", \"arguments\": {\"a\": 1e999, \"b\": \"\\ud800\"}}</tool_call>",
+            "now({\"a\": 1e999, \"b\": \"\\ud800\"}) |  | "},
            // What cannot be read stays text.
            {"<tool_call>{\"name\": \"weather\", \"arguments\": {\"city\": \"Kö", "-"},
            {"<tool_call>{\"name\": \"now\", \"arguments\": {}}</tool_call><tool_call>{\"name\": \"no", "-"},
@@ -107,6 +119,17 @@ TEST_CASE("tool calls: tags as Qwen3-Coder, GLM and MiniMax write them, typed by
             "parameter>"
             "</function></tool_call>",
             "weather({\"either\": 5, \"city\": \"a\\n\\\"b\\\"\"}) |  | "},
+           // JSON ends where it ends, and a text at its tag, whatever else it has.
+           {"<tool_call><function=weather><parameter=tags>[\"</parameter>\", "
+            "1e999]</parameter><parameter=city>"
+            "</tool_call></parameter></function></tool_call>",
+            "weather({\"tags\": [\"</parameter>\", 1e999], \"city\": \"</tool_call>\"}) |  | "},
+           {"<tool_call><function=weather><parameter=days>123456789012345678901234567890</"
+            "parameter><parameter=kind>"
+            "2</parameter><parameter=deep>{\"a\": 1}</parameter></function></tool_call>",
+            "weather({\"days\": 123456789012345678901234567890, \"kind\": 2, \"deep\": {\"a\": 1}}) |  | "},
+           {"<tool_call>{</tool_call> <minimax:tool_call><invoke name=\"now\"></invoke></minimax:tool_call>",
+            "now({}) | <tool_call>{</tool_call>  | "},
            {"<tool_call><function=now></function></tool_call>", "now({}) |  | "},
            {"<tool_call><function=now></tool_call>", "-"},
            {"<tool_call><function=weather><parameter=city>Kö", "-"},
@@ -149,6 +172,8 @@ TEST_CASE("chat parts: reasoning by the family's markers", "[tool_calls]") {
   CHECK(parts_of("Hm " + call + "</think>\n\n" + call + "\n" + call + "\n", true) ==
         "Hm " + call + " |  | 2");
   CHECK(parts_of("I look: " + call, false) == "- | I look:  | 1");
+  CHECK(parts_of("One: " + call + " and two: " + call + "\n" + call + " done", false) ==
+        "- | One:  and two:  done | 3");
   CHECK(parts_of(call + " There.", false) == "- |  There. | 1");
   CHECK_FALSE(split_chat("<think>a</think>b", false, false, none).known);  // a family without markers
 
