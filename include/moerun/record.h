@@ -39,7 +39,7 @@ struct PromptRecord {
   Endpoint endpoint = Endpoint::none;  ///< of an OpenAI batch line, else none
   std::string model;                   ///< `body.model` of an OpenAI batch line as it was asked for
   bool echo = false;                   ///< the answer's line begins with the prompt's text
-  std::string tools;  ///< JSON list: functions whose calls are looked for in the answer; empty: none are
+  std::string tools;  ///< JSON: functions whose calls are looked for, or held calls (tool_calls.h); or empty
   std::string error;
 };
 
@@ -60,7 +60,7 @@ struct ChatParts {
   Span reasoning, content;
   Span calls;                    ///< within `content`, which they are no part of
   int32_t reasoning_tokens = 0;  ///< without the markers
-  std::string tool_calls;        ///< JSON: [{"name", "arguments": text}, …]; empty: there are none
+  std::string tool_calls;        ///< JSON: [{"name", "arguments": text, "said"?, "named"?}, …]; empty: none
 
   bool operator==(const ChatParts&) const = default;
   template <class P, class Io>

@@ -427,7 +427,7 @@ CASES = [
     Case("a line of 20,000 keys", ["in.jsonl:1: the line has an object of more than 1024 keys"],
          input=json.dumps({f"k{i}": i for i in range(20000)}) + "\n"),
     Case("faults of a kind", ["in.jsonl:3: top_k must be", "… and 2 more like this"],
-         input="".join(json.dumps({"prompt": "a", "top_k": -i}) + "\n" for i in range(1, 6))),
+         input="".join(json.dumps({"prompt": "a", "top_k": -i}) + "\n" for i in range(2, 7))),
 
     # OpenAI batch lines.
     Case("a wrong model", ["in.jsonl:1: body.model is \"gpt-4\", but this job runs \"tiny-moe\""], input=openai({"model": "gpt-4"})),

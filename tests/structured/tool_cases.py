@@ -74,12 +74,12 @@ class Functions(schemas.Schemas):
         return {"name": name, "parameters": parameters, "strict": strict}
 
 
-def rows_of(seed, likely, count=36):
+def rows_of(seed, likely, count=24):
     functions = Functions(seed)
     rows = []
     for i in range(count):
         offered = [functions.function(f"f{i}_{j}", strict=True) for j in range(functions.random.randint(1, 3))]
-        body = {"model": "tiny-moe", "messages": [{"role": "user", "content": f"Call, {i}!"}], "logit_bias": likely, "max_tokens": 320,
+        body = {"model": "tiny-moe", "messages": [{"role": "user", "content": f"Call, {i}!"}], "logit_bias": likely, "max_tokens": 256,
                 "tools": [{"type": "function", "function": one} for one in offered]}
         if i % 3 == 0:
             body["tool_choice"] = "required"
@@ -137,7 +137,7 @@ def check_format(work, name, run, tiny, likely, layouts, seed):
     print(f"  {name}: {whole} of {len(rows)} answers ended with calls, each of its function's schema")
     assert whole >= len(rows) // 3, f"{name}: only {whole} of {len(rows)} answers ended with calls"
     for layout in layouts:
-        again = run(work, rows[:16], layout, model=model)
+        again = run(work, rows[:8], layout, model=model)
         for one, two in zip(found, again):
             for answer in (one, two):
                 answer["response"]["body"].pop("created", None)
