@@ -10,6 +10,17 @@ namespace moerun {
 
 using Clock = std::chrono::steady_clock;
 
+namespace {
+
+/// What the calling thread has had of a core, in seconds.
+double processor_seconds() {
+  timespec time{};
+  clock_gettime(CLOCK_THREAD_CPUTIME_ID, &time);
+  return static_cast<double>(time.tv_sec) + 1e-9 * static_cast<double>(time.tv_nsec);
+}
+
+}  // namespace
+
 std::optional<double> JobProgress::seconds_left() const {
   const uint64_t rows_left = num_rows - num_answered;
   if (rows_left == 0) return {};
@@ -35,6 +46,8 @@ Coordinator::Coordinator(Parts parts)
   thread_ = std::thread([this] {
     try {
       serve();
+      outcome_.processor_s = processor_seconds();
+      outcome_.traffic = mailbox_.traffic();
       finish();
     } catch (...) {
       error_ = std::current_exception();

@@ -85,6 +85,9 @@ struct JobOutcome {
   uint64_t row_errors = 0;  ///< rows of the whole output that carry an error, when complete
   JobProgress progress;
   double merge_s = 0;
+  /// The coordinator's thread until the last answer: what it had of a core, and its messages.
+  double processor_s = 0;
+  MailboxTraffic traffic;
 };
 
 /// The coordinator of a job: a host-only thread of rank 0 that reads the input, hands rows to the leaders on

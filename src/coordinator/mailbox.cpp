@@ -12,6 +12,7 @@ Mailbox::~Mailbox() {
 }
 
 void Mailbox::send(int rank, int tag, std::string bytes) {
+  ++traffic_.messages_sent, traffic_.bytes_sent += bytes.size();
   Outgoing& message = outgoing_->emplace_back(Outgoing{std::move(bytes)});
   MPI_CHECK(MPI_Isend(message.bytes.data(), byte_count(message.bytes.size()), MPI_BYTE, rank, tag, comm_,
                       &message.request));
@@ -26,6 +27,7 @@ std::optional<Mailbox::Received> Mailbox::receive(int tag) {
   if (!there) return std::nullopt;
   int count = 0;
   MPI_CHECK(MPI_Get_count(&status, MPI_BYTE, &count));
+  ++traffic_.messages_received, traffic_.bytes_received += static_cast<uint64_t>(count);
   Received received{.rank = status.MPI_SOURCE, .bytes = std::string(static_cast<size_t>(count), '\0')};
   MPI_CHECK(MPI_Mrecv(received.bytes.data(), count, MPI_BYTE, &message, MPI_STATUS_IGNORE));
   return received;

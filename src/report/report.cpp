@@ -224,7 +224,14 @@ std::string report_json(const JobReport& report) {
              {"tokens_of_expert_by_layer", load.of_layer}}},
            {"settings", settings_json(*report.job)},
            {"series", series_json(progress.series)},
-           {"coordinator", {{"gpu_processes", 0}, {"gpu_bytes", 0}}},
+           {"coordinator",
+            {{"gpu_processes", 0},
+             {"gpu_bytes", 0},
+             {"processor_s", report.outcome.processor_s},
+             {"messages_sent", report.outcome.traffic.messages_sent},
+             {"bytes_sent", report.outcome.traffic.bytes_sent},
+             {"messages_received", report.outcome.traffic.messages_received},
+             {"bytes_received", report.outcome.traffic.bytes_received}}},
            {"ranks", Json::array()}};
   if (report.job->parallel.redundant_experts > 0) out["redundant_experts"] = placement_json(report);
   if (time.split) {

@@ -25,6 +25,10 @@ bench-scheduler: $(BUILD)/tests/scheduler_bench ## the scheduler on simulated wo
 bench-schemas: all ## a thousand JSON schemas compiled beside rows that run, and a long one for a hundred thousand rows, on this machine's CPUs
 	@tests/bench/schemas --build $(BUILD) --json $(BUILD)/bench-schemas.json $(BENCH_SCHEMAS_ARGS)
 
+bench-scale: all ## the null device on 8 to 128 ranks of this machine: the coordinator's time and messages a row, rank 0's memory, start-up; text and build/bench-scale.json
+	@tests/bench/scale --build $(BUILD) --json $(BUILD)/bench-scale.json $(BENCH_SCALE_ARGS)
+.PHONY: bench-scale
+
 bench-store: $(BUILD)/tests/store_bench ## the result store: 1 million rows sealed, resumed, merged; time and memory
 	@$< 1000000 32 $(BUILD)
 .PHONY: bench bench-rows bench-schemas bench-store

@@ -224,6 +224,21 @@ TEST_CASE("a job that is complete says where the answers are, one that was stopp
   CHECK(report_text(report).find("answers     ") == std::string::npos);
 }
 
+TEST_CASE("the report says what the coordinator took and sent", "[report]") {
+  Job job;
+  JobReport report = sample(job);
+  report.outcome.processor_s = 0.25;
+  report.outcome.traffic = {
+      .messages_sent = 3, .bytes_sent = 400, .messages_received = 5, .bytes_received = 600};
+  const auto json = nlohmann::json::parse(report_json(report))["coordinator"];
+  CHECK(json["gpu_processes"] == 0);
+  CHECK(json["processor_s"] == 0.25);
+  CHECK(json["messages_sent"] == 3);
+  CHECK(json["bytes_sent"] == 400);
+  CHECK(json["messages_received"] == 5);
+  CHECK(json["bytes_received"] == 600);
+}
+
 TEST_CASE("the report as a page has a figure for each part, escaped text and no script") {
   Job job;
   job.output.path = "out/<b>&\"'.h5";
