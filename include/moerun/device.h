@@ -7,8 +7,10 @@
 #include <string>
 #include <vector>
 
+#include "moerun/delta_net.h"
 #include "moerun/dtype.h"
 #include "moerun/dummy.h"
+#include "moerun/error.h"
 #include "moerun/fp8.h"
 #include "moerun/half.h"
 #include "moerun/plan.h"
@@ -123,8 +125,9 @@ struct DevicePlan {
   int32_t num_tokens = 0, num_seqs = 0, num_prefill_seqs = 0, max_blocks = 0;
   // Only the CUDA device, which chooses grids by them, fills these in:
   int32_t max_context_len = 0, max_query_len = 0;
-  int64_t prefill_pairs = 0;  ///< of a prefilling sequence's token and a key that it attends to
-  int64_t decode_keys = 0;    ///< that the decoding sequences attend to
+  int64_t prefill_pairs = 0;      ///< of a prefilling sequence's token and a key that it attends to
+  int64_t decode_keys = 0;        ///< that the decoding sequences attend to
+  Ints state_slots, state_saves;  ///< of StepPlan; on the host where the device is
 };
 
 /// The keys and values of one layer: each [num_blocks, num_key_value_heads, block_size, head_dim], in the
@@ -134,8 +137,52 @@ struct KvLayer {
   int32_t num_kv_heads = 0, block_size = 0, head_dim = 0;
 };
 
+/// The states of a layer with a gated delta net.
+struct DeltaState {
+  DeltaShape shape;  ///< of this rank
+  /// [slots·(conv_width − 1), channels] of the device's dtype: what the convolution takes of earlier
+  /// positions, the oldest first.
+  Tensor conv;
+  Tensor memory;  ///< [slots·num_value_heads·key_dim, value_dim] float32
+
+  /// Rows of both that one slot has.
+  int64_t conv_rows() const { return shape.conv_width - 1; }
+  int64_t memory_rows() const { return shape.num_value_heads * shape.key_dim; }
+};
+
+struct DeltaConvArgs {
+  Tensor qkvz, ba;  ///< [n, shape.width()] and [n, 2·value heads]: what was projected (DeltaColumns)
+  Tensor
+      weight;  ///< [channels, conv_width]: queries, keys, values; the last column is of the position itself
+  Tensor a_log, dt_bias;  ///< [1, value heads] float32
+  DeltaState state;       ///< `conv` in and out, by plan.state_slots
+  Tensor qkv;             ///< [n, channels] out: silu of the convolution
+  Tensor gates;  ///< [n, 2·value heads] float32 out: log decays −exp(a_log)·softplus(a + dt_bias), then σ(b)
+};
+
+struct DeltaRuleArgs {
+  Tensor qkv, gates;  ///< of delta_conv; queries and keys of length 1 are made here
+  DeltaState state;   ///< `memory` in and out
+  Tensor out;         ///< [n, value heads·value_dim]
+};
+
+struct DeltaNormArgs {
+  Tensor x;       ///< [n, value heads·value_dim] in and out: each head normed, times weight and silu(z)
+  Tensor qkvz;    ///< whose z it is gated by
+  Tensor weight;  ///< [1, value_dim]
+  DeltaShape shape;
+  float eps = 0;
+};
+
+struct GateHeadsArgs {
+  Tensor qkv;    ///< as RopeArgs::qkv with `gated`
+  Tensor heads;  ///< [n, heads·head_dim] in and out: times the sigmoid of each head's gate
+  int32_t head_dim = 0;
+};
+
 struct RopeArgs {
-  Tensor qkv;  ///< [n, (heads + 2·kv_heads)·head_dim] in
+  Tensor qkv;          ///< [n, (heads + 2·kv_heads)·head_dim] in
+  bool gated = false;  ///< behind each query head in qkv is its gate (gate_heads), of as many elements
   /// [1, head_dim] RMSNorm weights for each head, or with `scales` [1, heads·head_dim] and
   /// [1, kv_heads·head_dim], an element each; both without data: no norm.
   Tensor q_norm, k_norm;
@@ -242,6 +289,8 @@ struct StepLimits {
   int64_t num_experts = 0, num_experts_per_tok = 0, num_local_experts = 0, moe_intermediate_size = 0;
   int32_t num_expert_groups = 1;     ///< RouterRule::num_groups
   bool fp8_keys_and_values = false;  ///< the cache is in e4m3, not in the device's dtype
+  int64_t num_delta_layers = 0;      ///< with a gated delta net
+  bool gated_attention = false;
 };
 
 /// One GPU, or the CPU: memory, and about 20 coarse operations that run in order on one stream. The forward
@@ -352,6 +401,40 @@ class Device {
   virtual void qk_scales(const QkScalesArgs& args) = 0;
   virtual void rope_and_cache(const DevicePlan& plan, const RopeArgs& args) = 0;
   virtual void attention(const DevicePlan& plan, const AttentionArgs& args) = 0;
+  virtual void gate_heads(const GateHeadsArgs& args) {
+    static_cast<void>(args);
+    no_delta_nets();
+  }
+
+  // --- gated delta nets; a device that has none of these is refused such models by its plan ---
+  /// swap_blocks, of whole slots: `pairs` are [device slot, host slot]….
+  virtual void swap_states(std::span<const DeltaState> states, std::span<const int32_t> pairs, Swap way) {
+    static_cast<void>(states), static_cast<void>(pairs), static_cast<void>(way);
+    no_delta_nets();
+  }
+  /// Copies whole slots in all layers, `pairs` are [from, to]…. No slot is both read and written.
+  virtual void copy_states(std::span<const DeltaState> states, std::span<const int32_t> pairs) {
+    static_cast<void>(states), static_cast<void>(pairs);
+    no_delta_nets();
+  }
+  /// Causal convolution of each channel, products in ascending order of positions, and the gates. A sequence
+  /// at position 0 begins with zeros, whatever its slot has. plan.state_saves get what they ask for.
+  virtual void delta_conv(const DevicePlan& plan, const DeltaConvArgs& args) {
+    static_cast<void>(plan), static_cast<void>(args);
+    no_delta_nets();
+  }
+  /// The gated delta rule: sequences that prefill by chunks of kDeltaChunk positions (UT transform, the
+  /// state from chunk to chunk in order), those that decode by one recurrent step; sums in ascending order.
+  /// Slots and saves as of delta_conv.
+  virtual void delta_rule(const DevicePlan& plan, const DeltaRuleArgs& args) {
+    static_cast<void>(plan), static_cast<void>(args);
+    no_delta_nets();
+  }
+  virtual void delta_norm(const DeltaNormArgs& args) {
+    static_cast<void>(args);
+    no_delta_nets();
+  }
+
   /// out = silu(gate)·up of gate_up [n, 2·I], laid out as a `Kind::gate_up` matrix leaves it.
   virtual void silu_mul(Tensor gate_up, Tensor out) = 0;
   virtual void router(const RouterArgs& args) = 0;
@@ -374,6 +457,9 @@ class Device {
   /// step's one host wait.
   virtual std::vector<TokenResult> sample(Tensor logits, std::span<const LogitRow> rows,
                                           const StepPlan& plan) = 0;
+
+ private:
+  [[noreturn]] void no_delta_nets() const { throw Error(name() + " does not compute gated delta nets"); }
 };
 
 }  // namespace moerun

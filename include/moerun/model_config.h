@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "moerun/delta_net.h"
 #include "moerun/dtype.h"
 #include "moerun/router_rule.h"
 
@@ -70,19 +71,26 @@ struct ModelConfig {
   double rms_norm_eps = 1e-6;
   RopeConfig rope;
   QkNorm qk_norm = QkNorm::none;
+  bool zero_centred_norms = false;  ///< norms multiply by 1 + weight; that behind a delta net does not
+  bool attention_gate = false;      ///< heads' outputs are multiplied by sigmoids of as many elements
+  DeltaShape delta;                 ///< of layers with a gated delta net in attention's place
+  std::vector<bool> delta_layers;   ///< [num_hidden_layers] which those are; empty: none
   bool qkv_bias = false, output_bias = false;  ///< of attention's projections
   bool mlp_bias = false;                       ///< of dense layers' and the shared expert's
   bool head_bias = false;
   bool tie_word_embeddings = false;
   DType dtype = DType::bfloat16;  ///< of the checkpoint (`torch_dtype`/`dtype`)
   Quantization quantization;
-  std::vector<int32_t> eos_token_ids;  ///< generation_config.json's, else config.json's
-  std::string checksum;                ///< SHA-256 (hex) of config.json's bytes
+  std::vector<int32_t> eos_token_ids;   ///< generation_config.json's, else config.json's
+  std::string checksum;                 ///< SHA-256 (hex) of config.json's bytes
+  std::string tensor_prefix = "model";  ///< of the decoder's tensors' names
   std::vector<PassedOver> passed_over;
   std::vector<std::string> notes;  ///< sentences for the user
 
   /// Elements of a head that are rotated.
   int64_t rotary_dim() const { return static_cast<int64_t>(static_cast<double>(head_dim) * rope.partial); }
+  bool has_delta_nets() const { return !delta_layers.empty(); }
+  bool is_delta(int64_t layer) const { return has_delta_nets() && delta_layers[static_cast<size_t>(layer)]; }
   bool is_sparse(int64_t layer) const { return sparse[static_cast<size_t>(layer)]; }
 };
 

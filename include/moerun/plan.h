@@ -26,8 +26,9 @@ struct LogitRow {
 /// broadcast over tp; every tp rank runs the same plan. Sequences that prefill come first, then those that
 /// decode.
 ///
-/// A sequence's prompt positions are always computed by the prefill path (in chunks of any size) and later
-/// positions by the decode path, one a step, also when a preempted sequence is computed again because the
+/// A sequence's prompt positions are always computed by the prefill path (in chunks of any size; with gated
+/// delta nets a step ends at a multiple of kDeltaChunk or at the prompt's end) and later positions by the
+/// decode path, one a step, also when a preempted sequence is computed again because the
 /// host has no room for its keys and values: the path a token takes never depends on load.
 struct StepPlan {
   std::vector<int32_t> tokens;        ///< [n]
@@ -42,6 +43,12 @@ struct StepPlan {
   std::vector<int32_t> swap_out, swap_in;
   /// [from block, to block, tokens]…: after those, the first tokens of a block become those of another.
   std::vector<int32_t> copies;
+  /// States of models with gated delta nets, in slots; without such layers all of these are empty. Where each
+  /// sequence's is [s]; of preempted sequences [device slot, host slot]…, what leaves before the step and
+  /// what comes back; [from slot, to slot]…, copied after that; and [sequence, position, slot]…: a sequence
+  /// that prefills leaves a copy of its state where the step comes to that position, a chunk's border or the
+  /// end of what it computes.
+  std::vector<int32_t> state_slots, state_swap_out, state_swap_in, state_copies, state_saves;
   int32_t num_prefill_seqs = 0;  ///< the first ones; the rest decode
   std::vector<LogitRow> logit_rows;
   std::vector<int32_t> history_tokens;  ///< distinct ids seen by a row that asks for penalties
@@ -58,6 +65,7 @@ struct StepPlan {
   static void each(Plan& p, Io&& io) {
     io(p.tokens), io(p.positions), io(p.slot_mapping), io(p.cu_seqlens_q), io(p.context_lens);
     io(p.block_table), io(p.max_blocks), io(p.swap_out), io(p.swap_in), io(p.copies);
+    io(p.state_slots), io(p.state_swap_out), io(p.state_swap_in), io(p.state_copies), io(p.state_saves);
     io(p.num_prefill_seqs);
     io(p.logit_rows), io(p.history_tokens), io(p.history_counts), io(p.banned_tokens);
     io(p.biases), io(p.num_masks), io(p.mask_words), io(p.masks);

@@ -40,7 +40,8 @@ void rotate(float* head, const float* cos, const float* sin, int64_t rotated, bo
 void rope_cache(const RopeCacheArgs& args) {
   const DType cache = args.fp8 ? DType::e4m3 : DType::float32;
   std::vector<float> key(static_cast<size_t>(args.head_dim));
-  const int64_t d = args.head_dim, half = args.rotated / 2, width = (args.heads + 2 * args.kv_heads) * d;
+  const int64_t d = args.head_dim, half = args.rotated / 2, apart = args.gated ? 2 : 1;
+  const int64_t before_keys = args.heads * apart, width = (before_keys + 2 * args.kv_heads) * d;
   for (int64_t token = 0; token < args.n; ++token) {
     const float* const row = args.qkv + token * width;
     const float* const cos = args.cos + args.positions[token] * half;
@@ -53,13 +54,13 @@ void rope_cache(const RopeCacheArgs& args) {
       rotate(out, cos, sin, args.rotated, args.interleaved);
     };
     for (int64_t i = 0; i < args.heads; ++i)
-      head(i, args.q_norm, i, scales, args.q + (token * args.heads + i) * d);
+      head(i * apart, args.q_norm, i, scales, args.q + (token * args.heads + i) * d);
     const int64_t block = args.slot_mapping[token] / args.block_size,
                   offset = args.slot_mapping[token] % args.block_size;
     for (int64_t i = 0; i < args.kv_heads; ++i) {
       const int64_t place = ((block * args.kv_heads + i) * args.block_size + offset) * d;
-      const float* const value = row + (args.heads + args.kv_heads + i) * d;
-      head(args.heads + i, args.k_norm, i, scales ? scales + 1 : nullptr, key.data());
+      const float* const value = row + (before_keys + args.kv_heads + i) * d;
+      head(before_keys + i, args.k_norm, i, scales ? scales + 1 : nullptr, key.data());
       for (int64_t j = 0; j < d; ++j) {
         store_float(args.k_cache, cache, place + j, key[static_cast<size_t>(j)]);
         store_float(args.v_cache, cache, place + j, value[j]);

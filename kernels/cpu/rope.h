@@ -4,7 +4,8 @@
 namespace moerun::cpu {
 
 struct RopeCacheArgs {
-  const float* qkv = nullptr;  ///< [n, (heads + 2·kv_heads)·head_dim]
+  const float* qkv = nullptr;  ///< [n, (heads + 2·kv_heads)·head_dim], with `gated` (2·heads + 2·kv_heads)·…
+  bool gated = false;          ///< behind each query head is as much that is none of it
   const float *q_norm = nullptr,
               *k_norm = nullptr;               ///< [head_dim], with scales [heads·head_dim]; null: no norm
   const float* scales = nullptr;               ///< [n, 2] of qk_scales; null: each head has its own

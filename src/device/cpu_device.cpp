@@ -4,6 +4,7 @@
 #include <omp.h>
 
 #include <algorithm>
+#include <array>
 #include <cstdlib>
 #include <cstring>
 #include <new>
@@ -11,6 +12,7 @@
 
 #include "device/memory_uses.h"
 #include "kernels/cpu/attention.h"
+#include "kernels/cpu/delta_net.h"
 #include "kernels/cpu/elementwise.h"
 #include "kernels/cpu/gemm.h"
 #include "kernels/cpu/gemm_fp8.h"
@@ -157,7 +159,9 @@ class CpuDevice : public Device {
                    .num_tokens = plan.num_tokens(),
                    .num_seqs = plan.num_seqs(),
                    .num_prefill_seqs = plan.num_prefill_seqs,
-                   .max_blocks = plan.max_blocks};
+                   .max_blocks = plan.max_blocks,
+                   .state_slots = ints(plan_.state_slots),
+                   .state_saves = ints(plan_.state_saves)};
     return out;
   }
 
@@ -199,6 +203,7 @@ class CpuDevice : public Device {
 
   void rope_and_cache(const DevicePlan& plan, const RopeArgs& args) override {
     cpu::rope_cache({.qkv = floats(args.qkv),
+                     .gated = args.gated,
                      .q_norm = floats(args.q_norm),
                      .k_norm = floats(args.k_norm),
                      .scales = floats(args.scales),
@@ -251,6 +256,67 @@ class CpuDevice : public Device {
                     .head_dim = args.kv.head_dim,
                     .block_size = args.kv.block_size,
                     .scale = args.scale});
+  }
+
+  void gate_heads(const GateHeadsArgs& args) override {
+    cpu::gate_heads(floats(args.qkv), args.qkv.cols, args.heads.rows, args.heads.cols / args.head_dim,
+                    args.head_dim, floats(args.heads));
+  }
+
+  void swap_states(std::span<const DeltaState> states, std::span<const int32_t> pairs, Swap way) override {
+    for (size_t i = 0; i < pairs.size(); i += 2) {
+      const auto host_slot = static_cast<size_t>(pairs[i + 1]);
+      if (host_states_.size() <= host_slot) host_states_.resize(host_slot + 1);
+      std::vector<char>& host = host_states_[host_slot];
+      size_t at = 0;
+      for (const DeltaState& state : states)
+        for (const Tensor& part : slot_of(state, pairs[i])) {
+          host.resize(std::max(host.size(), at + part.bytes()));
+          if (way == Swap::out)
+            std::memcpy(host.data() + at, part.data, part.bytes());
+          else
+            std::memcpy(part.data, host.data() + at, part.bytes());
+          at += part.bytes();
+        }
+    }
+  }
+
+  void copy_states(std::span<const DeltaState> states, std::span<const int32_t> pairs) override {
+    for (size_t i = 0; i < pairs.size(); i += 2)
+      for (const DeltaState& state : states) {
+        const auto from = slot_of(state, pairs[i]), to = slot_of(state, pairs[i + 1]);
+        for (size_t part = 0; part < from.size(); ++part)
+          std::memcpy(to[part].data, from[part].data, from[part].bytes());
+      }
+  }
+
+  void delta_conv(const DevicePlan& plan, const DeltaConvArgs& args) override {
+    cpu::delta_conv(delta_plan(plan), {.shape = args.state.shape,
+                                       .qkvz = floats(args.qkvz),
+                                       .ba = floats(args.ba),
+                                       .weight = floats(args.weight),
+                                       .a_log = floats(args.a_log),
+                                       .dt_bias = floats(args.dt_bias),
+                                       .state = floats(args.state.conv),
+                                       .qkv = floats(args.qkv),
+                                       .gates = floats(args.gates)});
+  }
+
+  void delta_rule(const DevicePlan& plan, const DeltaRuleArgs& args) override {
+    cpu::delta_rule(delta_plan(plan), {.shape = args.state.shape,
+                                       .qkv = floats(args.qkv),
+                                       .gates = floats(args.gates),
+                                       .state = floats(args.state.memory),
+                                       .out = floats(args.out)});
+  }
+
+  void delta_norm(const DeltaNormArgs& args) override {
+    cpu::delta_norm({.shape = args.shape,
+                     .x = floats(args.x),
+                     .qkvz = floats(args.qkvz),
+                     .weight = floats(args.weight),
+                     .n = args.x.rows,
+                     .eps = args.eps});
   }
 
   void silu_mul(Tensor gate_up, Tensor out) override {
@@ -342,6 +408,22 @@ class CpuDevice : public Device {
                .ldo = w.out_features});
   }
 
+  /// What a slot has of a layer.
+  static std::array<Tensor, 2> slot_of(const DeltaState& state, int32_t slot) {
+    const auto part = [&](const Tensor& of, int64_t rows) {
+      return of.slice(slot * rows, (slot + 1) * rows);
+    };
+    return {part(state.conv, state.conv_rows()), part(state.memory, state.memory_rows())};
+  }
+  static cpu::DeltaPlan delta_plan(const DevicePlan& plan) {
+    return {.cu_seqlens = plan.cu_seqlens_q.data,
+            .context_lens = plan.context_lens.data,
+            .slots = plan.state_slots.data,
+            .num_seqs = plan.num_seqs,
+            .num_prefill_seqs = plan.num_prefill_seqs,
+            .saves = plan.state_saves.data,
+            .num_saves = plan.state_saves.size / 3};
+  }
   static cpu::Fp8Weight fp8_weight(const Matrix& w) {
     return {static_cast<const uint8_t*>(w.data), w.scales};
   }
@@ -360,10 +442,10 @@ class CpuDevice : public Device {
   CpuOptions options_;
   std::vector<std::unique_ptr<void, decltype(&std::free)>> blocks_;
   MemoryUses uses_;
-  std::vector<std::vector<char>> host_blocks_;  // keys and values of preempted sequences
-  StepPlan plan_;                               // the step's, which DevicePlan points into
-  std::vector<float> parts_;                    // linear_tree's chunks [chunks, rows, out_features]
-  cpu::QuantisedRows quantised_;                // x of the product at hand
+  std::vector<std::vector<char>> host_blocks_, host_states_;  // of preempted sequences
+  StepPlan plan_;                                             // the step's, which DevicePlan points into
+  std::vector<float> parts_;      // linear_tree's chunks [chunks, rows, out_features]
+  cpu::QuantisedRows quantised_;  // x of the product at hand
   cpu::ExpertFfnScratch expert_scratch_;
 };
 

@@ -11,12 +11,20 @@ namespace {
 
 class PlanWriter {
  public:
-  PlanWriter(const KvCache& cache, const AnswerLimits& limits) : cache_(cache), limits_(limits) {}
+  PlanWriter(KeptOfSequences kept, const AnswerLimits& limits)
+      : cache_(*kept.cache), states_(kept.states), limits_(limits) {
+    plan_.state_saves = std::move(kept.state_saves);
+  }
 
   StepPlan write(std::span<const Scheduled> step, std::span<const Branch> branches) {
     plan_.swap_out = cache_.moves().swap_out;
     plan_.swap_in = cache_.moves().swap_in;
     plan_.copies = cache_.moves().copies;
+    if (has_states()) {
+      plan_.state_swap_out = states_->moves().swap_out;
+      plan_.state_swap_in = states_->moves().swap_in;
+      plan_.state_copies = states_->moves().copies;
+    }
     plan_.cu_seqlens_q.push_back(0);
     for (const Scheduled& one : step)
       plan_.max_blocks =
@@ -39,6 +47,7 @@ class PlanWriter {
   }
 
  private:
+  bool has_states() const { return states_ && states_->any(); }
   void add(const Scheduled& one) {
     const Sequence& sequence = *one.sequence;
     const int32_t first_token = plan_.num_tokens(), block_size = cache_.block_size();
@@ -53,6 +62,7 @@ class PlanWriter {
     add_logit_rows(one, first_token);
     plan_.cu_seqlens_q.push_back(plan_.num_tokens());
     plan_.context_lens.push_back(sequence.num_computed + one.num_tokens);
+    if (has_states()) plan_.state_slots.push_back(sequence.state.device);
     for (size_t i = 0; i < static_cast<size_t>(plan_.max_blocks); ++i)
       plan_.block_table.push_back(i < blocks.size() ? blocks[i] : 0);
   }
@@ -121,15 +131,16 @@ class PlanWriter {
   }
 
   const KvCache& cache_;
+  const StateSlots* states_;
   const AnswerLimits& limits_;
   StepPlan plan_;
 };
 
 }  // namespace
 
-StepPlan write_plan(std::span<const Scheduled> step, std::span<const Branch> branches, const KvCache& cache,
+StepPlan write_plan(std::span<const Scheduled> step, std::span<const Branch> branches, KeptOfSequences kept,
                     const AnswerLimits& limits) {
-  return PlanWriter(cache, limits).write(step, branches);
+  return PlanWriter(std::move(kept), limits).write(step, branches);
 }
 
 }  // namespace moerun

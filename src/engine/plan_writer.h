@@ -4,6 +4,7 @@
 
 #include "engine/kv_cache.h"
 #include "engine/sequence.h"
+#include "engine/state_slots.h"
 #include "moerun/plan.h"
 
 namespace moerun {
@@ -24,10 +25,17 @@ struct Branch {
   int32_t token = 0;
 };
 
+/// What is kept of sequences, and moves before the step.
+struct KeptOfSequences {
+  const KvCache* cache = nullptr;
+  const StateSlots* states = nullptr;  ///< may be null
+  std::vector<int32_t> state_saves;    ///< StepPlan::state_saves
+};
+
 /// The plan of a step: a function of what is scheduled, those that prefill first, and of what the cache moves
 /// for it. LogitRow::sequence is a sequence's place in `step`, and a sequence's rows are consecutive; the
 /// branches' rows follow after all of those, as if they were sequences more.
-StepPlan write_plan(std::span<const Scheduled> step, std::span<const Branch> branches, const KvCache& cache,
+StepPlan write_plan(std::span<const Scheduled> step, std::span<const Branch> branches, KeptOfSequences kept,
                     const AnswerLimits& limits);
 
 }  // namespace moerun

@@ -14,7 +14,11 @@ Scheduler::Scheduler(const SchedulerOptions& options)
       cache_({.block_size = options.block_size,
               .num_blocks = options.num_blocks,
               .num_host_blocks = options.num_host_blocks}),
-      prefixes_(cache_),
+      states_({.num_slots = options.states.num_slots, .num_host_slots = options.states.num_host_slots}),
+      prefixes_(cache_, {.slots = &states_,
+                         .chunk = options.states.chunk,
+                         .most_kept = static_cast<size_t>(
+                             std::max<int64_t>(options.states.num_slots - options.max_num_seqs, 0))}),
       forecast_(cache_, options.limits.max_model_len),
       pacing_({.max_num_seqs = options.max_num_seqs,
                .max_num_batched_tokens = options.max_num_batched_tokens,
@@ -49,6 +53,7 @@ StepPlan Scheduler::schedule() {
     prompt_budget_ = std::max(prompt_budget_, PromptPacing::kFewest);
   for (Running& running : running_) running.num_scheduled = 0;
   cache_.begin_step();
+  states_.begin_step();
   prefixes_.begin_step();
   schedule_running();
   admit();
@@ -64,7 +69,33 @@ StepPlan Scheduler::schedule() {
           branch_scores_.schedule(sequence.key(), running.place, sequence.num_computed,
                                   sequence.num_computed + running.num_scheduled);
       }
-  return write_plan(step, branch_scores_.branches(), cache_, options_.limits);
+  return write_plan(step, branch_scores_.branches(), {&cache_, &states_, state_saves(step)}, options_.limits);
+}
+
+std::vector<int32_t> Scheduler::state_saves(std::span<const Scheduled> step) {
+  std::vector<int32_t> saves;
+  if (!states_.any() || !options_.share_prefixes) return saves;
+  for (size_t place = 0; place < step.size(); ++place) {
+    const Sequence& sequence = *step[place].sequence;
+    if (!sequence.in_prompt()) break;  // those that prefill come first
+    const std::vector<int32_t> of_one =
+        prefixes_.save_states(sequence, sequence.num_computed + step[place].num_tokens);
+    for (size_t i = 0; i < of_one.size(); i += 2)
+      saves.insert(saves.end(), {static_cast<int32_t>(place), of_one[i], of_one[i + 1]});
+  }
+  return saves;
+}
+
+int32_t Scheduler::prefill_tokens(const Sequence& sequence, int32_t from, int32_t room) const {
+  const int32_t left = sequence.prompt_length() - from, chunk = options_.states.chunk;
+  if (room >= left || chunk == 0) return std::min(left, room);
+  return std::max(room + from, 0) / chunk * chunk - from;
+}
+
+void Scheduler::release(Sequence& sequence) {
+  cache_.release(sequence.kv);
+  states_.release(sequence.state);
+  sequence.num_computed = 0;
 }
 
 void Scheduler::schedule_running() {
@@ -76,8 +107,7 @@ void Scheduler::schedule_running() {
     const bool in_prompt = sequence.in_prompt();
     int32_t tokens = 1;
     if (in_prompt)
-      tokens =
-          std::min({sequence.prompt_length() - sequence.num_computed, budget_ - decodes, prompt_budget_});
+      tokens = prefill_tokens(sequence, sequence.num_computed, std::min(budget_ - decodes, prompt_budget_));
     else
       --decodes;
     if (budget_ <= 0 || tokens <= 0) {
@@ -117,9 +147,10 @@ void Scheduler::admit() {
   for (auto at = waiting_.begin(); at != waiting_.end() && at - waiting_.begin() < kMostPassedOver;) {
     full = full || budget_ <= 0 || num_running() >= options_.max_num_seqs;
     if (full) {
-      // Who is to wait for a prompt of this step says now what shall be scored for it.
+      // Who is to wait for a prompt of this step says now what shall be scored for it, or which state is
+      // kept.
       PrefixCache::Match ignored;
-      if (at->scored()) defers(*at, ignored);
+      if (at->scored() || states_.any()) defers(*at, ignored);
       ++at;
       continue;
     }
@@ -145,6 +176,7 @@ bool Scheduler::defers(Sequence& next, PrefixCache::Match& match) {
   if (next.waits_for && prefixes_.computing(*next.waits_for)) return true;
   match = prefixes_.find(next);
   if (match.to_come < match.shared + kWorthAStep) return false;
+  if (states_.any() && !prefixes_.want_state(match.to_come_of, match.to_come)) return false;
   next.waits_for = match.to_come_of;
   if (match.branch > 0)
     branch_scores_.want(next.key(), match.to_come_of, match.branch, next.token(match.branch));
@@ -157,21 +189,28 @@ Scheduler::Admission Scheduler::admit(Sequence& next) {
   PrefixCache::Match match;
   if (defers(next, match)) return Admission::deferred;
   if (!will_have_room(next, match.shared)) return Admission::no_room;
+  const int32_t begin = std::max(match.shared, next.num_computed);
+  if (states_.any() && begin < next.prompt_length() &&
+      prefill_tokens(next, begin, std::min(budget_, prompt_budget_)) <= 0)
+    return Admission::no_room;  // before it takes a slot for its state
   // Room for all that is known of it, and for some steps of those that run.
   const int64_t growth = num_running() * PromptPacing::kStepsKeptFree / options_.block_size + 1;
   const int64_t shared_blocks = match.shared / options_.block_size;
   const int64_t missing =
       cache_.blocks_for(next.num_tokens() + 1) - shared_blocks - static_cast<int64_t>(next.kv.device.size());
   const size_t matched = match.shared > 0 ? 1 : 0;
+  while (states_.any() && next.state.device < 0 && states_.num_free() == 0)
+    if (!prefixes_.evict(matched)) return Admission::no_room;
   if (!make_free(missing + growth, matched) && !running_.empty()) return Admission::no_room;
   if (match.shared > 0 && missing <= cache_.num_free()) take_over(next, match);
   const bool in_prompt = next.in_prompt();
-  if (in_prompt && prompt_budget_ <= 0) return Admission::no_room;
   const int32_t tokens =
-      in_prompt ? std::min({next.prompt_length() - next.num_computed, budget_, prompt_budget_}) : 1;
+      in_prompt ? prefill_tokens(next, next.num_computed, std::min(budget_, prompt_budget_)) : 1;
+  if (tokens <= 0) return Admission::no_room;
   make_free(cache_.blocks_for(next.num_computed + tokens) - static_cast<int64_t>(next.kv.device.size()));
   if (!cache_.swap_in(next.kv) || !cache_.grow(next.kv, next.num_computed + tokens))
     return Admission::no_room;
+  if (states_.any() && !states_.hold(next.state)) return Admission::no_room;
   running_.push_back({.sequence = std::move(next), .num_scheduled = tokens});
   if (in_prompt && options_.share_prefixes) prefixes_.begin(running_.back().sequence);
   branch_scores_.drop(running_.back().sequence.key());
@@ -185,7 +224,9 @@ void Scheduler::take_over(Sequence& next, const PrefixCache::Match& match) {
   if (next.scored() && match.alike == match.shared + 1 && match.alike < next.prompt_length())
     branch = branch_scores_.find(next.key(), match.alike);
   const int32_t shared = branch ? match.alike : match.shared;
+  if (match.state >= 0 && states_.num_free() == 0) return;
   if (!cache_.share(*match.kv, shared, next.kv)) return;
+  if (match.state >= 0) states_.copy(match.state, next.state);
   next.num_computed = shared;
   num_shared_tokens_ += shared;
   const int32_t scored = std::min(match.shared + 1, next.prompt_length());
@@ -196,9 +237,8 @@ void Scheduler::take_over(Sequence& next, const PrefixCache::Match& match) {
 bool Scheduler::make_waiting_let_go(const Sequence& but) {
   bool any = false;
   for (Sequence& sequence : waiting_)
-    if (&sequence != &but && !sequence.kv.device.empty()) {
-      cache_.release(sequence.kv);  // of no use without its beginning, so all of it
-      sequence.num_computed = 0;
+    if (&sequence != &but && (!sequence.kv.device.empty() || sequence.state.device >= 0)) {
+      release(sequence);  // of no use without its beginning, so all of it
       any = true;
     }
   return any;
@@ -227,7 +267,16 @@ void Scheduler::preempt(std::list<Running>::iterator at) {
   Sequence& sequence = at->sequence;
   prefixes_.forget(sequence);
   branch_scores_.forget(sequence.key());
-  if (cache_.swap_out(sequence.kv, sequence.num_computed)) {
+  if (states_.any()) {
+    // Behind keys and values that stay because others use them too there is no state.
+    if (sequence.num_computed > 0 && states_.has_host_slot() &&
+        cache_.swap_out(sequence.kv, sequence.num_computed)) {
+      states_.swap_out(sequence.state);
+      ++num_swaps_;
+    } else {
+      release(sequence);
+    }
+  } else if (cache_.swap_out(sequence.kv, sequence.num_computed)) {
     ++num_swaps_;
   } else {
     sequence.num_computed = std::min(sequence.num_computed, cache_.release_own(sequence.kv));
@@ -278,7 +327,7 @@ std::vector<RowResult> Scheduler::postprocess(const StepPlan& plan, const std::v
       ++at;
       continue;
     }
-    cache_.release(at->sequence.kv);
+    release(at->sequence);
     finish(at->sequence, finished);
     at = running_.erase(at);
   }
@@ -296,6 +345,7 @@ bool Scheduler::take(Sequence& sequence, int32_t num_computed, std::span<const L
     ++drawn;
   }
   if (in_prompt && options_.share_prefixes) {
+    prefixes_.saved_states(sequence);
     if (sequence.failed())
       prefixes_.forget(sequence);
     else if (!sequence.in_prompt())
@@ -350,18 +400,18 @@ void Scheduler::drop_waiting() {
   // Preempted sequences have begun, and their blocks will come free.
   std::erase_if(waiting_, [this](Sequence& s) {
     if (s.begun()) return false;
-    cache_.release(s.kv);
+    release(s);
     return true;
   });
 }
 
 void Scheduler::drop_all() {
-  for (Sequence& sequence : waiting_) cache_.release(sequence.kv);
+  for (Sequence& sequence : waiting_) release(sequence);
   waiting_.clear();
   for (Running& running : running_) {
     prefixes_.forget(running.sequence);
     branch_scores_.forget(running.sequence.key());
-    cache_.release(running.sequence.kv);
+    release(running.sequence);
   }
   running_.clear();
 }

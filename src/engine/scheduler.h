@@ -27,6 +27,12 @@ struct SchedulerOptions {
   int32_t block_size = 64;
   int64_t num_blocks = 0;
   int64_t num_host_blocks = 0;  ///< that keep keys and values of preempted sequences
+  /// Of models with gated delta nets (moerun/delta_net.h).
+  struct States {
+    int32_t chunk = 0;  ///< a prompt's steps end at multiples of it; 0: the model has no such layers
+    int64_t num_slots = 0, num_host_slots = 0;  ///< max_num_seqs of the first run, the others are kept
+  };
+  States states;
   AnswerLimits limits;
   bool share_prefixes = true;  ///< prompts that begin alike share keys and values
 };
@@ -92,6 +98,12 @@ class Scheduler {
   enum class Admission { admitted, deferred, no_room };
   /// Lets the waiting sequence in, if there is room, and schedules what fits of it.
   Admission admit(Sequence& next);
+  /// Tokens of a prompt of which `from` are computed, at most `room`, that end where a step may end.
+  int32_t prefill_tokens(const Sequence& sequence, int32_t from, int32_t room) const;
+  /// The states that the step leaves behind for other sequences: StepPlan::state_saves.
+  std::vector<int32_t> state_saves(std::span<const Scheduled> step);
+  /// The sequence holds nothing of the cache any more, and begins anew.
+  void release(Sequence& sequence);
   /// Shares with a sequence that holds nothing what was found for it.
   void take_over(Sequence& next, const PrefixCache::Match& match);
   /// Takes from the waiting sequences but one what preempted ones still hold of the cache; true when there
@@ -120,6 +132,7 @@ class Scheduler {
 
   SchedulerOptions options_;
   KvCache cache_;
+  StateSlots states_;
   PrefixCache prefixes_;
   BranchScores branch_scores_;
   RoomForecast forecast_;

@@ -9,6 +9,7 @@
 #include "engine/answer_text.h"
 #include "engine/kv_cache.h"
 #include "engine/row_in_work.h"
+#include "engine/state_slots.h"
 #include "moerun/plan.h"
 #include "moerun/record.h"
 
@@ -102,6 +103,7 @@ class Sequence {
 
   int32_t num_computed = 0;  ///< tokens whose keys and values are in the cache
   KvBlocks kv;               ///< where they are; the scheduler's KvCache owns the blocks
+  StateSlot state;           ///< behind them, of models with gated delta nets
   /// Sequence::key of the one that is computing what this prompt begins with too, when it was found to wait.
   std::optional<uint64_t> waits_for;
 

@@ -33,7 +33,7 @@ ModelConfig parse_model_config(const std::string& text, const GenerationConfig& 
       config.notes.push_back(
           fmt::format("{}: the model code that auto_map names is not run; this program's own {} is", name,
                       config.family->architecture));
-    config.eos_token_ids = read_eos_ids(fields);
+    if (std::vector<int32_t> ids = read_eos_ids(fields); !ids.empty()) config.eos_token_ids = std::move(ids);
     fields.refuse_unknown(harmless_fields());
     if (faults.empty()) check_shape(config, fields);
     if (faults.empty()) settle_quantization(not_converted, config, fields);

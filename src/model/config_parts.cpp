@@ -98,6 +98,8 @@ void read_rope(Fields& fields, const DecoderDefaults& defaults, RopeConfig& rope
     inner.read("partial_rotary_factor", rope.partial);
   else
     inner.expect("partial_rotary_factor", 1.0, "heads of this family are rotated whole");
+  if (defaults.rotary_sections)
+    for (const char* const of_images : {"mrope_section", "mrope_interleaved"}) inner.find(of_images);
   inner.refuse_unknown({});
 }
 
@@ -118,6 +120,27 @@ void read_decoder(Fields& fields, const DecoderDefaults& defaults, ModelConfig& 
   fields.read("tie_word_embeddings", config.tie_word_embeddings);
   config.dtype = read_dtype(fields);
   read_rope(fields, defaults, config.rope);
+}
+
+void read_text_config(Fields& fields, ModelConfig& config,
+                      void (*read)(Fields& fields, ModelConfig& config)) {
+  for (const char* const of_images :
+       {"vision_config", "image_token_id", "video_token_id", "vision_start_token_id", "vision_end_token_id"})
+    fields.find(of_images);
+  const Json* const text = fields.find("text_config");
+  if (!text || !text->is_object())
+    return fields.fault(fmt::format("text_config is {}", text ? "no object" : "missing"));
+  Fields inner = fields.inner("text_config", *text);
+  read(inner, config);
+  refuse_unsupported(inner);
+  config.eos_token_ids = read_eos_ids(inner);
+  inner.refuse_unknown(harmless_fields());
+  if (fields.find("dtype") || fields.find("torch_dtype")) config.dtype = read_dtype(fields);
+  bool tied = config.tie_word_embeddings;
+  fields.read("tie_word_embeddings", tied);
+  if (tied != config.tie_word_embeddings && inner.find("tie_word_embeddings"))
+    fields.fault(fmt::format("tie_word_embeddings is {}, and text_config says otherwise", tied));
+  config.tie_word_embeddings = tied;
 }
 
 void require_fields(Fields& fields, std::initializer_list<const char*> keys) {
@@ -141,6 +164,12 @@ void read_num_experts(Fields& fields, int64_t least, ModelConfig& config) {
 
 void read_experts_per_token(Fields& fields, ModelConfig& config) {
   fields.require("num_experts_per_tok", config.num_experts_per_tok, 1, config_limits::kExperts);
+}
+
+void read_shared_expert(Fields& fields, ModelConfig& config) {
+  fields.require("shared_expert_intermediate_size", config.shared_intermediate_size, 1,
+                 config_limits::kHidden);
+  config.shared_expert_gate = true;
 }
 
 void read_sparse_layers(Fields& fields, ModelConfig& config) {
@@ -173,7 +202,7 @@ void pass_over_layers(int64_t count, ModelConfig& config) {
 
 void refuse_unsupported(Fields& fields) {
   fields.expect("hidden_act", "silu", "silu alone is supported");
-  if (const Json* const types = fields.find("layer_types")) {
+  if (const Json* const types = fields.asked_for("layer_types") ? nullptr : fields.find("layer_types")) {
     if (!types->is_array())
       return fields.fault(fmt::format("layer_types is {}, and must be a list", shown(*types)));
     const auto other =

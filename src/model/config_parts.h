@@ -12,6 +12,8 @@ struct DecoderDefaults {
   double rope_theta = 10000, rms_norm_eps = 1e-6;
   bool tie_word_embeddings = false;
   std::optional<double> partial_rotary;  ///< none: the family rotates whole heads
+  /// Rotary positions have sections of time, height and width: of a text's tokens all three are the same.
+  bool rotary_sections = false;
 };
 
 // Parts of a config.json that families share. Each takes its fields; what is wrong is collected.
@@ -22,6 +24,9 @@ void read_decoder(Fields& fields, const DecoderDefaults& defaults, ModelConfig& 
 
 /// `rope_theta` with `rope_scaling`, or `rope_parameters` that has both (as transformers ≥ 5 writes).
 void read_rope(Fields& fields, const DecoderDefaults& defaults, RopeConfig& rope);
+
+/// A model with vision, of which the text part is run: `read` takes the fields of `text_config`.
+void read_text_config(Fields& fields, ModelConfig& config, void (*read)(Fields& fields, ModelConfig& config));
 
 /// A fault for each that is absent: where a family's own default is a number that no other knows.
 void require_fields(Fields& fields, std::initializer_list<const char*> keys);
@@ -36,6 +41,9 @@ void read_alias(Fields& fields, const char* key, const char* other_key, Within w
 void read_num_experts(Fields& fields, int64_t least, ModelConfig& config);
 
 void read_experts_per_token(Fields& fields, ModelConfig& config);
+
+/// `shared_expert_intermediate_size`: the expert that every token takes, with a gate.
+void read_shared_expert(Fields& fields, ModelConfig& config);
 
 /// Qwen's: layers are sparse unless `mlp_only_layers` lists them or `decoder_sparse_step` skips them.
 void read_sparse_layers(Fields& fields, ModelConfig& config);

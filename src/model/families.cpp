@@ -10,9 +10,10 @@ namespace moerun {
 
 namespace {
 
-constexpr std::array kFamilies{&families::qwen3_moe,   &families::mixtral,  &families::qwen2_moe,
-                               &families::olmoe,       &families::glm4_moe, &families::minimax_m2,
-                               &families::ernie4_5_moe};
+constexpr std::array kFamilies{&families::qwen3_moe,       &families::mixtral,    &families::qwen2_moe,
+                               &families::olmoe,           &families::glm4_moe,   &families::minimax_m2,
+                               &families::ernie4_5_moe,    &families::qwen3_next, &families::qwen3_5_moe,
+                               &families::qwen3_5_moe_text};
 
 constexpr std::string_view kHowToAdd = "CONTRIBUTING.md says how to add a family";
 

@@ -24,12 +24,13 @@ struct Family {
   /// Its tensors in the order in which they are loaded (tensors_of).
   void (*tensors)(const ModelConfig& config, TensorList& out);
   /// What each layer keeps of a sequence (kept_of_sequence).
-  std::vector<PagedKeyValues> (*keeps)(const ModelConfig& config, const ModelShard& shard);
+  std::vector<KeptOfLayer> (*keeps)(const ModelConfig& config, const ModelShard& shard);
   std::unique_ptr<Model> (*make)(ModelParts parts);
 };
 
 namespace families {
-extern const Family ernie4_5_moe, glm4_moe, minimax_m2, mixtral, olmoe, qwen2_moe, qwen3_moe;
+extern const Family ernie4_5_moe, glm4_moe, minimax_m2, mixtral, olmoe, qwen2_moe, qwen3_5_moe,
+    qwen3_5_moe_text, qwen3_moe, qwen3_next;
 }  // namespace families
 
 /// The family that `architectures`, or where that is absent `model_type`, names; null with a fault that says

@@ -19,6 +19,7 @@ Model::Model(ModelParts parts)
       normed_(hidden_rows(parts_, parts_.part_rows())),
       hidden_(hidden_rows(parts_, parts_.part_rows() * parts_.shard.tensor)),
       attention_(parts_),
+      delta_net_(parts_),
       dense_mlp_(parts_),
       experts_(parts_, dense_mlp_),
       logit_rows_(hidden_rows(parts_, parts_.limits.max_logit_rows)),
@@ -34,27 +35,52 @@ size_t Model::block_bytes() const {
       key_value_block_bytes(*parts_.config, parts_.shard, parts_.limits.block_size, cache_dtype()));
 }
 
-void Model::allocate_cache(int64_t num_blocks) {
+void Model::allocate_cache(const CacheSize& size) {
+  Device& device = *parts_.device;
   const int64_t block_size = parts_.limits.block_size;
-  for (const PagedKeyValues& kept : kept_of_sequence(*parts_.config, parts_.shard)) {
+  const auto paged = [&](const PagedKeyValues& kept) {
     const auto half = [&] {
-      return parts_.device->tensor(num_blocks * kept.block_rows(block_size), kept.head_dim, cache_dtype(),
-                                   "keys and values");
+      return device.tensor(size.num_blocks * kept.block_rows(block_size), kept.head_dim, cache_dtype(),
+                           "keys and values");
     };
     const Tensor k = half(), v = half();
+    place_of_layer_.push_back(cache_.size());
     cache_.push_back({.k = k,
                       .v = v,
                       .num_kv_heads = static_cast<int32_t>(kept.num_kv_heads),
                       .block_size = static_cast<int32_t>(block_size),
                       .head_dim = static_cast<int32_t>(kept.head_dim)});
-  }
+  };
+  const auto fixed = [&](const FixedState& kept) {
+    DeltaState state{.shape = kept.shape};
+    const char* const what = "states of sequences";
+    state.conv =
+        device.tensor(size.num_states * state.conv_rows(), kept.shape.channels(), device.dtype(), what);
+    state.memory =
+        device.tensor(size.num_states * state.memory_rows(), kept.shape.value_dim, DType::float32, what);
+    place_of_layer_.push_back(states_.size());
+    states_.push_back(state);
+  };
+  for (const KeptOfLayer& kept : kept_of_sequence(*parts_.config, parts_.shard))
+    if (const auto* const keys = std::get_if<PagedKeyValues>(&kept))
+      paged(*keys);
+    else
+      fixed(std::get<FixedState>(kept));
 }
 
-void Model::submit(const StepPlan& plan, const std::vector<int32_t>& tokens_of_rank) {
+void Model::move_kept(const StepPlan& plan) {
   Device& device = *parts_.device;
   if (!plan.swap_out.empty()) device.swap_blocks(cache_, plan.swap_out, Device::Swap::out);
   if (!plan.swap_in.empty()) device.swap_blocks(cache_, plan.swap_in, Device::Swap::in);
   if (!plan.copies.empty()) device.copy_rows(cache_, plan.copies);
+  if (!plan.state_swap_out.empty()) device.swap_states(states_, plan.state_swap_out, Device::Swap::out);
+  if (!plan.state_swap_in.empty()) device.swap_states(states_, plan.state_swap_in, Device::Swap::in);
+  if (!plan.state_copies.empty()) device.copy_states(states_, plan.state_copies);
+}
+
+void Model::submit(const StepPlan& plan, const std::vector<int32_t>& tokens_of_rank) {
+  Device& device = *parts_.device;
+  move_kept(plan);
   Step& step = step_;
   step = {.host_plan = &plan,
           .plan = device.upload(plan),

@@ -3,6 +3,7 @@
 #include <vector>
 
 #include "model/blocks/attention.h"
+#include "model/blocks/delta_net.h"
 #include "model/blocks/dense_mlp.h"
 #include "model/blocks/experts.h"
 #include "model/step.h"
@@ -32,8 +33,12 @@ class Model : public StepRunner {
 
   /// Bytes of one block of what is kept of sequences, in all layers of this rank.
   size_t block_bytes() const;
+  struct CacheSize {
+    int64_t num_blocks = 0;  ///< of keys and values
+    int64_t num_states = 0;  ///< slots of layers with gated delta nets
+  };
   /// Sets the cache aside. Once.
-  void allocate_cache(int64_t num_blocks);
+  void allocate_cache(const CacheSize& size);
 
   void submit(const StepPlan& plan, const std::vector<int32_t>& tokens_of_rank) override;
   StepResult collect() override;
@@ -44,17 +49,23 @@ class Model : public StepRunner {
   virtual void layer(const Step& step, size_t index, const AddRmsNormArgs& then) = 0;
 
   const LayerWeights& weights_of(size_t layer) const { return weights_.layers[layer]; }
-  const KvLayer& cache_of(size_t layer) const { return cache_[layer]; }
+  const ModelConfig& config() const { return *parts_.config; }
+  /// What a layer keeps: of attention, and of a gated delta net.
+  const KvLayer& cache_of(size_t layer) const { return cache_[place_of_layer_[layer]]; }
+  const DeltaState& state_of(size_t layer) const { return states_[place_of_layer_[layer]]; }
 
  private:
   DType cache_dtype() const;
   void layers(const Step& step);
+  void move_kept(const StepPlan& plan);
   StepResult logits(const Step& step, const StepPlan& plan);
 
   const ModelParts parts_;
   Weights weights_;
-  std::vector<KvLayer> cache_;  // [layers]
-  Step step_;                   // the one that was begun
+  std::vector<KvLayer> cache_;          // of layers with attention
+  std::vector<DeltaState> states_;      // of those with a gated delta net
+  std::vector<size_t> place_of_layer_;  // [layers] in the one or the other
+  Step step_;                           // the one that was begun
 
   // Buffers for the largest step; P = rows of this rank's part of it, N = P · tensor.
   Tensor residual_, delta_;  // [P, hidden]
@@ -63,6 +74,7 @@ class Model : public StepRunner {
 
  protected:
   AttentionBlock attention_;
+  DeltaNetBlock delta_net_;
   DenseMlpBlock dense_mlp_;
   ExpertsBlock experts_;
 

@@ -32,6 +32,12 @@ bool is_linear_layer(Role role) {
     case Role::gate:
     case Role::up:
     case Role::down:
+    case Role::delta_q:
+    case Role::delta_k:
+    case Role::delta_v:
+    case Role::delta_z:
+    case Role::delta_b:
+    case Role::delta_a:
       return true;
     default:
       return false;
@@ -162,6 +168,12 @@ std::tuple<int64_t, int32_t, Role> fused_as(const Place& place) {
       return {place.layer, expert, Role::q};
     case Role::up:
       return {place.layer, expert, Role::gate};
+    case Role::delta_k:
+    case Role::delta_v:
+    case Role::delta_z:
+      return {place.layer, expert, Role::delta_q};
+    case Role::delta_a:
+      return {place.layer, expert, Role::delta_b};
     default:
       return {place.layer, expert, place.role};
   }

@@ -30,23 +30,34 @@ struct ModelShard {
     return first_head(config) * config.num_key_value_heads / config.num_attention_heads;
   }
   int64_t qkv_width(const ModelConfig& config) const {
-    return (num_heads(config) + 2 * num_kv_heads(config)) * config.head_dim;
+    return query_width(config) + 2 * num_kv_heads(config) * config.head_dim;
   }
+  /// Of the queries' projection: with gates twice as much.
+  int64_t query_width(const ModelConfig& config) const {
+    return num_heads(config) * config.head_dim * (config.attention_gate ? 2 : 1);
+  }
+  DeltaShape delta(const ModelConfig& config) const { return config.delta.of_rank(tensor); }
 };
 
 /// Parts into which the output projection's sum over heads is cut, of which each rank computes an equal share
 /// (Device::linear_tree). The model alone decides it, so that the bits do not depend on `tensor`. In FP8 none
 /// cuts a group of K that shares scales.
-inline int32_t output_chunks(const ModelConfig& config) {
+inline int32_t output_chunks(const ModelConfig& config, int64_t num_heads, int64_t head_dim) {
   constexpr int32_t kMost = 8;
-  const int64_t width = config.num_attention_heads * config.head_dim;
   const auto divides = [&](int32_t chunks) {
-    return config.num_attention_heads % chunks == 0 &&
-           (!config.quantization.is_fp8() || width % (chunks * kScaleGroup) == 0);
+    return num_heads % chunks == 0 &&
+           (!config.quantization.is_fp8() || num_heads * head_dim % (chunks * kScaleGroup) == 0);
   };
   int32_t chunks = 1;
   while (chunks < kMost && divides(2 * chunks)) chunks *= 2;
   return chunks;
+}
+inline int32_t output_chunks(const ModelConfig& config) {
+  return output_chunks(config, config.num_attention_heads, config.head_dim);
+}
+/// The same of a gated delta net's. A rank has whole key heads with their value heads.
+inline int32_t delta_output_chunks(const ModelConfig& config) {
+  return output_chunks(config, config.delta.num_value_heads, config.delta.value_dim);
 }
 
 }  // namespace moerun

@@ -35,6 +35,18 @@ enum class Role {
   up_bias,
   down_bias,
   shared_gate,
+  delta_q,  ///< of a gated delta net's projection; where a checkpoint has it in one, all of it
+  delta_k,
+  delta_v,
+  delta_z,
+  delta_b,  ///< of the gates' projection; where a checkpoint has it in one, all of it
+  delta_a,
+  conv_q,
+  conv_k,
+  conv_v,
+  delta_a_log,
+  delta_dt_bias,
+  delta_norm,
   final_norm,
   lm_head,
   lm_head_bias
@@ -55,6 +67,8 @@ enum class Cut {
   query_rows,      ///< rows [num_attention_heads · head_dim]: those of the rank's heads
   key_value_rows,  ///< rows [num_key_value_heads · head_dim]: those of its key/value heads
   query_columns,   ///< the same of columns: of its query heads
+  even_rows,       ///< an equal part of the rows for each tensor-parallel rank, in their order
+  even_columns,    ///< the same of columns
   expert           ///< whole where the expert is at home, nothing elsewhere
 };
 
@@ -75,6 +89,7 @@ struct StoredScales {
   std::string name;
   int64_t block_rows = 0, block_cols = 0;  ///< weights that share a scale; less in the last blocks
   std::vector<int64_t> shape;              ///< [⌈rows / block_rows⌉, ⌈cols / block_cols⌉]
+  int64_t row0 = 0;  ///< row of what the checkpoint has in one at which this tensor begins
 };
 
 /// A spelling of a tensor in checkpoints: by itself, or as a part of a stack of several.
@@ -92,6 +107,7 @@ struct TensorSpec {
   int64_t rows = 1, cols = 0;
   Cut cut = Cut::whole;
   Place place;
+  float added = 0;  ///< to each number where it is loaded: norms centred at zero
   WeightFormat format;
   StoredScales scales;  ///< where the format is e4m3
 };
@@ -112,18 +128,25 @@ std::vector<TensorSpec> tensors_of(const ModelConfig& config, DType dtype);
 /// says, all else gets `format`.
 class TensorList {
  public:
-  TensorList(WeightFormat format, const Quantization& quantization)
-      : format_(format), quantization_(quantization) {}
+  TensorList(WeightFormat format, const ModelConfig& config) : format_(format), config_(config) {}
 
   TensorSpec& matrix(const std::string& name, int64_t rows, int64_t cols, Cut cut, Place place);
   TensorSpec& vector(const std::string& name, int64_t cols, Cut cut, Place place);
+  /// A norm's weights, which are whole on every rank; around 1, or as the configuration says around 0.
+  TensorSpec& norm(const std::string& name, int64_t cols, Place place);
+  /// Some rows of a matrix [whole_rows, cols] that the checkpoint has in one.
+  struct RowRange {
+    int64_t first = 0, count = 0, cols = 0;
+  };
+  TensorSpec& rows_of(const std::string& name, int64_t whole_rows, const RowRange& rows, Cut cut,
+                      Place place);
   std::vector<TensorSpec> take() { return std::move(tensors_); }
 
  private:
   TensorSpec& add(const std::string& name, const std::vector<int64_t>& shape, Cut cut, Place place);
 
   WeightFormat format_;
-  const Quantization& quantization_;
+  const ModelConfig& config_;
   std::vector<TensorSpec> tensors_;
 };
 

@@ -73,11 +73,13 @@ std::vector<std::string> check_tensors(const ModelConfig& config, const Checkpoi
   constexpr size_t kMost = 20;
   std::vector<std::string> faults;
   std::vector<std::string> notes;
-  std::set<std::string> known;
+  std::set<std::string> known, checked;
   for (const TensorSpec& spec : tensors_of(config, config.dtype)) {
     for (const StoredAs& as : spec.stored) known.insert(as.name);
     if (spec.format.is_fp8()) known.insert(spec.scales.name);
-    check_tensor(spec, checkpoint, faults);
+    // Several tensors may be parts of one of the checkpoint's.
+    if (checked.insert(spec.drawn_as + ' ' + spec.stored.front().name).second)
+      check_tensor(spec, checkpoint, faults);
     if (const std::string note = untied(spec, checkpoint); !note.empty()) notes.push_back(note);
   }
   std::map<std::string, size_t> passed_over;  // prefix → tensors
@@ -120,7 +122,8 @@ HostMatrix CheckpointWeights::get(const TensorSpec& spec) const {
                   .dtype = scales.dtype,
                   .block_rows = spec.scales.block_rows,
                   .block_cols = spec.scales.block_cols,
-                  .stride = spec.scales.shape.back()};
+                  .stride = spec.scales.shape.back(),
+                  .row0 = spec.scales.row0};
   }
   return out;
 }
@@ -130,11 +133,13 @@ HostMatrix DummyWeightSource::get(const TensorSpec& spec) const {
   constexpr float kScale = 0.02F * 1.7320508F;
   uint64_t key = 0xcbf29ce484222325u;  // FNV-1a of the name
   for (const char c : name) key = (key ^ static_cast<unsigned char>(c)) * 0x100000001b3u;
-  HostMatrix out{
-      .rows = spec.rows,
-      .cols = spec.cols,
-      .row_stride = spec.cols,
-      .dummy = {.key = key, .scale = kScale, .offset = name.ends_with("norm.weight") ? 1.0F : 0.0F}};
+  HostMatrix out{.rows = spec.rows,
+                 .cols = spec.cols,
+                 .row_stride = spec.cols,
+                 .dummy = {.key = key,
+                           .first = spec.stored.front().first,
+                           .scale = kScale,
+                           .offset = name.ends_with("norm.weight") ? 1.0F - spec.added : 0.0F}};
   if (spec.format.is_fp8()) {
     out.dtype = DType::e4m3;
     out.dummy.scale = kE4m3Max;

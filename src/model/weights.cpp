@@ -2,7 +2,10 @@
 
 #include <fmt/format.h>
 
+#include <deque>
+
 #include "model/stored_scales.h"
+#include "moerun/half.h"
 
 namespace moerun {
 
@@ -21,6 +24,8 @@ class Loader {
   void load(const TensorSpec& spec, int64_t slot, const WeightSource& source, const LoadProgress& progress);
 
  private:
+  /// The numbers plus spec.added.
+  HostMatrix with_added(const TensorSpec& spec, const HostMatrix& part);
   LayerWeights& layer(const TensorSpec& spec) { return out_.layers[static_cast<size_t>(spec.place.layer)]; }
   MlpWeights& mlp(const TensorSpec& spec) {
     return spec.place.expert == kSharedExpert ? layer(spec).shared : layer(spec).mlp;
@@ -35,7 +40,7 @@ class Loader {
   Rows rows_of(const TensorSpec& spec);
   void make_matrix(const TensorSpec& spec, Matrix& matrix);
   /// Elements of a rank's q and k heads, in front of what follows them.
-  int64_t q_rows() const { return shard_.num_heads(config_) * config_.head_dim; }
+  int64_t q_rows() const { return shard_.query_width(config_); }
   int64_t kv_rows() const { return shard_.num_kv_heads(config_) * config_.head_dim; }
   int64_t row_of(Role role, int64_t rows) const;
 
@@ -43,6 +48,7 @@ class Loader {
   const ModelConfig& config_;
   const ModelShard& shard_;
   Weights& out_;
+  std::deque<std::vector<float>> made_;  // numbers that were changed on the host, until they are loaded
 };
 
 bool is_bias_of_qkv(Role role) {
@@ -51,6 +57,7 @@ bool is_bias_of_qkv(Role role) {
 
 /// Where a tensor of `rows` rows begins in what it shares with others: queries, keys, values; gate, up.
 int64_t Loader::row_of(Role role, int64_t rows) const {
+  const DeltaShape delta = shard_.delta(config_);
   switch (role) {
     case Role::k:
     case Role::k_bias:
@@ -58,6 +65,16 @@ int64_t Loader::row_of(Role role, int64_t rows) const {
     case Role::v:
     case Role::v_bias:
       return q_rows() + kv_rows();
+    case Role::delta_k:
+    case Role::conv_k:
+      return delta.keys();
+    case Role::delta_v:
+    case Role::conv_v:
+      return 2 * delta.keys();
+    case Role::delta_z:
+      return delta.channels();
+    case Role::delta_a:
+      return delta.num_value_heads;
     case Role::up:
     case Role::up_bias:
       return rows;
@@ -99,6 +116,16 @@ Tensor* Loader::tensor_of(const TensorSpec& spec) {
       return &mlp(spec).down_bias;
     case Role::shared_gate:
       return &layer(spec).shared_gate;
+    case Role::conv_q:
+    case Role::conv_k:
+    case Role::conv_v:
+      return &layer(spec).delta.conv;
+    case Role::delta_a_log:
+      return &layer(spec).delta.a_log;
+    case Role::delta_dt_bias:
+      return &layer(spec).delta.dt_bias;
+    case Role::delta_norm:
+      return &layer(spec).delta.norm;
     default:
       return nullptr;
   }
@@ -116,6 +143,14 @@ Loader::Rows Loader::rows_of(const TensorSpec& spec) {
       return {&mlp(spec).gate_up, row0};
     case Role::down:
       return {&mlp(spec).down, row0};
+    case Role::delta_q:
+    case Role::delta_k:
+    case Role::delta_v:
+    case Role::delta_z:
+      return {&layer(spec).delta.qkvz, row0};
+    case Role::delta_b:
+    case Role::delta_a:
+      return {&layer(spec).delta.ba, row0};
     default:
       return {&layer(spec).qkv, row0};
   }
@@ -136,7 +171,11 @@ void Loader::make_matrix(const TensorSpec& spec, Matrix& matrix) {
     case Role::lm_head:
       return make(Kind::plain, spec.rows, spec.cols, "LM head");
     case Role::output:
-      return make(Kind::plain, spec.rows, q_rows(), "attention");
+      return make(Kind::plain, spec.rows, part_of_rank(spec, config_, shard_).cols(), "attention");
+    case Role::delta_q:
+      return make(Kind::plain, shard_.delta(config_).width(), spec.cols, "delta nets");
+    case Role::delta_b:
+      return make(Kind::plain, 2 * shard_.delta(config_).num_value_heads, spec.cols, "delta nets");
     case Role::gate:
     case Role::up:
       return make(experts ? Kind::expert_gate_up : Kind::gate_up, 2 * spec.rows, spec.cols, mlp);
@@ -166,16 +205,36 @@ void Loader::make_room(const TensorSpec& spec) {
     *tensor = device_.tensor(1, 2 * spec.cols, dtype, "biases");
   else if (spec.place.role == Role::down_bias || spec.place.role == Role::lm_head_bias)
     *tensor = device_.tensor(1, spec.cols, dtype, "biases");
+  else if (spec.place.role == Role::conv_q)
+    *tensor = device_.tensor(shard_.delta(config_).channels(), spec.cols, dtype, "delta nets");
   else  // which may be cut over ranks as heads are
     *tensor = device_.tensor(spec.rows, part_of_rank(spec, config_, shard_).cols(), dtype, "norms");
 }
 
+HostMatrix Loader::with_added(const TensorSpec& spec, const HostMatrix& part) {
+  std::vector<float>& values = made_.emplace_back();
+  for (int64_t row = 0; row < part.rows; ++row)
+    for (int64_t col = 0; col < part.cols; ++col) {
+      const int64_t at = row * part.row_stride + col;
+      values.push_back(spec.added + (part.data ? load_float(part.data, part.dtype, at)
+                                               : dummy_weight(part.dummy, part.dummy.first + at)));
+    }
+  return {.data = values.data(),
+          .dtype = DType::float32,
+          .rows = part.rows,
+          .cols = part.cols,
+          .row_stride = part.cols};
+}
+
 void Loader::load(const TensorSpec& spec, int64_t slot, const WeightSource& source,
                   const LoadProgress& progress) {
-  const HostMatrix part = part_of(source.get(spec), part_of_rank(spec, config_, shard_));
+  HostMatrix part = part_of(source.get(spec), part_of_rank(spec, config_, shard_));
   refuse_nan(part, spec.drawn_as);
+  const WeightFormat stored{part.dtype};
+  if (spec.added != 0) part = with_added(spec, part);
   if (const Tensor* const tensor = tensor_of(spec)) {
-    const int64_t first = row_of(spec.place.role, spec.cols);  // a vector's columns
+    int64_t first = row_of(spec.place.role, spec.cols);  // a vector's columns
+    if (tensor->rows > 1) first *= tensor->cols;
     const Tensor room{static_cast<char*>(tensor->data) + static_cast<size_t>(first) * size_of(tensor->dtype),
                       tensor->dtype, part.rows, part.cols};
     device_.load(room, 0, part);
@@ -184,7 +243,6 @@ void Loader::load(const TensorSpec& spec, int64_t slot, const WeightSource& sour
     device_.load(*rows.matrix, slot, rows.row0, part);
   }
   if (!progress) return;
-  const WeightFormat stored{part.dtype};
   progress(static_cast<uint64_t>(stored.bytes(part.rows, part.cols)));
 }
 

@@ -16,6 +16,14 @@ struct MlpWeights {
   Tensor gate_up_bias, down_bias;  ///< [1, 2·width] and [1, hidden]; of no experts
 };
 
+/// A gated delta net's weights, but for its output projection.
+struct DeltaWeights {
+  Matrix qkvz, ba;        ///< [shape.width(), hidden], [2·value heads, hidden] of this rank (DeltaColumns)
+  Tensor conv;            ///< [channels, conv_width]
+  Tensor a_log, dt_bias;  ///< [1, value heads] float32
+  Tensor norm;            ///< [1, value_dim]
+};
+
 /// One layer's weights on the device. A bias or a norm without data is absent.
 struct LayerWeights {
   bool sparse = true;
@@ -23,7 +31,8 @@ struct LayerWeights {
   Matrix qkv;                              ///< [q heads | k heads | v heads of this rank, hidden]
   Tensor qkv_bias;                         ///< [1, the same]
   Tensor q_norm, k_norm;                   ///< [1, head_dim], or of all of this rank's heads
-  Matrix output;                           ///< [hidden, q heads of this rank]
+  DeltaWeights delta;                      ///< of a layer with a gated delta net, which has no qkv
+  Matrix output;                           ///< [hidden, q heads of this rank, or value heads]
   Tensor output_bias;                      ///< [1, hidden]
   Tensor router, router_bias;              ///< [num_experts, hidden], [1, num_experts]; sparse layers
   MlpWeights mlp;                          ///< [slots] experts', or the dense layer's

@@ -221,6 +221,15 @@ void check_layout(const Job& job, const ModelConfig& config, int world_size, con
                    : fmt::format("{} is more than the {} parts into which the sum of o_proj is cut: set it "
                                  "to {} or less",
                                  tensor, chunks, chunks));
+  if (config.has_delta_nets() && config.delta.num_key_heads % tensor != 0)
+    faults.add("parallel.tensor", fmt::format("{} does not divide the model's {} linear_num_key_heads",
+                                              tensor, config.delta.num_key_heads));
+  else if (config.has_delta_nets() && tensor > delta_output_chunks(config))
+    faults.add(
+        "parallel.tensor",
+        fmt::format("{} is more than the {} parts into which the sum of linear_attn.out_proj is cut: set "
+                    "it to {} or less",
+                    tensor, delta_output_chunks(config), delta_output_chunks(config)));
   check_redundant_experts(job, config, world_size, faults);
   // One more: nothing is predicted from a sequence's last token.
   if (job.model.max_model_len > most_positions(config) + 1)

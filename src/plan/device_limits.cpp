@@ -19,6 +19,7 @@ class Refusals {
   void whole_vectors(const char* key, int64_t value) {
     unless(value % limits::kVector == 0, key, value, fmt::format("multiples of {}", limits::kVector));
   }
+  void add(std::string line) { lines_.push_back(std::move(line)); }
   std::vector<std::string> take() { return std::move(lines_); }
 
  private:
@@ -30,6 +31,14 @@ class Refusals {
 std::vector<std::string> device_refuses(const StepLimits& step, DenseWidths widths) {
   using namespace limits;
   Refusals out;
+  if (step.num_delta_layers > 0)
+    out.add(
+        fmt::format("config.json: {} layers of linear_attention: device: cuda does not compute gated delta "
+                    "nets yet; device: cpu does",
+                    step.num_delta_layers));
+  else if (step.gated_attention)
+    out.add(
+        "config.json: attention with an output gate: device: cuda does not compute it yet; device: cpu does");
   out.unless(step.block_size % kBlockTokens == 0, "memory.block_size", step.block_size,
              fmt::format("multiples of {}", kBlockTokens));
   out.unless(step.max_num_batched_tokens <= kMaxGridRows * kOrderedGemmRows,

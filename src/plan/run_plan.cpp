@@ -34,6 +34,9 @@ ModelShard shard_of(const RunPlan& run, const ExpertMap& experts, int rank) {
           .rank_of_turn = experts.num_redundant() > 0 ? ranks_of_turns(experts, {}) : std::vector<int32_t>()};
 }
 
+/// Slots of states: one for each sequence that runs, and for beginnings that rows share a quarter more.
+int64_t states_of(int64_t num_seqs, bool share) { return num_seqs + (share ? (num_seqs + 3) / 4 : 0); }
+
 MemoryPlan memory_of(const RunPlan& run, const ModelShard& shard) {
   const Job& job = run.job;
   const int64_t block_size = job.memory.block_size;
@@ -42,9 +45,39 @@ MemoryPlan memory_of(const RunPlan& run, const ModelShard& shard) {
                  .blocks_a_sequence = (job.model.max_model_len + block_size - 1) / block_size,
                  .asked = job.memory.num_blocks > 0};
   out.most_blocks = out.asked ? job.memory.num_blocks : out.blocks_a_sequence * run.sequences.most;
-  if (job.device != Job::DeviceKind::null)
-    out.num_host_blocks = static_cast<int64_t>(job.memory.swap_space_gib * kGiB) / out.block_bytes;
+  out.state_bytes = state_slot_bytes(run.config, shard, run.dtype);
+  if (out.state_bytes > 0) out.num_states = states_of(run.sequences.most, job.scheduler.prefix_sharing);
+  if (job.device == Job::DeviceKind::null) return out;
+  auto swap_space = static_cast<int64_t>(job.memory.swap_space_gib * kGiB);
+  if (out.state_bytes > 0) {  // a preempted sequence needs a slot and blocks
+    out.num_host_states = std::min<int64_t>(run.sequences.most, swap_space / 2 / out.state_bytes);
+    swap_space -= out.num_host_states * out.state_bytes;
+  }
+  out.num_host_blocks = swap_space / out.block_bytes;
   return out;
+}
+
+/// The sequences that run at once, where the job leaves it open: as many as have states in half of the room
+/// that a CPU rank gives to what is kept of sequences.
+void fit_sequences(RunPlan& run) {
+  const Job& job = run.job;
+  if (!run.config.has_delta_nets() || job.device != Job::DeviceKind::cpu || job.scheduler.max_num_seqs > 0)
+    return;
+  const int64_t state_bytes = plan_rank(run, 0).memory.state_bytes;
+  const auto room = static_cast<int64_t>(job.memory.cpu_kv_gib * kGiB / 2);
+  int32_t& most = run.sequences.most;
+  while (most > 1 && states_of(most, job.scheduler.prefix_sharing) * state_bytes > room) --most;
+  run.sequences.of_any_length = std::min(run.sequences.of_any_length, most);
+}
+
+/// What a model whose prompts are computed in chunks asks of the job.
+void check_delta_nets(const RunPlan& run, Faults& faults) {
+  if (!run.config.has_delta_nets()) return;
+  if (const int64_t tokens = run.job.scheduler.max_num_batched_tokens; tokens < kDeltaChunk)
+    faults.add("scheduler.max_num_batched_tokens",
+               fmt::format("{}: this model's prompts are computed in chunks of {} tokens, which a step must "
+                           "have room for: set it to {} or more",
+                           tokens, kDeltaChunk, kDeltaChunk));
 }
 
 StepLimits limits_of(const RunPlan& run, const ModelShard& shard, const MemoryPlan& memory,
@@ -71,7 +104,9 @@ StepLimits limits_of(const RunPlan& run, const ModelShard& shard, const MemoryPl
           .num_local_experts = shard.num_slots(),
           .moe_intermediate_size = config.moe_intermediate_size,
           .num_expert_groups = config.router.num_groups,
-          .fp8_keys_and_values = run.key_value_dtype() == DType::e4m3};
+          .fp8_keys_and_values = run.key_value_dtype() == DType::e4m3,
+          .num_delta_layers = std::count(config.delta_layers.begin(), config.delta_layers.end(), true),
+          .gated_attention = config.attention_gate};
 }
 
 /// Whether all ranks of each engine are on one host; true where hosts are not known.
@@ -104,7 +139,8 @@ void check_memory(const RunPlan& run, const MemoryPlan& memory, Faults& faults) 
 }  // namespace
 
 int64_t MemoryPlan::blocks_in(uint64_t bytes) const {
-  return std::min(most_blocks, static_cast<int64_t>(bytes / static_cast<uint64_t>(block_bytes)));
+  const uint64_t left = bytes - std::min(bytes, all_states());
+  return std::min(most_blocks, static_cast<int64_t>(left / static_cast<uint64_t>(block_bytes)));
 }
 
 DType resolve_dtype(Job::DeviceKind kind, std::optional<DType> asked, DType of_checkpoint) {
@@ -144,6 +180,8 @@ RunPlan plan_run(Job job, ModelConfig config, const Machine& machine) {
     check_layout(run.job, run.config, machine.num_ranks, machine.command);
     const Job::Parallel& asked = run.job.parallel;
     run.layout = make_layout(machine.num_ranks, asked.tensor, asked.data, asked.replicas);
+    fit_sequences(run);
+    check_delta_nets(run, faults);
     const RankPlan first = plan_rank(run, 0);
     check_exchange(run, first.experts, machine, faults);
     check_memory(run, first.memory, faults);
@@ -184,15 +222,27 @@ std::string formats_text(const RunPlan& run) {
                      activations, activations, name_of(run.key_value_dtype()));
 }
 
+namespace {
+const char* more_room(const RunPlan& run) {
+  return run.job.device == Job::DeviceKind::cuda ? "memory.gpu_memory_utilization, more ranks"
+                                                 : "memory.cpu_kv_gib, memory.num_blocks";
+}
+}  // namespace
+
 std::string too_few_blocks(const RunPlan& run, const MemoryPlan& memory, int64_t num_blocks) {
   if (num_blocks >= memory.blocks_a_sequence) return "";
   const int64_t tokens = num_blocks * run.job.memory.block_size;
+  if (memory.state_bytes > 0)
+    return fmt::format(
+        "memory: beside the states of {} sequences, {:.2f} GiB, there is room for keys and values of {} "
+        "tokens, and one sequence of model.max_model_len {} needs more: set scheduler.max_num_seqs or "
+        "model.max_model_len to less, or give more room ({})",
+        run.sequences.most, static_cast<double>(memory.all_states()) / kGiB, tokens,
+        run.job.model.max_model_len, more_room(run));
   return fmt::format(
       "memory: there is room for keys and values of {} tokens, and one sequence of model.max_model_len {} "
       "needs more: set model.max_model_len to {} or less, or give more room ({})",
-      tokens, run.job.model.max_model_len, tokens,
-      run.job.device == Job::DeviceKind::cuda ? "memory.gpu_memory_utilization, more ranks"
-                                              : "memory.cpu_kv_gib, memory.num_blocks");
+      tokens, run.job.model.max_model_len, tokens, more_room(run));
 }
 
 }  // namespace moerun

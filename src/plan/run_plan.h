@@ -54,7 +54,12 @@ struct MemoryPlan {
   int64_t most_blocks = 0;        ///< more are never used, or are what the job asks for
   bool asked = false;             ///< memory.num_blocks says how many, and all of them must have room
   int64_t num_host_blocks = 0;    ///< of preempted sequences in the host's memory
+  int64_t state_bytes = 0;        ///< of a slot in all layers with gated delta nets; 0: there are none
+  int64_t num_states = 0;         ///< slots: one for each sequence that runs, and some for shared beginnings
+  int64_t num_host_states = 0;    ///< of preempted sequences
 
+  /// What states take, whose room is set aside first.
+  uint64_t all_states() const { return static_cast<uint64_t>(num_states * state_bytes); }
   /// Blocks that have room in so many bytes.
   int64_t blocks_in(uint64_t bytes) const;
 };

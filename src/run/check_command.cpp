@@ -154,8 +154,13 @@ void print_memory(const CheckedJob& checked, const std::vector<GpuMemory>& gpus)
   fmt::print(
       "key/value    {:.1f} KiB a token and rank; at most {} tokens a sequence and {} sequences at once\n",
       token / 1024, with_commas(static_cast<uint64_t>(job.model.max_model_len)), checked.sequences.most);
+  if (first.memory.state_bytes > 0)
+    fmt::print("states       {:.1f} KiB a sequence and rank, {} of them: {:.2f} GiB, set aside first\n",
+               static_cast<double>(first.memory.state_bytes) / 1024, first.memory.num_states,
+               static_cast<double>(first.memory.all_states()) / kGiB);
+  const auto states = static_cast<double>(first.memory.all_states());
   if (job.device == Job::DeviceKind::cpu) {
-    room("of memory.cpu_kv_gib", job.memory.cpu_kv_gib * kGiB);
+    room("of memory.cpu_kv_gib", job.memory.cpu_kv_gib * kGiB - states);
     return;
   }
   const auto on_gpu = [&](double gib) {

@@ -168,7 +168,7 @@ int64_t LoadedModel::blocks_with_room() const {
 }
 
 void LoadedModel::allocate_cache(int64_t num_blocks) {
-  model_->allocate_cache(num_blocks);
+  model_->allocate_cache({.num_blocks = num_blocks, .num_states = parts_.plan.memory.num_states});
   if (parts_.env.rank() == 0)
     print_memory(*device_, static_cast<int64_t>(parts_.plan.memory.weights.redundant), num_blocks,
                  parts_.run.job.memory.block_size);

@@ -100,6 +100,24 @@ class PartialFolder {
   FileDescriptor lock_;
 };
 
+/// Matrices that stay as they are, as in published checkpoints: small ones on which much depends.
+bool is_kept(const TensorSpec& spec) {
+  switch (spec.place.role) {
+    case Role::router:
+    case Role::shared_gate:
+    case Role::lm_head:
+    case Role::delta_b:
+    case Role::delta_a:
+      return true;
+    default:
+      return false;
+  }
+}
+
+std::string module_of(const TensorSpec& spec) {
+  return fs::path(spec.stored.front().name).replace_extension();
+}
+
 class Quantiser {
  public:
   Quantiser(fs::path in, const fs::path& out)
@@ -116,6 +134,8 @@ class Quantiser {
     ModelConfig quantised = config_;
     quantised.quantization = {
         .scales = ".weight_scale_inv", .block_rows = kScaleGroup, .block_cols = kScaleGroup};
+    for (const TensorSpec& spec : tensors_of(config_, config_.dtype))
+      if (is_kept(spec)) quantised.quantization.not_converted.insert(module_of(spec));
     specs_ = tensors_of(quantised, config_.dtype);
     specs_in_ = tensors_of(config_, config_.dtype);
     for (size_t i = 0; i < specs_.size(); ++i) {
@@ -144,7 +164,10 @@ class Quantiser {
   void copy_others() const;
   /// The weights of a matrix as IN has them.
   HostMatrix weights_of(const TensorSpec& spec) const {
-    return CheckpointWeights(checkpoint_).get(specs_in_[static_cast<size_t>(&spec - specs_.data())]);
+    HostMatrix all =
+        CheckpointWeights(checkpoint_).get(specs_in_[static_cast<size_t>(&spec - specs_.data())]);
+    all.rows = spec.stored.front().shape.front();  // also of those behind a part of one
+    return all;
   }
   void say_progress();
 
@@ -171,7 +194,8 @@ std::vector<Made> Quantiser::made_of(const std::string& file) const {
       continue;
     }
     for (const TensorSpec* const spec : users->second) {
-      out.push_back({.tensor = {spec->drawn_as, DType::e4m3, {spec->rows, spec->cols}}, .spec = spec});
+      if (spec->scales.row0 > 0) continue;  // rows of what its first part stands for
+      out.push_back({.tensor = {spec->drawn_as, DType::e4m3, spec->stored.front().shape}, .spec = spec});
       out.push_back(
           {.tensor = {spec->scales.name, DType::float32, spec->scales.shape}, .spec = spec, .scales = true});
     }
@@ -211,9 +235,7 @@ void Quantiser::write_config() const {
   Json config = Json::parse(read_text_file((in_ / kConfig).string(), JsonLimits().bytes));
   std::vector<std::string> kept;
   for (const TensorSpec& spec : specs_)
-    if (spec.place.role == Role::router || spec.place.role == Role::shared_gate ||
-        spec.place.role == Role::lm_head)
-      kept.emplace_back(fs::path(spec.stored.front().name).replace_extension());
+    if (is_kept(spec)) kept.push_back(module_of(spec));
   config["quantization_config"] = {{"quant_method", "fp8"},
                                    {"fmt", "e4m3"},
                                    {"activation_scheme", "dynamic"},

@@ -73,6 +73,9 @@ LeaderParts Rank::leader_parts(int64_t num_blocks) {
       .block_size = job.memory.block_size,
       .num_blocks = num_blocks,
       .num_host_blocks = plan_.memory.num_host_blocks,
+      .states = {.chunk = run_.config.has_delta_nets() ? kDeltaChunk : 0,
+                 .num_slots = plan_.memory.num_states,
+                 .num_host_slots = plan_.memory.num_host_states},
       .limits = limits,
       // Random prompts begin alike by chance alone, and looking for it is work a row; but
       // several answers share theirs.

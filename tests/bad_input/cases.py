@@ -8,8 +8,8 @@ import struct
 import openai_cases
 import structured
 from folders import (
-    BLOCKS, CHANNELS, COPIED, DUMMY, FIRST_SHARD, FP8, INDEX, LAST_SHARD, MODEL, NORM, SHARD, chat, checkpoint_with, configured, cut_h5,
-    cut_to, drop, edited_model, extra_shard, h5_with, header_with, in_fp8, model_with, openai, overlapping, promise, replaced,
+    BLOCKS, CHANNELS, COPIED, DELTA_NETS, DUMMY, FIRST_SHARD, FP8, INDEX, LAST_SHARD, MODEL, NORM, SHARD, chat, checkpoint_with, configured, cut_h5,
+    cut_to, delta_nets_with, drop, edited_model, extra_shard, h5_with, header_with, in_fp8, model_with, openai, overlapping, promise, replaced,
     rubbish_in_h5, unwritable)
 
 GOOD = '{"id": "a", "prompt": "Once upon a time"}\n'
@@ -115,6 +115,21 @@ CASES = [
           ("num_experts_per_tok", 20, "num_experts_per_tok", 20, {"num_experts": 32}), ("intermediate_size", 68, "intermediate_size", 68, {"mlp_only_layers": [0]}),
           ("vocab_size", 4194305, "vocab_size", 4194305, {}),
           ("num_attention_heads", 68, "num_attention_heads over num_key_value_heads", 17, {"num_key_value_heads": 4}))),
+    Case("gated delta nets on CUDA", ["config.json: 3 layers of linear_attention: device: cuda does not compute gated delta nets yet; device: cpu does"],
+         arguments=("job.yaml", "device=cuda", f"model.path={DELTA_NETS}")),
+    # Of models with gated delta nets.
+    Case("steps shorter than a chunk", ["scheduler.max_num_batched_tokens: 63: this model's prompts are computed in chunks of 64 tokens",
+                                        "set it to 64 or more"],
+         arguments=("job.yaml", f"model.path={DELTA_NETS}", "scheduler.max_num_batched_tokens=63"), runs=True),
+    Case("key heads that ranks cannot share", ["parallel.tensor: 16 does not divide the model's 8 linear_num_key_heads"],
+         arguments=("--ranks", "16", "job.yaml", f"model.path={DELTA_NETS}", "parallel.tensor=16")),
+    Case("states that have no room", ["memory: beside the states of 64 sequences, 0.00 GiB, there is room for keys and values of 0 tokens",
+                                      "set scheduler.max_num_seqs or model.max_model_len to less"],
+         arguments=("job.yaml", f"model.path={DELTA_NETS}", "scheduler.max_num_seqs=64", "memory.cpu_kv_gib=0.002")),
+    Case("kinds of layers that are not known", ["config.json: layer_types has \"mamba\", and linear_attention and full_attention are supported"],
+         prepare=delta_nets_with(layer_types=["linear_attention", "mamba", "linear_attention", "full_attention"]), arguments=COPIED),
+    Case("a convolution of another width", ["tensor model.layers.0.linear_attn.conv1d.weight has shape [352, 1, 4] and config.json asks for [352, 1, 3]"],
+         prepare=delta_nets_with(linear_conv_kernel_dim=3), arguments=COPIED, runs=True),
     Case("tokens of a step beyond a grid", ["scheduler.max_num_batched_tokens: 1048576: device: cuda takes at most 1048560"],
          arguments=("job.yaml", "device=cuda", "scheduler.max_num_batched_tokens=1048576")),
     Case("redundant experts over nccl", ["parallel.redundant_experts: the all-to-all by nccl knows no copies of experts"],

@@ -23,6 +23,17 @@ def model_with(changes):
     return prepare
 
 
+DELTA_NETS = REPOSITORY / "tests/golden/shapes/qwen3-next"  # a model whose layers keep states
+
+
+def delta_nets_with(**changes):
+    """Makes ./model: that one, with another configuration."""
+    def prepare(folder):
+        shutil.copytree(DELTA_NETS, folder / "model")
+        (folder / "model/config.json").write_text(json.dumps({**json.loads((DELTA_NETS / "config.json").read_text()), **changes}))
+    return prepare
+
+
 FIRST_SHARD, LAST_SHARD = (f"model-0000{i}-of-00003.safetensors" for i in (1, 3))
 INDEX = "model.safetensors.index.json"
 NORM = "model.norm.weight"

@@ -9,6 +9,7 @@ import torch
 from safetensors.torch import save_file
 from transformers import PreTrainedTokenizerFast
 
+from delta_net_shapes import save_delta_nets, save_prompts
 from family_shapes import save_families
 
 BASE = {
@@ -139,6 +140,8 @@ def main():
     save_stacked(out, tokenizer, wanted)
     save_mixtral(out, tokenizer, wanted)
     save_families(out, tokenizer, wanted)
+    save_prompts(out, texts)
+    save_delta_nets(out, tokenizer, wanted)
 
 
 main()

@@ -165,7 +165,30 @@ TEST_CASE("config: what each family reads, and what it refuses by name", "[model
            {"ernie4-5-moe", R"({"moe_num_experts": null, "num_experts": 6})", ""},
            {"ernie4-5-moe", R"({"num_experts": 7})", "moe_num_experts is 6 and num_experts is 7"},
            {"ernie4-5-moe", R"({"moe_norm_min": -1.0})", "moe_norm_min is -1"},
-           {"ernie4-5-moe", R"({"use_rmsnorm": false})", "use_rmsnorm is false"}}) {
+           {"ernie4-5-moe", R"({"use_rmsnorm": false})", "use_rmsnorm is false"},
+           {"qwen3-next", R"({"linear_num_value_heads": 12})", "12 is no multiple of linear_num_key_heads 8"},
+           {"qwen3-next", R"({"linear_key_head_dim": null})", "linear_key_head_dim is missing"},
+           {"qwen3-next", R"({"linear_conv_kernel_dim": 1})", "linear_conv_kernel_dim is 1"},
+           {"qwen3-next", R"({"full_attention_interval": 1})", "no layer has linear_attention"},
+           {"qwen3-next", R"({"full_attention_interval": 5})", "no layer has full_attention"},
+           {"qwen3-next", R"({"layer_types": ["linear_attention"]})",
+            "must be a list of num_hidden_layers 4"},
+           {"qwen3-next", R"({"layer_types": ["sliding_attention", "x", "y", "z"]})",
+            "\"sliding_attention\", and"},
+           {"qwen3-next", R"({"head_dim": null})", "head_dim is missing"},
+           {"qwen3-next", R"({"use_sliding_window": true})", "use_sliding_window is true"},
+           {"qwen3-5-moe", R"({"text_config": {"attn_output_gate": true, "mamba_ssm_dtype": "float32"}})",
+            ""},
+           {"qwen3-5-moe", R"({"text_config": {"attn_output_gate": false}})",
+            "text_config: attn_output_gate is false"},
+           {"qwen3-5-moe", R"({"text_config": {"mamba_ssm_dtype": "bfloat16"}})",
+            "mamba_ssm_dtype is \"bfloat16\""},
+           {"qwen3-5-moe", R"({"text_config": {"mlp_only_layers": [1]}})", "mlp_only_layers is [1]"},
+           {"qwen3-5-moe", R"({"text_config": {"surprise": 1}})", "text_config: field surprise (1) is not"},
+           {"qwen3-5-moe", R"({"text_config": null})", "text_config is missing"},
+           {"qwen3-5-moe", R"({"text_config": 3})", "text_config is no object"},
+           {"qwen3-5-moe", R"({"tie_word_embeddings": true})", "text_config says otherwise"},
+           {"qwen3-5-moe", R"({"surprise": 1})", "surprise"}}) {
     CAPTURE(c.shape, c.changes);
     if (*c.part)
       CHECK_THAT(refused_of(c.shape, c.changes), ContainsSubstring(c.part));
@@ -182,6 +205,14 @@ TEST_CASE("config: which layers are sparse, what is rotated, and what is passed 
   CHECK(glm.passed_over[0].prefix == "model.layers.3.");
   CHECK(parse(published("tests/golden/shapes/minimax-m2")).rotary_dim() == 4);
   CHECK(parse(published("tests/golden/shapes/minimax-m2")).passed_over.size() == 3);
+  const ModelConfig next = parse(published("tests/golden/shapes/qwen3-next"));
+  CHECK(next.delta_layers == std::vector<bool>{true, true, true, false});
+  CHECK(next.rotary_dim() == 4);
+  const ModelConfig vision = parse(published("tests/golden/shapes/qwen3-5-moe"));
+  CHECK(vision.dtype == DType::bfloat16);
+  CHECK(vision.eos_token_ids == std::vector<int32_t>{0});
+  REQUIRE(vision.passed_over.size() == 2);
+  CHECK(vision.passed_over[1].prefix == "model.visual.");
   const ModelConfig ernie = parse(published("tests/golden/shapes/ernie4-5-moe-stacked"));
   CHECK(ernie.sparse == std::vector<bool>{false, true, false, false});
   CHECK(ernie.rope.interleaved);

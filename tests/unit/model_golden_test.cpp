@@ -40,7 +40,7 @@ struct WholeModel {
     const Checkpoint checkpoint = Checkpoint::open(directory);
     check_tensors(config, checkpoint);
     model->set_weights(load_weights(*device, config, shard, CheckpointWeights(checkpoint), {}));
-    model->allocate_cache(kMaxTokens / kBlockSize);
+    model->allocate_cache({.num_blocks = kMaxTokens / kBlockSize, .num_states = 3});
   }
 
   /// Logits behind the last token of a prompt that is given in chunks of at most `chunk` tokens.
@@ -51,6 +51,7 @@ struct WholeModel {
       StepPlan plan{.cu_seqlens_q = {0, end - begin},
                     .context_lens = {end},
                     .max_blocks = static_cast<int32_t>(kMaxTokens / kBlockSize),
+                    .state_slots = {2},
                     .num_prefill_seqs = 1};
       // Blocks in reverse order: their places must not matter.
       for (int32_t block = plan.max_blocks; block > 0; --block) plan.block_table.push_back(block - 1);
@@ -91,7 +92,11 @@ TEST_CASE("model: last prompt logits are transformers', whatever the chunks", "[
         {"tests/golden/shapes/qwen2-moe", "tests/golden/shapes/qwen2-moe/golden.h5"},
         {"tests/golden/shapes/glm4-moe", "tests/golden/shapes/glm4-moe/golden.h5"},
         {"tests/golden/shapes/minimax-m2", "tests/golden/shapes/minimax-m2/golden.h5"},
-        {"tests/golden/shapes/ernie4-5-moe", "tests/golden/shapes/ernie4-5-moe/golden.h5"}}) {
+        {"tests/golden/shapes/ernie4-5-moe", "tests/golden/shapes/ernie4-5-moe/golden.h5"},
+        {"tests/golden/shapes/qwen3-next", "tests/golden/shapes/qwen3-next/golden.h5"},
+        {"tests/golden/shapes/qwen3-next-stacked", "tests/golden/shapes/qwen3-next-stacked/golden.h5"},
+        {"tests/golden/shapes/qwen3-5-moe", "tests/golden/shapes/qwen3-5-moe/golden.h5"},
+        {"tests/golden/shapes/qwen3-5-moe-text", "tests/golden/shapes/qwen3-5-moe-text/golden.h5"}}) {
     CAPTURE(directory);
     WholeModel whole(directory);
     const hdf5::File file = hdf5::File::open(golden);
@@ -107,7 +112,7 @@ TEST_CASE("model: last prompt logits are transformers', whatever the chunks", "[
       for (size_t i = 0; i < logits.size(); ++i)
         worst = std::max<double>(worst, std::abs(once[i] - logits[i]));
       CHECK(worst < 1e-3);
-      CHECK(whole.last_logits(prompt, 5) == once);
+      CHECK(whole.last_logits(prompt, whole.config.has_delta_nets() ? kDeltaChunk : 5) == once);
     }
   }
 }

@@ -1,6 +1,7 @@
 // Prompts that begin alike, against a memory that remembers which tokens each key was computed from: whatever
 // is shared, copied, evicted, preempted, brought back or computed again, a step must find the keys of its own
-// sequences, and no sequence's key may be written over.
+// sequences, and no sequence's key may be written over. With gated delta nets it remembers from which chunks
+// and steps each state came too, and a step must find its own.
 #include <cmath>
 #include <map>
 #include <random>
@@ -45,9 +46,83 @@ struct Held {
   int32_t token = -1;
 };
 
+/// What a sequence's logits come from: all tokens, and with delta nets (chunk > 0) also how they were
+/// computed.
+struct Path {
+  int32_t chunk = 0;
+  uint64_t keys = 0, state = 0, logits = 0;
+
+  static uint64_t chunk_done(uint64_t state) { return next_key(state, kVocab + 1); }
+  void prompt_token(int32_t position, int32_t token, bool last) {
+    keys = next_key(keys, token);
+    logits = keys;
+    if (chunk == 0) return;
+    state = next_key(state, token);
+    logits ^= state;
+    if (last || (position + 1) % chunk == 0) state = chunk_done(state);
+  }
+  void step(int32_t token) {
+    keys = next_key(keys, token);
+    logits = keys;
+    if (chunk == 0) return;
+    state = next_key(next_key(state, token), kVocab + 2);
+    logits ^= state;
+  }
+};
+
 struct Memory {
-  Memory(int64_t blocks, int64_t host_blocks)
-      : device(static_cast<size_t>(blocks * kBlock)), host(static_cast<size_t>(host_blocks * kBlock)) {}
+  Memory(const SchedulerOptions& options)
+      : device(static_cast<size_t>(options.num_blocks * kBlock)),
+        host(static_cast<size_t>(options.num_host_blocks * kBlock)),
+        states(static_cast<size_t>(options.states.num_slots)),
+        host_states(static_cast<size_t>(options.states.num_host_slots)) {}
+
+  void move_states(const StepPlan& plan) {
+    const auto at = [](auto& slots, int32_t slot) -> uint64_t& {
+      return slots.at(static_cast<size_t>(slot));
+    };
+    for (size_t i = 0; i < plan.state_swap_out.size(); i += 2)
+      at(host_states, plan.state_swap_out[i + 1]) = at(states, plan.state_swap_out[i]);
+    for (size_t i = 0; i < plan.state_swap_in.size(); i += 2)
+      at(states, plan.state_swap_in[i]) = at(host_states, plan.state_swap_in[i + 1]);
+    std::set<int32_t> read, written;
+    for (size_t i = 0; i < plan.state_copies.size(); i += 2) {
+      read.insert(plan.state_copies[i]);
+      CHECK(written.insert(plan.state_copies[i + 1]).second);
+      at(states, plan.state_copies[i + 1]) = at(states, plan.state_copies[i]);
+    }
+    for (const int32_t slot : written) CHECK_FALSE(read.contains(slot));
+  }
+  /// The step's states, and in `key_of_token` what they add to what its logits come from.
+  void compute_states(const StepPlan& plan, int32_t chunk, std::vector<uint64_t>& key_of_token) {
+    std::set<int32_t> written;
+    REQUIRE(plan.state_slots.size() == plan.context_lens.size());
+    for (size_t s = 0; s < plan.context_lens.size(); ++s) {
+      const auto slot = plan.state_slots[s];
+      REQUIRE(written.insert(slot).second);
+      const int32_t begin = plan.cu_seqlens_q[s], end = plan.cu_seqlens_q[s + 1];
+      const int32_t start = plan.positions[static_cast<size_t>(begin)];
+      Path path{.chunk = chunk, .state = start == 0 ? 0 : states.at(static_cast<size_t>(slot))};
+      const bool prefills = s < static_cast<size_t>(plan.num_prefill_seqs);
+      if (prefills) REQUIRE(start % chunk == 0);
+      for (int32_t t = begin; t < end; ++t) {
+        const auto i = static_cast<size_t>(t);
+        path.keys = 0;
+        if (prefills)
+          path.prompt_token(plan.positions[i], plan.tokens[i], t + 1 == end);
+        else
+          path.step(plan.tokens[i]);
+        key_of_token[i] ^= path.logits ^ path.keys;
+        for (size_t save = 0; save < plan.state_saves.size(); save += 3)
+          if (plan.state_saves[save] == static_cast<int32_t>(s) &&
+              plan.state_saves[save + 1] == plan.positions[i] + 1) {
+            CHECK(written.insert(plan.state_saves[save + 2]).second);
+            states.at(static_cast<size_t>(plan.state_saves[save + 2])) = path.state;
+          }
+      }
+      states.at(static_cast<size_t>(slot)) = path.state;
+    }
+  }
 
   void move(const StepPlan& plan) {
     const auto copy = [](auto& to, int32_t to_block, const auto& from, int32_t from_block, int32_t tokens) {
@@ -69,6 +144,7 @@ struct Memory {
   }
 
   std::vector<Held> device, host;
+  std::vector<uint64_t> states, host_states;
 };
 
 struct Outcome {
@@ -93,7 +169,7 @@ int64_t distinct_tokens(std::vector<Row> rows) {
 
 Outcome work(const std::vector<Row>& rows, const SchedulerOptions& options) {
   Scheduler scheduler(options);
-  Memory memory(options.num_blocks, options.num_host_blocks);
+  Memory memory(options);
   for (size_t row = 0; row < rows.size(); ++row) {
     PromptRecord record{.row = row};
     record.sampling = rows[row].sampling;
@@ -106,6 +182,7 @@ Outcome work(const std::vector<Row>& rows, const SchedulerOptions& options) {
     REQUIRE(plan.num_tokens() > 0);
     CHECK(scheduler.cache().num_used() <= options.num_blocks);
     memory.move(plan);
+    memory.move_states(plan);
     std::vector<uint64_t> key_of_token(plan.tokens.size());
     const auto slot = [&](size_t s, int32_t position) {
       const int32_t block =
@@ -130,6 +207,7 @@ Outcome work(const std::vector<Row>& rows, const SchedulerOptions& options) {
         REQUIRE(held.key ==
                 next_key(position == 0 ? 0 : memory.device[slot(s, position - 1)].key, held.token));
       }
+    if (options.states.chunk > 0) memory.compute_states(plan, options.states.chunk, key_of_token);
     outcome.computed += plan.cu_seqlens_q[static_cast<size_t>(plan.num_prefill_seqs)];
     std::vector<TokenResult> results;
     for (const LogitRow& row : plan.logit_rows) {
@@ -153,24 +231,25 @@ Outcome work(const std::vector<Row>& rows, const SchedulerOptions& options) {
 }
 
 /// What a sequence alone in an endless memory answers.
-void check_answers(const std::vector<Row>& rows, Outcome& outcome) {
+void check_answers(const std::vector<Row>& rows, Outcome& outcome, int32_t chunk = 0) {
   REQUIRE(outcome.answers.size() == rows.size());
   for (auto& [number, result] : outcome.answers) {
     CAPTURE(number);
     const Row& row = rows[number];
-    uint64_t key = 0;
+    Path path{.chunk = chunk};
     const auto start = static_cast<size_t>(row.sampling.prompt_logprobs_start);
     std::vector<float> scores;
     std::vector<uint8_t> greedy;
     std::vector<std::pair<int32_t, float>> top;
     for (size_t i = 0; i < row.prompt.size(); ++i) {
+      const uint64_t key = path.logits;
       if (i >= start) {
         scores.push_back(score_of(key, row.prompt[i]));
         greedy.push_back(i > 0 && first_choice(key, row.prompt[i]) == row.prompt[i]);
         for (const auto& one : best_after(key, row.prompt[i], row.sampling.prompt_logprobs))
           top.push_back(i > 0 ? one : std::pair(-1, 0.0F));
       }
-      key = next_key(key, row.prompt[i]);
+      path.prompt_token(static_cast<int32_t>(i), row.prompt[i], i + 1 == row.prompt.size());
     }
     if (row.sampling.scores_prompt()) {
       REQUIRE(result.prompt_logprobs.size() == scores.size());
@@ -189,12 +268,12 @@ void check_answers(const std::vector<Row>& rows, Outcome& outcome) {
     const auto check_answer = [&](uint64_t index, const auto& answer) {
       CAPTURE(index);
       const uint64_t stream = stream_of_answer(stream_of_row(number), index);
-      uint64_t before = key;
+      Path before = path;
       REQUIRE(static_cast<int32_t>(answer.token_ids.size()) == row.sampling.max_tokens);
       for (size_t i = 0; i < answer.token_ids.size(); ++i) {
         REQUIRE(answer.token_ids[i] == token_of(stream, static_cast<int32_t>(row.prompt.size() + i)));
-        REQUIRE(answer.logprobs[i] == score_of(before, answer.token_ids[i]));
-        before = next_key(before, answer.token_ids[i]);
+        REQUIRE(answer.logprobs[i] == score_of(before.logits, answer.token_ids[i]));
+        before.step(answer.token_ids[i]);
       }
     };
     check_answer(0, result);
@@ -260,6 +339,56 @@ TEST_CASE("prefix sharing: every sequence finds its own keys, also when room is 
   CHECK(preemptions > swaps);
   CHECK(swaps > 0);
   CHECK(shared > 0);
+}
+
+TEST_CASE("prefix sharing: every sequence finds its own state, also when room is short", "[engine]") {
+  const uint64_t seed = std::random_device()();
+  CAPTURE(seed);
+  std::mt19937_64 random(seed);
+  int64_t preemptions = 0, swaps = 0, shared = 0;
+  for (int round = 0; round < 60; ++round) {
+    const std::vector<Row> rows = random_rows(random, 60);
+    SchedulerOptions options = options_with(static_cast<int64_t>(20 + random() % (round % 2 == 0 ? 8 : 60)),
+                                            static_cast<int64_t>(random() % 30));
+    options.num_seqs_of_any_length = static_cast<int32_t>(1 + random() % 12);
+    options.states = {.chunk = static_cast<int32_t>(random() % 2 == 0 ? 16 : 12),
+                      .num_slots = static_cast<int64_t>(12 + random() % 7),
+                      .num_host_slots = static_cast<int64_t>(random() % 8)};
+    options.max_num_batched_tokens = static_cast<int32_t>(options.states.chunk + random() % 40);
+    CAPTURE(round, options.states.chunk, options.states.num_slots, options.max_num_batched_tokens);
+    Outcome outcome = work(rows, options);
+    check_answers(rows, outcome, options.states.chunk);
+    preemptions += outcome.preemptions, swaps += outcome.swaps, shared += outcome.shared;
+    options.share_prefixes = false;
+    Outcome alone = work(rows, options);
+    check_answers(rows, alone, options.states.chunk);
+    CHECK(alone.shared == 0);
+  }
+  CHECK(preemptions > swaps);
+  CHECK(swaps > 0);
+  CHECK(shared > 0);
+}
+
+TEST_CASE("prefix sharing: states are kept where rows leave each other", "[engine]") {
+  // 64 tokens in common, and 20 of each row's own: all but the first take over what lies before the border.
+  std::vector<Row> rows(9);
+  for (size_t r = 0; r < rows.size(); ++r) {
+    rows[r].prompt.assign(67, 1);
+    rows[r].prompt.insert(rows[r].prompt.end(), 17, static_cast<int32_t>(2 + r));
+    rows[r].sampling = {.max_tokens = 3, .prompt_logprobs = r % 2 == 0 ? 0 : -1};
+    rows[r].sampling.draw.logprobs = 0;
+  }
+  SchedulerOptions options = options_with(400, 0);
+  options.states = {.chunk = 16, .num_slots = 12 + 24};
+  Outcome outcome = work(rows, options);
+  check_answers(rows, outcome, 16);
+  CHECK(outcome.computed == 64 + 9 * 20);
+  // Several answers begin with the state behind the whole prompt.
+  for (Row& row : rows) row.sampling = {.n = 5, .max_tokens = 3};
+  for (Row& row : rows) row.sampling.draw.logprobs = 0;
+  outcome = work(rows, options);
+  check_answers(rows, outcome, 16);
+  CHECK(outcome.shared >= 9 * 4 * 67);
 }
 
 TEST_CASE("prefix sharing: with room, a prefix is computed once", "[engine]") {

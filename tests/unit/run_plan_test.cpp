@@ -179,6 +179,57 @@ TEST_CASE("what cannot run is refused by the plan, all at once", "[plan]") {
             "needs 8 ranks, and 1 were started; start it with: mpirun -n 8 moerun job.yaml parallel.data=2"));
 }
 
+TEST_CASE("a model with gated delta nets: a state for each sequence, and what cannot be", "[plan]") {
+  const auto config = [] { return read_model_config("tests/golden/shapes/qwen3-next"); };
+  const auto refused = [&](const std::vector<std::string>& overrides, int ranks = 1) {
+    try {
+      plan_run(job_with(overrides), config(), {.num_ranks = ranks});
+    } catch (const BadInput& fault) {
+      return std::string(fault.what());
+    }
+    return std::string();
+  };
+  const MemoryPlan memory = plan_rank(plan_run(job_with({"device=cpu"}), config(), {}), 0).memory;
+  // Three layers with 3 inputs of 352 channels and 16 states of 12 × 10; one with 2 key heads of 16.
+  CHECK(memory.state_bytes == 3 * (3 * 352 * 4 + 16 * 12 * 10 * 4));
+  CHECK(memory.block_bytes == 2 * 2 * 64 * 16 * 4);
+  CHECK(memory.num_states == 64 + 16);
+  CHECK(memory.num_host_states == 64);
+  CHECK(memory.num_host_blocks == ((int64_t{4} << 30) - 64 * memory.state_bytes) / memory.block_bytes);
+  CHECK(memory.blocks_in(memory.all_states() + 5 * static_cast<uint64_t>(memory.block_bytes)) == 5);
+  CHECK(memory.blocks_in(memory.all_states() - 1) == 0);
+  const auto states = [&](const std::vector<std::string>& overrides, int ranks = 1) {
+    return plan_rank(plan_run(job_with(overrides), config(), {.num_ranks = ranks}), 0).memory;
+  };
+  CHECK(states({"device=cpu", "scheduler.prefix_sharing=off"}).num_states == 64);
+  CHECK(states({"device=cpu", "parallel.tensor=4"}, 4).state_bytes == memory.state_bytes / 4);
+  // Half of the room is 20 states: 16 sequences and 4 that are kept.
+  const std::string room =
+      "memory.cpu_kv_gib=" + std::to_string(40.5 * static_cast<double>(memory.state_bytes) / (1 << 30));
+  CHECK(plan_run(job_with({"device=cpu", room, "model.max_model_len=64"}), config(), {}).sequences.most ==
+        16);
+  CHECK(has(
+      refused({"device=cpu", room, "scheduler.max_num_seqs=64"}),
+      "memory: beside the states of 64 sequences, 0.00 GiB, there is room for keys and values of 0 tokens"));
+
+  CHECK(
+      has(refused({"device=cpu", "scheduler.max_num_batched_tokens=63"}),
+          "scheduler.max_num_batched_tokens: 63: this model's prompts are computed in chunks of 64 tokens"));
+  CHECK(refused({"device=cpu", "scheduler.max_num_batched_tokens=64"}).empty());
+  CHECK(has(refused({"device=cuda"}),
+            "config.json: 3 layers of linear_attention: device: cuda does not compute"));
+  ModelConfig narrow = config();
+  narrow.delta.num_key_heads = 2;
+  const auto wide = [&] {
+    plan_run(job_with({"device=cpu", "parallel.tensor=4"}), narrow, {.num_ranks = 4});
+  };
+  CHECK_THROWS_WITH(
+      wide(), ContainsSubstring("parallel.tensor: 4 does not divide the model's 2 linear_num_key_heads"));
+  narrow.delta = config().delta;
+  narrow.delta.num_value_heads = 24, narrow.delta.num_key_heads = 8;
+  CHECK_NOTHROW(wide());
+}
+
 TEST_CASE("keys and values in FP8 take a quarter of float32's room, and half of 16 bits'", "[plan]") {
   const RunPlan usual = planned({"device=cpu"}), fp8 = planned({"device=cpu", "memory.kv_cache_dtype=fp8"});
   CHECK(usual.key_value_dtype() == DType::float32);

@@ -173,6 +173,7 @@ void CudaDevice::add_bias(Tensor x, const Tensor& bias) {
 }
 
 void CudaDevice::rope_and_cache(const DevicePlan& plan, const RopeArgs& args) {
+  if (args.gated) throw Error("the CUDA device has no gates of attention heads");  // its plan is refused
   launch_rope_cache(dtype(), plan, args, stream_);
 }
 

@@ -63,6 +63,7 @@ void AttentionBlock::run(const Step& step, const LayerWeights& layer, const KvLa
 
   device.linear(x.first(n), layer.qkv, layer.qkv_bias.data ? &layer.qkv_bias : nullptr, qkv_.first(n));
   device.rope_and_cache(step.plan, {.qkv = qkv_.first(n),
+                                    .gated = config.attention_gate,
                                     .q_norm = layer.q_norm,
                                     .k_norm = layer.k_norm,
                                     .scales = config.qk_norm == QkNorm::whole ? scales_of(n) : Tensor{},
@@ -78,6 +79,9 @@ void AttentionBlock::run(const Step& step, const LayerWeights& layer, const KvLa
                                .out = heads_.first(n),
                                .num_heads = num_heads,
                                .scale = 1.0F / std::sqrt(static_cast<float>(config.head_dim))});
+  if (config.attention_gate)
+    device.gate_heads(
+        {.qkv = qkv_.first(n), .heads = heads_.first(n), .head_dim = static_cast<int32_t>(config.head_dim)});
   const int32_t chunks = output_chunks(config) / parts_.shard.tensor;
   const AddRmsNormArgs then = step.norm(layer.post_attention_norm, parts_.eps());
   if (whole && !layer.output_bias.data)
@@ -100,12 +104,15 @@ void attention_tensors(const ModelConfig& config, const std::string& prefix, int
     out.matrix(prefix + name + ".weight", rows, hidden, cut, {weight, layer});
     if (config.qkv_bias) out.vector(prefix + name + ".bias", rows, cut, {bias, layer});
   };
-  projection(".q_proj", q, Cut::query_rows, Role::q, Role::q_bias);
+  if (config.attention_gate)
+    projection(".q_proj", 2 * q, Cut::even_rows, Role::q, Role::q_bias);  // a head's rows, then its gate's
+  else
+    projection(".q_proj", q, Cut::query_rows, Role::q, Role::q_bias);
   projection(".k_proj", kv, Cut::key_value_rows, Role::k, Role::k_bias);
   projection(".v_proj", kv, Cut::key_value_rows, Role::v, Role::v_bias);
   if (config.qk_norm == QkNorm::per_head) {
-    out.vector(prefix + ".q_norm.weight", config.head_dim, Cut::whole, {Role::q_norm, layer});
-    out.vector(prefix + ".k_norm.weight", config.head_dim, Cut::whole, {Role::k_norm, layer});
+    out.norm(prefix + ".q_norm.weight", config.head_dim, {Role::q_norm, layer});
+    out.norm(prefix + ".k_norm.weight", config.head_dim, {Role::k_norm, layer});
   } else if (config.qk_norm == QkNorm::whole) {
     out.vector(prefix + ".q_norm.weight", q, Cut::query_rows, {Role::q_norm, layer});
     out.vector(prefix + ".k_norm.weight", kv, Cut::key_value_rows, {Role::k_norm, layer});
@@ -114,10 +121,10 @@ void attention_tensors(const ModelConfig& config, const std::string& prefix, int
   if (config.output_bias) out.vector(prefix + ".o_proj.bias", hidden, Cut::whole, {Role::output_bias, layer});
 }
 
-std::vector<PagedKeyValues> attention_keeps(const ModelConfig& config, const ModelShard& shard) {
-  return std::vector<PagedKeyValues>(
+std::vector<KeptOfLayer> attention_keeps(const ModelConfig& config, const ModelShard& shard) {
+  return std::vector<KeptOfLayer>(
       static_cast<size_t>(config.num_hidden_layers),
-      {.num_kv_heads = shard.num_kv_heads(config), .head_dim = config.head_dim});
+      PagedKeyValues{.num_kv_heads = shard.num_kv_heads(config), .head_dim = config.head_dim});
 }
 
 }  // namespace moerun

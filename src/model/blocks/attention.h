@@ -9,7 +9,7 @@
 namespace moerun {
 
 /// Grouped-query attention with rotary positions over paged keys and values. What differs between families is
-/// data: `qk_norm`, biases, the rotary tables and pairs. Thread contract: the engine thread.
+/// data: `qk_norm`, gates, biases, the rotary tables and pairs. Thread contract: the engine thread.
 class AttentionBlock {
  public:
   explicit AttentionBlock(const ModelParts& parts);
@@ -36,6 +36,6 @@ int64_t gathered_head_sums(const ModelConfig& config, const ModelShard& shard);
 void attention_tensors(const ModelConfig& config, const std::string& prefix, int64_t layer, TensorList& out);
 
 /// Keys and values of every layer, for a family whose layers all have this block.
-std::vector<PagedKeyValues> attention_keeps(const ModelConfig& config, const ModelShard& shard);
+std::vector<KeptOfLayer> attention_keeps(const ModelConfig& config, const ModelShard& shard);
 
 }  // namespace moerun

@@ -1,7 +1,6 @@
 // Qwen2-MoE (Hugging Face `modeling_qwen2_moe.py`): Qwen1.5-MoE-A2.7B, Qwen2-57B-A14B.
 #include "model/blocks/attention.h"
 #include "model/blocks/decoder_tensors.h"
-#include "model/blocks/dense_mlp.h"
 #include "model/blocks/experts.h"
 #include "model/config_parts.h"
 #include "model/decoder.h"
@@ -22,20 +21,14 @@ void read(Fields& fields, ModelConfig& config) {
   read_experts_per_token(fields, config);
   fields.require("moe_intermediate_size", config.moe_intermediate_size, 1, config_limits::kHidden);
   fields.require("intermediate_size", config.intermediate_size, 1, config_limits::kHidden);
-  fields.require("shared_expert_intermediate_size", config.shared_intermediate_size, 1,
-                 config_limits::kHidden);
-  config.shared_expert_gate = true;
+  read_shared_expert(fields, config);
   fields.read("norm_topk_prob", config.router.normalise);
   read_sparse_layers(fields, config);
 }
 
 void tensors(const ModelConfig& config, TensorList& out) {
   decoder_tensors(config, out, [&](const std::string& prefix, int64_t layer) {
-    const std::string mlp = prefix + ".mlp";
-    expert_tensors(config, qwen_experts(mlp), layer, out);
-    dense_mlp_tensors(config, mlp + ".shared_expert", layer, kSharedExpert, out);
-    out.matrix(mlp + ".shared_expert_gate.weight", 1, config.hidden_size, Cut::whole,
-               {Role::shared_gate, layer, kSharedExpert});
+    qwen_sparse_mlp_tensors(config, prefix + ".mlp", layer, out);
   });
 }
 
