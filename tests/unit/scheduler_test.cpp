@@ -68,7 +68,8 @@ Outcome work(std::mt19937_64& random, int64_t num_blocks, int64_t num_host_block
   constexpr int32_t kBlock = 8, kLongest = 120;
   const AnswerLimits limits{.max_model_len = kLongest};
   Scheduler scheduler({.max_num_seqs = 12,
-                       .num_seqs_of_any_length = static_cast<int32_t>(1 + random() % 12),
+                       // More than have room: a forecast from the first row on would preempt none.
+                       .num_seqs_of_any_length = static_cast<int32_t>(8 + random() % 5),
                        .max_num_batched_tokens = 40,
                        .block_size = kBlock,
                        .num_blocks = num_blocks,
