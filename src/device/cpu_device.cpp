@@ -10,6 +10,7 @@
 #include <new>
 #include <vector>
 
+#include "device/host_slots.h"
 #include "device/memory_uses.h"
 #include "kernels/cpu/attention.h"
 #include "kernels/cpu/delta_net.h"
@@ -112,22 +113,15 @@ class CpuDevice : public Device {
   std::vector<MemoryUse> memory_table() const override { return uses_.table(); }
 
   void swap_blocks(std::span<const KvLayer> cache, std::span<const int32_t> pairs, Swap way) override {
+    std::vector<Tensor> parts;
     for (size_t i = 0; i < pairs.size(); i += 2) {
-      const auto host_block = static_cast<size_t>(pairs[i + 1]);
-      if (host_blocks_.size() <= host_block) host_blocks_.resize(host_block + 1);
-      std::vector<char>& host = host_blocks_[host_block];
-      size_t at = 0;
+      parts.clear();
       for (const KvLayer& layer : cache)
         for (const Tensor& half : {layer.k, layer.v}) {
           const int64_t rows = int64_t{layer.num_kv_heads} * layer.block_size;
-          const Tensor block = half.slice(pairs[i] * rows, (pairs[i] + 1) * rows);
-          host.resize(std::max(host.size(), at + block.bytes()));
-          if (way == Swap::out)
-            std::memcpy(host.data() + at, block.data, block.bytes());
-          else
-            std::memcpy(block.data, host.data() + at, block.bytes());
-          at += block.bytes();
+          parts.push_back(half.slice(pairs[i] * rows, (pairs[i] + 1) * rows));
         }
+      host_blocks_.swap(pairs[i + 1], parts, way);
     }
   }
 
@@ -264,20 +258,12 @@ class CpuDevice : public Device {
   }
 
   void swap_states(std::span<const DeltaState> states, std::span<const int32_t> pairs, Swap way) override {
+    std::vector<Tensor> parts;
     for (size_t i = 0; i < pairs.size(); i += 2) {
-      const auto host_slot = static_cast<size_t>(pairs[i + 1]);
-      if (host_states_.size() <= host_slot) host_states_.resize(host_slot + 1);
-      std::vector<char>& host = host_states_[host_slot];
-      size_t at = 0;
+      parts.clear();
       for (const DeltaState& state : states)
-        for (const Tensor& part : slot_of(state, pairs[i])) {
-          host.resize(std::max(host.size(), at + part.bytes()));
-          if (way == Swap::out)
-            std::memcpy(host.data() + at, part.data, part.bytes());
-          else
-            std::memcpy(part.data, host.data() + at, part.bytes());
-          at += part.bytes();
-        }
+        for (const Tensor& part : slot_of(state, pairs[i])) parts.push_back(part);
+      host_states_.swap(pairs[i + 1], parts, way);
     }
   }
 
@@ -442,10 +428,10 @@ class CpuDevice : public Device {
   CpuOptions options_;
   std::vector<std::unique_ptr<void, decltype(&std::free)>> blocks_;
   MemoryUses uses_;
-  std::vector<std::vector<char>> host_blocks_, host_states_;  // of preempted sequences
-  StepPlan plan_;                                             // the step's, which DevicePlan points into
-  std::vector<float> parts_;      // linear_tree's chunks [chunks, rows, out_features]
-  cpu::QuantisedRows quantised_;  // x of the product at hand
+  HostSlots host_blocks_, host_states_;  // of preempted sequences
+  StepPlan plan_;                        // the step's, which DevicePlan points into
+  std::vector<float> parts_;             // linear_tree's chunks [chunks, rows, out_features]
+  cpu::QuantisedRows quantised_;         // x of the product at hand
   cpu::ExpertFfnScratch expert_scratch_;
 };
 

@@ -38,9 +38,12 @@ Layout make_layout(int world_size, int tensor, int data, int replicas) {
   }
   const Layout layout{.tensor = tensor, .data = data, .replicas = replicas};
   if (layout.world_size() != world_size) {
+    const int engines = world_size / (tensor * data);
+    const bool whole = engines > 0 && engines * tensor * data == world_size;
     throw BadInput(
-        fmt::format("parallel: tensor {} × data {} × replicas {} needs {} ranks, and {} were started", tensor,
-                    data, replicas, layout.world_size(), world_size));
+        fmt::format("parallel: tensor {} × data {} × replicas {} needs {} ranks, and {} were started{}",
+                    tensor, data, replicas, layout.world_size(), world_size,
+                    whole ? fmt::format(" (parallel.replicas: {} gives each of them a part)", engines) : ""));
   }
   return layout;
 }

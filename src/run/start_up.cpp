@@ -204,6 +204,11 @@ CheckedJob check_job(Job job, const Machine& machine, const std::string& job_pat
     notes = notes_of(job, out.config, out.sampling_defaults);
     decide_autos(job, out.config);
     holds(faults, [&] { static_cast<RunPlan&>(out) = plan_run(job, out.config, machine); });
+    if (const int idle = out.layout.ep_size() - out.config.num_experts; idle > 0)
+      notes.push_back(fmt::format(
+          "{} of an engine's {} ranks have none of the model's {} experts: more engines of fewer ranks "
+          "(parallel.replicas) would use them",
+          idle, out.layout.ep_size(), out.config.num_experts));
     if (reads_weights(job))
       holds(faults, [&] {
         const Checkpoint checkpoint = Checkpoint::open(job.model.path);

@@ -145,6 +145,8 @@ CASES = [
     Case("a GPU that is none", ["--gpu H300: H100, H200, or a number of GiB"], arguments=("--gpu", "H300", "job.yaml")),
     Case("a layout that needs more ranks than were started", ["needs 8 ranks, and 2 were started; start it with: mpirun -n 8"],
          "parallel: {tensor: 4, data: 2}\n", runs=True, checks=False),
+    Case("a layout for a part of the ranks that were started", ["needs 4 ranks, and 16 were started (parallel.replicas: 4 gives each of them a part)"],
+         arguments=("--ranks", "16", "job.yaml", "parallel.tensor=2", "parallel.data=2")),
 
     # Paths.
     Case("no model folder", ["nowhere/config.json: cannot be read; model.path must be a Hugging Face model folder"], arguments=("job.yaml", "model.path=nowhere")),
