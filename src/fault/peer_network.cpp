@@ -75,12 +75,13 @@ PeerNetwork::PeerNetwork(const Watchdog::World& world)
       if (shares_network(r)) admitted.insert(of.loopback.begin(), of.loopback.end());
     }
     reception_.admit(std::move(admitted));
-    for (const Place& place : reception_.places()) places += fmt::format("{} {} ", place.address, place.port);
+    for (const PeerAddress& place : reception_.places())
+      places += fmt::format("{} {} ", place.address, place.port);
   }
   const std::vector<std::string> told = world.all_gather(places);
   for (int hub = 0; hub < std::min(2, size_); ++hub) {
     std::istringstream words(told[static_cast<size_t>(hub)]);
-    for (Place place; words >> place.address >> place.port;)
+    for (PeerAddress place; words >> place.address >> place.port;)
       places_[static_cast<size_t>(hub)].push_back(place);
   }
 }
@@ -108,7 +109,7 @@ void PeerNetwork::call_hub(int hub) {
   std::string tried;
   while (true) {
     tried.clear();
-    for (const Place& place : places_[static_cast<size_t>(hub)]) {
+    for (const PeerAddress& place : places_[static_cast<size_t>(hub)]) {
       const bool loopback = place.address.starts_with("127.");
       if (loopback && !shares_network(hub)) continue;
       try {

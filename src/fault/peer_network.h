@@ -73,10 +73,10 @@ class PeerNetwork {
   void read(int rank, std::vector<Event>& events);
 
   const int rank_, size_;
-  const std::vector<std::string> hosts_;      // [size]
-  std::vector<Card> cards_;                   // [size]
-  std::array<std::vector<Place>, 2> places_;  // of the hubs
-  Reception reception_;                       // a hub's
+  const std::vector<std::string> hosts_;            // [size]
+  std::vector<Card> cards_;                         // [size]
+  std::array<std::vector<PeerAddress>, 2> places_;  // of the hubs
+  Reception reception_;                             // a hub's
   FileDescriptor wake_;
   std::vector<Channel> channels_;  // [size], open between hubs and all
 

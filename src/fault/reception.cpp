@@ -13,7 +13,7 @@ Reception::Reception(const std::vector<std::string>& addresses, const Secret& se
   }
 }
 
-std::vector<Place> Reception::places() const { return places_; }
+std::vector<PeerAddress> Reception::places() const { return places_; }
 
 std::vector<pollfd> Reception::fds() const {
   std::vector<pollfd> fds;
@@ -84,7 +84,7 @@ void Reception::close() {
   callers_.clear();
 }
 
-Channel call_reception(const Place& place, const Secret& secret, int rank,
+Channel call_reception(const PeerAddress& place, const Secret& secret, int rank,
                        std::chrono::milliseconds timeout) {
   const auto fail = [&](const std::string& why) {
     return Error(fmt::format("{}:{}: {}", place.address, place.port, why));

@@ -15,7 +15,7 @@
 namespace moerun {
 
 /// A place to call: an address with a port.
-struct Place {
+struct PeerAddress {
   std::string address;
   uint16_t port = 0;
 };
@@ -41,7 +41,7 @@ class Reception {
   Reception(const std::vector<std::string>& addresses, const Secret& secret);
 
   bool is_open() const { return !listeners_.empty(); }
-  std::vector<Place> places() const;
+  std::vector<PeerAddress> places() const;
   /// The addresses from which the job's ranks call; others are turned away.
   void admit(std::set<std::string> addresses) { admitted_ = std::move(addresses); }
 
@@ -69,7 +69,7 @@ class Reception {
             std::vector<Arrival>& arrivals) const;
 
   std::vector<FileDescriptor> listeners_;
-  std::vector<Place> places_;
+  std::vector<PeerAddress> places_;
   std::set<std::string> admitted_;
   Secret secret_{};
   std::deque<Caller> callers_;  // oldest first
@@ -78,6 +78,7 @@ class Reception {
 };
 
 /// Calls a hub as `rank`; both sides have proven themselves when it returns. Throws Error naming the place.
-Channel call_reception(const Place& place, const Secret& secret, int rank, std::chrono::milliseconds timeout);
+Channel call_reception(const PeerAddress& place, const Secret& secret, int rank,
+                       std::chrono::milliseconds timeout);
 
 }  // namespace moerun

@@ -35,9 +35,9 @@ SealedRun::SealedRun(const fs::path& run_directory)
   }
 }
 
-PassedOver SealedRun::each_line(const std::function<void(std::string_view)>& take) const {
+DamagedAnswers SealedRun::each_line(const std::function<void(std::string_view)>& take) const {
   constexpr size_t kMostTold = 10;
-  PassedOver passed_over;
+  DamagedAnswers passed_over;
   const LineWriter lines(manifest_);
   SegmentMerge merge(files_, segments_, manifest_.run_id, [&](const Error& damage, uint64_t num_rows) {
     if (!files_.has(kManifestName)) return false;  // the run is gone

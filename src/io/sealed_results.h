@@ -14,7 +14,7 @@
 namespace moerun {
 
 /// Answers of a run that are damaged.
-struct PassedOver {
+struct DamagedAnswers {
   uint64_t num_rows = 0;
   std::vector<std::string> what;  ///< of the first few: sentences without full stops
 };
@@ -35,7 +35,7 @@ class SealedRun {
   /// Calls `take` with the lines of them, newline included, in row order; of a line of several rows when all
   /// of them are sealed. Memory is that of SegmentMerge. What is damaged is passed over. Throws Error where
   /// the run ended meanwhile and is gone.
-  PassedOver each_line(const std::function<void(std::string_view)>& take) const;
+  DamagedAnswers each_line(const std::function<void(std::string_view)>& take) const;
 
  private:
   Directory files_;

@@ -185,7 +185,7 @@ int results_main(const std::string& output) {
     throw BadInput(fmt::format("there is no run: {} is not there", run_directory_of(named).string()));
   }
   const SealedRun run(directory);
-  const PassedOver passed_over = run.each_line([](std::string_view line) {
+  const DamagedAnswers passed_over = run.each_line([](std::string_view line) {
     if (std::fwrite(line.data(), 1, line.size(), stdout) != line.size())
       throw FileError("write", "standard output", errno);
   });

@@ -46,7 +46,7 @@ class Ranks {
 
   PeerNetwork& network(int rank) { return *networks_[static_cast<size_t>(rank)]; }
   /// Where rank 0 listens, as it told the others.
-  Place place() const {
+  PeerAddress place() const {
     const size_t space = told_.find(' ');
     return {told_.substr(0, space), static_cast<uint16_t>(std::stoi(told_.substr(space)))};
   }
@@ -93,7 +93,7 @@ class Ranks {
 
 constexpr size_t kAnyBody = 4096;
 
-Channel stranger(const Place& place) { return connect_to(place.address, place.port, 3s, kAnyBody); }
+Channel stranger(const PeerAddress& place) { return connect_to(place.address, place.port, 3s, kAnyBody); }
 
 void send_raw(const Channel& channel, const std::string& bytes) {
   // It may be gone already, which is the point.
@@ -141,7 +141,7 @@ TEST_CASE("peer network: ranks of one machine meet on its loopback, and the port
 
 TEST_CASE("peer network: what is not of the job is let go, and the ranks meet all the same") {
   Ranks ranks(3);
-  const Place place = ranks.place();
+  const PeerAddress place = ranks.place();
 
   SECTION("rubbish") {
     Channel channel = stranger(place);
@@ -235,7 +235,7 @@ TEST_CASE("peer network: two thousand held connections take bounded room, and th
 
 TEST_CASE("peer network: a caller tells a stranger at the hub's place from the hub") {
   const FileDescriptor listener = listen_on("127.0.0.1");
-  const Place place{"127.0.0.1", port_of(listener)};
+  const PeerAddress place{"127.0.0.1", port_of(listener)};
   std::thread impostor([&] {
     std::optional<Caller> caller;
     while (!caller) caller = accept_from(listener);

@@ -78,7 +78,7 @@ TEST_CASE("a ledger whose last line is torn, and a damaged segment", "[store]") 
     write_file_durably(segment, {damaged});
     std::string left;
     const SealedRun run(job.run());
-    const PassedOver passed = run.each_line([&](std::string_view line) { left += line; });
+    const DamagedAnswers passed = run.each_line([&](std::string_view line) { left += line; });
     CHECK(passed.num_rows > 0);
     CHECK_THAT(passed.what.at(0), ContainsSubstring("segment-000001"));
     return std::pair(passed.num_rows, left);
