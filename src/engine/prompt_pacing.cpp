@@ -11,6 +11,8 @@ namespace {
 constexpr double kWaves = 4;
 /// Answers that must have ended before their mean length counts.
 constexpr int64_t kEnough = 32;
+/// Of what runs at once, how many parts begin one after the other where starts are spread.
+constexpr double kParts = 16;
 /// Above the mean rate, so that a step's share of short prompts does not leave room unused.
 constexpr double kMargin = 1.03;
 
@@ -59,13 +61,20 @@ int32_t PromptPacing::prompt_tokens(uint64_t waiting, uint64_t left) {
   if (!spreads(waiting, left, output)) return room_.max_num_batched_tokens;
   // On average half of a sequence's answer is there and its last block is half full.
   const double rate = kMargin * at_once(prompt + output / 2) * prompt / output;
-  const double tokens = std::max<double>(rate, kFewest);
-  if (num_known_ == num_added_ && rate < kFewest) {
+  // Where all that run have room to their ends anyway, nothing is won by letting them begin one by one.
+  const bool short_of_room = at_once(prompt + output) < at_once(prompt + output / 2);
+  if (short_of_room && num_known_ == num_added_ && rate < kFewest) {
+    // No more at a time than a part of what runs: else places would stand empty until so many are saved.
+    const double part = prompt * std::max(at_once(prompt + output / 2) / kParts, 1.0);
+    const double taken =
+        std::min<double>(std::clamp<double>(part, room_.chunk, kFewest), room_.max_num_batched_tokens);
     saved_ += rate;
-    if (saved_ < kFewest) return 0;
-    saved_ -= tokens;
+    if (saved_ < taken) return 0;
+    saved_ -= taken;
+    return static_cast<int32_t>(std::ceil(taken));
   }
-  return static_cast<int32_t>(std::min<double>(std::ceil(tokens), room_.max_num_batched_tokens));
+  return static_cast<int32_t>(
+      std::min<double>(std::ceil(std::max<double>(rate, kFewest)), room_.max_num_batched_tokens));
 }
 
 }  // namespace moerun

@@ -22,6 +22,7 @@ class PromptPacing {
     int32_t max_num_batched_tokens = 0;
     int32_t block_size = 64;
     int64_t num_blocks = 0;  ///< of block_size tokens, in the key/value cache
+    int32_t chunk = 0;       ///< SchedulerOptions::States::chunk: fewer tokens of a prompt are none
   };
   explicit PromptPacing(const Room& room) : room_(room) {}
 

@@ -23,7 +23,8 @@ Scheduler::Scheduler(const SchedulerOptions& options)
       pacing_({.max_num_seqs = options.max_num_seqs,
                .max_num_batched_tokens = options.max_num_batched_tokens,
                .block_size = options.block_size,
-               .num_blocks = options.num_blocks}) {}
+               .num_blocks = options.num_blocks,
+               .chunk = options.states.chunk}) {}
 
 void Scheduler::add(Sequence sequence) {
   const int64_t room = options_.limits.max_model_len - sequence.prompt_length();

@@ -93,6 +93,25 @@ TEST_CASE("prompt pacing: rows that say how long they are begin as seldom as tha
   CHECK(without > 3900);  // and not a token each
 }
 
+TEST_CASE("prompt pacing: places do not stand empty while tokens are saved", "[engine]") {
+  // Four run at once. With room for all of them to their ends a place is taken as soon as it is free; with
+  // room for four that began one after the other, about as often as answers end.
+  for (const bool short_of_room : {false, true}) {
+    PromptPacing pacing({.max_num_seqs = 4,
+                         .max_num_batched_tokens = 8192,
+                         .block_size = 1,
+                         .num_blocks = short_of_room ? 4 * (8 + 36 + 9) : 10000});
+    for (int i = 0; i < 400; ++i) pacing.add(8, 72, true);
+    int longest = 0, without = 0;
+    for (int step = 0; step < 1000; ++step) {
+      without = pacing.prompt_tokens(300, 0) > 0 ? 0 : without + 1;
+      longest = std::max(longest, without);
+    }
+    CHECK((longest == 0) == !short_of_room);
+    CHECK(longest <= 72 / 4);
+  }
+}
+
 TEST_CASE("prompt pacing: few rows of known length begin together unless that takes more turns", "[engine]") {
   const PromptPacing::Room room{
       .max_num_seqs = 1000, .max_num_batched_tokens = 8192, .block_size = 1, .num_blocks = 100 * 1097};
