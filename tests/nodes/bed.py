@@ -4,6 +4,7 @@ import os
 import pathlib
 import signal
 import subprocess
+import sys
 import tempfile
 import time
 
@@ -13,6 +14,10 @@ node=$1
 shift
 exec nsenter --target "$(cat {dir}/$node.pid)" --net --uts /bin/sh -c "$*"
 """
+
+
+def address_of(number):
+    return f"10.73.0.{number}"
 
 
 class Unavailable(Exception):
@@ -53,7 +58,7 @@ class Bed:
             (self.path / f"{name}.pid").write_text(str(pid))
             self.ip("switch", f"link add {name} type veth peer name eth0 netns {pid}")
             self.ip("switch", f"link set {name} master bridge0 up")
-            self.ip(name, f"address add 10.73.0.{number}/24 dev eth0")
+            self.ip(name, f"address add {address_of(number)}/24 dev eth0")
             self.ip(name, "link set eth0 up")
             self.ip(name, "link set lo up")
         agent = self.path / "agent"
@@ -70,8 +75,25 @@ class Bed:
         return ["nsenter", "--target", str(self.holders[name].pid), "--net", "--uts", *command]
 
     def set_link(self, name, state):
-        """Pulls the node's cable at the switch ("down"), or plugs it in again ("up")."""
+        """Pulls the node's cable at the switch ("down"), or plugs it in again ("up") and waits until all nodes reach each other."""
         self.ip("switch", f"link set {name} {state}")
+        if state == "up":
+            for other in self.names:
+                if other != name:
+                    self.wait_reached(other, name)
+                    self.wait_reached(name, other)
+
+    def wait_reached(self, here, there):
+        """A port on which nobody listens is refused by a node that is there, and silence or no route says that it is not."""
+        address = address_of(self.names.index(there) + 1)
+        probe = f"import socket\nsocket.create_connection(({address!r}, 9), timeout=1)"
+        end = time.monotonic() + 30
+        while time.monotonic() < end:
+            done = subprocess.run(self.inside(here, sys.executable, "-c", probe), capture_output=True, text=True)
+            if "ConnectionRefusedError" in done.stderr:
+                return
+            time.sleep(0.1)
+        raise AssertionError(f"{here} does not reach {there} 30 s after its link came up: {done.stderr.strip()[-300:]}")
 
     def processes(self, name):
         """Ids of what runs on a node, but for its holder."""
