@@ -1,7 +1,6 @@
 #include "io/result_store.h"
 
 #include <fcntl.h>
-#include <fmt/chrono.h>
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
@@ -13,6 +12,7 @@
 #include <optional>
 #include <utility>
 
+#include "base/time_text.h"
 #include "io/durable_file.h"
 #include "io/earlier_run.h"
 #include "io/fingerprint.h"
@@ -33,10 +33,6 @@ namespace fs = std::filesystem;
 namespace {
 
 using Clock = std::chrono::steady_clock;
-
-std::string iso_time(int64_t seconds) {
-  return fmt::format("{:%Y-%m-%dT%H:%M:%SZ}", fmt::gmtime(static_cast<std::time_t>(seconds)));
-}
 
 /// A run that goes on: what is known when its directory is open.
 struct Run {
@@ -142,8 +138,8 @@ std::vector<WrittenFile> SegmentStore::write_outputs(const std::vector<SegmentRe
                             num_rows));
   const WrittenResults written = columns.finish({.provenance = provenance_,
                                                  .fingerprint = to_json(run_.manifest.fingerprint).dump(),
-                                                 .start = iso_time(run_.manifest.created),
-                                                 .end = iso_time(std::time(nullptr)),
+                                                 .start = time_text_of(run_.manifest.created),
+                                                 .end = time_text_of(std::time(nullptr)),
                                                  .num_rows = num_rows,
                                                  .num_row_errors = traits.row_errors});
   sync_file(open_file(hdf5, O_RDONLY | O_NOFOLLOW).get(), hdf5);

@@ -1,6 +1,5 @@
 #include "report/series_json.h"
 
-#include <fmt/chrono.h>
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -109,10 +108,6 @@ std::string dump_with_lists(const Json& json) {
   std::string out;
   write(json, 0, out);
   return out;
-}
-
-std::string time_text_of(int64_t unix_seconds) {
-  return fmt::format("{:%Y-%m-%dT%H:%M:%SZ}", fmt::gmtime(static_cast<std::time_t>(unix_seconds)));
 }
 
 }  // namespace moerun

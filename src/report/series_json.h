@@ -18,7 +18,4 @@ nlohmann::ordered_json short_numbers(const std::vector<double>& values);
 /// JSON as dump(2) has it, but a list of numbers on one line.
 std::string dump_with_lists(const nlohmann::ordered_json& json);
 
-/// Seconds since 1970 as ISO 8601, UTC.
-std::string time_text_of(int64_t unix_seconds);
-
 }  // namespace moerun

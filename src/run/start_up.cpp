@@ -1,12 +1,12 @@
 #include "run/start_up.h"
 
-#include <fmt/chrono.h>
 #include <fmt/format.h>
 
 #include <chrono>
 #include <ctime>
 #include <filesystem>
 
+#include "base/time_text.h"
 #include "device/factory.h"
 #include "grammar/grammar.h"
 #include "io/durable_file.h"
@@ -276,6 +276,6 @@ std::string layout_text(const Layout& layout) {
                      layout.data, layout.replicas, layout.world_size(), layout.ep_size());
 }
 
-std::string time_text() { return fmt::format("{:%Y-%m-%dT%H:%M:%SZ}", fmt::gmtime(std::time(nullptr))); }
+std::string time_text() { return time_text_of(std::time(nullptr)); }
 
 }  // namespace moerun

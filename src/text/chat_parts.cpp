@@ -3,11 +3,11 @@
 #include <algorithm>
 #include <nlohmann/json.hpp>
 
+#include "text/space.h"
+
 namespace moerun {
 
 namespace {
-
-constexpr std::string_view kSpace = " \t\r\n";
 
 uint32_t narrow(size_t offset) { return static_cast<uint32_t>(offset); }
 

@@ -5,6 +5,7 @@
 #include <nlohmann/json.hpp>
 #include <utility>
 
+#include "text/space.h"
 #include "text/tool_schema.h"
 #include "text/written_json.h"
 
@@ -14,13 +15,7 @@ namespace {
 
 using nlohmann::json;
 
-constexpr std::string_view kSpace = " \t\r\n", kEnd = "</tool_call>";
-
-std::string_view trimmed(std::string_view text) {
-  const size_t begin = text.find_first_not_of(kSpace);
-  if (begin == std::string_view::npos) return {};
-  return text.substr(begin, text.find_last_not_of(kSpace) - begin + 1);
-}
+constexpr std::string_view kEnd = "</tool_call>";
 
 /// A text that is taken from its beginning on.
 class Cursor {

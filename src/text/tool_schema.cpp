@@ -4,6 +4,7 @@
 #include <nlohmann/json.hpp>
 #include <utility>
 
+#include "text/space.h"
 #include "text/written_json.h"
 
 namespace moerun {
@@ -12,7 +13,6 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-constexpr std::string_view kSpace = " \t\r\n";
 // A schema may refer to itself without end.
 constexpr int kDeepest = 16;
 constexpr size_t kMostAlternatives = 4096;
@@ -110,12 +110,6 @@ bool is_of(const nlohmann::json& value, std::string_view text, const std::set<st
   if (value.is_number()) return has("number");
   if (value.is_array()) return has("array");
   return value.is_object() && has("object");
-}
-
-std::string_view trimmed(std::string_view text) {
-  const size_t begin = text.find_first_not_of(kSpace);
-  if (begin == std::string_view::npos) return {};
-  return text.substr(begin, text.find_last_not_of(kSpace) - begin + 1);
 }
 
 }  // namespace

@@ -4,7 +4,10 @@
 
 #include <algorithm>
 #include <charconv>
+#include <optional>
 #include <system_error>
+
+#include "text/space.h"
 
 namespace moerun {
 
@@ -12,36 +15,35 @@ namespace {
 
 using nlohmann::json;
 
-constexpr std::string_view kSpace = " \t\r\n";
+/// What becomes of so many bytes of a text: others, or the same.
+struct Part {
+  size_t count = 1;
+  std::optional<std::string> instead = {};
+};
 
-/// Calls in_string(at) and outside(at) for a text's characters, each of which returns how many it takes.
+/// A JSON text with its parts as in_string(at) and outside(at) have them.
 template <class InString, class Outside>
-void each_part(std::string_view text, InString in_string, Outside outside) {
+std::string rewritten(std::string_view text, InString in_string, Outside outside) {
+  std::string out;
+  out.reserve(text.size());
   bool inside = false;
   for (size_t at = 0; at < text.size();) {
     if (text[at] == '"') inside = !inside;
-    at += inside ? in_string(at) : outside(at);
+    const Part part = inside ? in_string(at) : outside(at);
+    out += part.instead ? std::string_view(*part.instead) : text.substr(at, part.count);
+    at += part.count;
   }
+  return out;
 }
 
 std::string with_escapes(std::string_view text) {
-  std::string out;
-  out.reserve(text.size());
-  const auto copy = [&](size_t at, size_t count) {
-    out += text.substr(at, count);
-    return count;
+  const auto in_string = [&](size_t at) -> Part {
+    const auto byte = static_cast<unsigned char>(text[at]);
+    if (byte == '\\') return {2};
+    if (byte >= 0x20) return {1};
+    return {1, fmt::format("\\u{:04x}", byte)};
   };
-  each_part(
-      text,
-      [&](size_t at) -> size_t {
-        const auto byte = static_cast<unsigned char>(text[at]);
-        if (byte == '\\') return copy(at, 2);
-        if (byte >= 0x20) return copy(at, 1);
-        out += fmt::format("\\u{:04x}", byte);
-        return 1;
-      },
-      [&](size_t at) { return copy(at, 1); });
-  return out;
+  return rewritten(text, in_string, [](size_t) -> Part { return {1}; });
 }
 
 bool is_beyond_double(std::string_view number) {
@@ -52,30 +54,19 @@ bool is_beyond_double(std::string_view number) {
 
 /// What nlohmann::json cannot hold, replaced by what it can.
 std::string as_it_can_be_held(std::string_view text) {
-  std::string out;
-  const auto copy = [&](size_t at, size_t count) {
-    out += text.substr(at, count);
-    return count;
+  const auto in_string = [&](size_t at) -> Part {
+    if (text[at] != '\\') return {1};
+    const std::string_view escape = text.substr(at, 6);
+    const bool surrogate =
+        escape.size() == 6 && escape[1] == 'u' && (escape[2] == 'd' || escape[2] == 'D') && escape[3] >= '8';
+    return surrogate ? Part{escape.size(), "\\ufffd"} : Part{2};
   };
-  each_part(
-      text,
-      [&](size_t at) -> size_t {
-        if (text[at] != '\\') return copy(at, 1);
-        const std::string_view escape = text.substr(at, 6);
-        const bool surrogate = escape.size() == 6 && escape[1] == 'u' &&
-                               (escape[2] == 'd' || escape[2] == 'D') && escape[3] >= '8';
-        if (!surrogate) return copy(at, 2);
-        out += "\\ufffd";
-        return escape.size();
-      },
-      [&](size_t at) -> size_t {
-        const size_t end = std::min(text.find_first_not_of("+-.0123456789eE", at), text.size());
-        if (end == at) return copy(at, 1);
-        if (!is_beyond_double(text.substr(at, end - at))) return copy(at, end - at);
-        out += "1e300";
-        return end - at;
-      });
-  return out;
+  const auto outside = [&](size_t at) -> Part {
+    const size_t end = std::min(text.find_first_not_of("+-.0123456789eE", at), text.size());
+    if (end == at) return {1};
+    return is_beyond_double(text.substr(at, end - at)) ? Part{end - at, "1e300"} : Part{end - at};
+  };
+  return rewritten(text, in_string, outside);
 }
 
 }  // namespace

@@ -5,6 +5,7 @@
 #include "model/blocks/attention.h"
 #include "model/blocks/delta_net.h"
 #include "model/blocks/dense_mlp.h"
+#include "model/blocks/experts.h"
 
 namespace moerun {
 
@@ -62,6 +63,16 @@ void decoder_tensors(const ModelConfig& config, TensorList& out, const SparseMlp
       dense_mlp_tensors(config, prefix + ".mlp", layer, kNoExpert, out);
   }
   behind_layers(config, out);
+}
+
+void shared_expert_decoder_tensors(const ModelConfig& config, TensorList& out) {
+  decoder_tensors(config, out, [&](const std::string& prefix, int64_t layer) {
+    const std::string mlp = prefix + ".mlp";
+    expert_tensors(config, qwen_experts(mlp), layer, out);
+    dense_mlp_tensors(config, mlp + ".shared_expert", layer, kSharedExpert, out);
+    out.matrix(mlp + ".shared_expert_gate.weight", 1, config.hidden_size, Cut::whole,
+               {Role::shared_gate, layer, kSharedExpert});
+  });
 }
 
 }  // namespace moerun

@@ -13,4 +13,7 @@ using SparseMlpTensors = std::function<void(const std::string& prefix, int64_t l
 /// layers' MLP. A dense layer's stands under "model.layers.0.mlp".
 void decoder_tensors(const ModelConfig& config, TensorList& out, const SparseMlpTensors& sparse_mlp);
 
+/// The same where the sparse layers have Qwen's experts and a shared expert with a gate.
+void shared_expert_decoder_tensors(const ModelConfig& config, TensorList& out);
+
 }  // namespace moerun

@@ -135,12 +135,4 @@ void expert_tensors(const ModelConfig& config, const ExpertNames& names, int64_t
   }
 }
 
-void qwen_sparse_mlp_tensors(const ModelConfig& config, const std::string& mlp, int64_t layer,
-                             TensorList& out) {
-  expert_tensors(config, qwen_experts(mlp), layer, out);
-  dense_mlp_tensors(config, mlp + ".shared_expert", layer, kSharedExpert, out);
-  out.matrix(mlp + ".shared_expert_gate.weight", 1, config.hidden_size, Cut::whole,
-             {Role::shared_gate, layer, kSharedExpert});
-}
-
 }  // namespace moerun

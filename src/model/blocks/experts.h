@@ -53,10 +53,6 @@ struct ExpertNames {
 /// The names that most families have, under "model.layers.0.mlp".
 ExpertNames qwen_experts(const std::string& mlp);
 
-/// The tensors of a sparse layer with a gated shared expert, under "model.layers.0.mlp".
-void qwen_sparse_mlp_tensors(const ModelConfig& config, const std::string& mlp, int64_t layer,
-                             TensorList& out);
-
 /// The tensors of a layer's router and experts.
 void expert_tensors(const ModelConfig& config, const ExpertNames& names, int64_t layer, TensorList& out);
 

@@ -1,7 +1,6 @@
 // Qwen2-MoE (Hugging Face `modeling_qwen2_moe.py`): Qwen1.5-MoE-A2.7B, Qwen2-57B-A14B.
 #include "model/blocks/attention.h"
 #include "model/blocks/decoder_tensors.h"
-#include "model/blocks/experts.h"
 #include "model/config_parts.h"
 #include "model/decoder.h"
 #include "model/families.h"
@@ -26,19 +25,13 @@ void read(Fields& fields, ModelConfig& config) {
   read_sparse_layers(fields, config);
 }
 
-void tensors(const ModelConfig& config, TensorList& out) {
-  decoder_tensors(config, out, [&](const std::string& prefix, int64_t layer) {
-    qwen_sparse_mlp_tensors(config, prefix + ".mlp", layer, out);
-  });
-}
-
 }  // namespace
 
 const Family families::qwen2_moe{
     .architecture = "Qwen2MoeForCausalLM",
     .model_type = "qwen2_moe",
     .read = read,
-    .tensors = tensors,
+    .tensors = shared_expert_decoder_tensors,
     .keeps = attention_keeps,
     .make = make_decoder,
 };

@@ -2,7 +2,6 @@
 // -397B-A17B, Qwen3.6-35B-A3B.
 #include "model/blocks/decoder_tensors.h"
 #include "model/blocks/delta_net.h"
-#include "model/blocks/experts.h"
 #include "model/config_parts.h"
 #include "model/decoder.h"
 #include "model/families.h"
@@ -42,19 +41,13 @@ void read_with_vision(Fields& fields, ModelConfig& config) {
   read_text_config(fields, config, read_text);
 }
 
-void tensors(const ModelConfig& config, TensorList& out) {
-  decoder_tensors(config, out, [&](const std::string& prefix, int64_t layer) {
-    qwen_sparse_mlp_tensors(config, prefix + ".mlp", layer, out);
-  });
-}
-
 }  // namespace
 
 const Family families::qwen3_5_moe{
     .architecture = "Qwen3_5MoeForConditionalGeneration",
     .model_type = "qwen3_5_moe",
     .read = read_with_vision,
-    .tensors = tensors,
+    .tensors = shared_expert_decoder_tensors,
     .keeps = delta_nets_keep,
     .make = make_decoder,
 };
@@ -63,7 +56,7 @@ const Family families::qwen3_5_moe_text{
     .architecture = "Qwen3_5MoeForCausalLM",
     .model_type = "qwen3_5_moe_text",
     .read = read_text,
-    .tensors = tensors,
+    .tensors = shared_expert_decoder_tensors,
     .keeps = delta_nets_keep,
     .make = make_decoder,
 };

@@ -1,7 +1,6 @@
 // Qwen3-Next (Hugging Face `modeling_qwen3_next.py`): Qwen3-Next-80B-A3B.
 #include "model/blocks/decoder_tensors.h"
 #include "model/blocks/delta_net.h"
-#include "model/blocks/experts.h"
 #include "model/config_parts.h"
 #include "model/decoder.h"
 #include "model/families.h"
@@ -32,19 +31,13 @@ void read(Fields& fields, ModelConfig& config) {
   config.passed_over.push_back({"mtp.", "of multi-token prediction"});
 }
 
-void tensors(const ModelConfig& config, TensorList& out) {
-  decoder_tensors(config, out, [&](const std::string& prefix, int64_t layer) {
-    qwen_sparse_mlp_tensors(config, prefix + ".mlp", layer, out);
-  });
-}
-
 }  // namespace
 
 const Family families::qwen3_next{
     .architecture = "Qwen3NextForCausalLM",
     .model_type = "qwen3_next",
     .read = read,
-    .tensors = tensors,
+    .tensors = shared_expert_decoder_tensors,
     .keeps = delta_nets_keep,
     .make = make_decoder,
 };

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <vector>
 
+#include "base/time_text.h"
 #include "report/html_text.h"
 #include "report/page/marks.h"
 #include "report/page/sections.h"
