@@ -29,6 +29,10 @@ bench-scale: all ## the null device on 8 to 128 ranks of this machine: the coord
 	@tests/bench/scale --build $(BUILD) --json $(BUILD)/bench-scale.json $(BENCH_SCALE_ARGS)
 .PHONY: bench-scale
 
+bench-load: all ## a real checkpoint written with random values, from page cache and disk to the devices, GB/s. BENCH_LOAD_ARGS='--device cpu --layers 1' where there is no GPU
+	@tests/bench/load --build $(BUILD) --json $(BUILD)/bench-load.json $(BENCH_LOAD_ARGS)
+.PHONY: bench-load
+
 bench-store: $(BUILD)/tests/store_bench ## the result store: 1 million rows sealed, resumed, merged; time and memory
 	@$< 1000000 32 $(BUILD)
 .PHONY: bench bench-rows bench-schemas bench-store
