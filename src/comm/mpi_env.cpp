@@ -121,6 +121,25 @@ std::vector<std::string> MpiEnv::all_gather(const std::string& mine) const {
   return texts;
 }
 
+std::vector<std::string> MpiEnv::gather(const std::string& mine) const {
+  const Waiting waiting(progress_);
+  const int length = byte_count(mine.size());
+  std::vector<int> lengths(rank() == 0 ? static_cast<size_t>(size()) : 0);
+  MPI_CHECK(MPI_Gather(&length, 1, MPI_INT, lengths.data(), 1, MPI_INT, 0, world_));
+  constexpr int kTag = 0;  // this communicator carries collectives alone beside
+  if (rank() != 0) {
+    MPI_CHECK(MPI_Send(mine.data(), length, MPI_CHAR, 0, kTag, world_));
+    return {};
+  }
+  std::vector<std::string> texts{mine};
+  for (int from = 1; from < size(); ++from) {
+    std::string& text = texts.emplace_back(static_cast<size_t>(lengths[static_cast<size_t>(from)]), '\0');
+    MPI_CHECK(
+        MPI_Recv(text.data(), byte_count(text.size()), MPI_CHAR, from, kTag, world_, MPI_STATUS_IGNORE));
+  }
+  return texts;
+}
+
 std::string MpiEnv::broadcast(const std::string& text) const {
   const Waiting waiting(progress_);
   auto length = static_cast<uint64_t>(text.size());

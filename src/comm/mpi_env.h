@@ -63,6 +63,9 @@ class MpiEnv {
 
   /// Every rank's text, in rank order. Collective over world.
   std::vector<std::string> all_gather(const std::string& mine) const;
+  /// At rank 0 every rank's text, in rank order; elsewhere nothing. A text is at most 2 GiB, all of them may
+  /// be more. Collective over world.
+  std::vector<std::string> gather(const std::string& mine) const;
   /// Rank 0's text at every rank. Collective over world.
   std::string broadcast(const std::string& text) const;
 

@@ -151,7 +151,7 @@ int run_job(MpiEnv& env, const RunOptions& options, StopSignals& signals, std::o
       watchdog->set_phase(Phase::merge);
       if (lead) report.outcome = lead->join();
       const Waiting waiting(&watchdog->progress());
-      for (const std::string& bytes : env.all_gather(pack(rank->report())))
+      for (const std::string& bytes : env.gather(pack(rank->report())))
         report.ranks.push_back(unpack_rank_report(bytes));
       int code = 0;
       if (lead) {

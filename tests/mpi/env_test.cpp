@@ -55,6 +55,15 @@ void test_env(const MpiEnv& env, Suite& suite) {
     for (size_t r = 0; r < texts.size(); ++r) {
       if (texts[r].size() != 3 * r) return "all_gather of texts";
     }
+    // Longer than what MPI sends before the receiver asks.
+    const auto text_of = [](int rank) {
+      return std::string(static_cast<size_t>(rank) * 100'000, static_cast<char>('a' + rank % 26));
+    };
+    const auto gathered = env.gather(text_of(env.rank()));
+    if (gathered.size() != (env.rank() == 0 ? static_cast<size_t>(env.size()) : 0)) return "gather's texts";
+    for (size_t r = 0; r < gathered.size(); ++r) {
+      if (gathered[r] != text_of(static_cast<int>(r))) return "gather of texts";
+    }
     return env.broadcast(env.rank() == 0 ? "from rank 0" : "") == "from rank 0" ? "" : "broadcast";
   });
   for (int tensor = 1; tensor <= env.size(); ++tensor) {
