@@ -32,8 +32,8 @@ struct Fp8Stages {
 
   __device__ void init(int cluster_blocks) {
     for (int i = 0; i < kStages; ++i) {
-      // Every producer thread's copies, every warp's scales, and what the copy engine brings.
-      mbarrier_init(&full[i], kGroupThreads + kGroupThreads / kWarpSize + 1);
+      // Every producer warp's copies and scales, and what the copy engine brings.
+      mbarrier_init(&full[i], kGroupThreads / kWarpSize + 1);
       mbarrier_init(&empty[i], cluster_blocks * kConsumerWarps);
     }
   }
@@ -62,7 +62,7 @@ template <int kClusterBlocks, class Stages>
 __device__ __forceinline__ void fill_by_engine(Stages& stages, uint32_t stage, const Fp8Operands& from,
                                                int32_t block, uint64_t policy) {
   constexpr uint32_t kScaleBytes = sizeof(Fp8BlockScales);
-  static_assert(kClusterBlocks == 1 || kClusterBlocks == Stages::kBlocks);
+  static_assert(kClusterBlocks == 1 || kClusterBlocks == Stages::kBlocks || Stages::kBlocks == 1);
   uint64_t* const full = &stages.full[stage];
   constexpr uint32_t kTokenBytes = Stages::kTokens * kRowBytes;
   mbarrier_arrive_expect(full, Stages::kBlocks * Fp8PackedWeight::kBlockBytes + (from.map ? kTokenBytes : 0));
@@ -72,12 +72,18 @@ __device__ __forceinline__ void fill_by_engine(Stages& stages, uint32_t stage, c
   const uint8_t* const first = from.weights + block * Fp8PackedWeight::kBlockBytes;
   auto* const weights = stages.weights[stage];
   auto* const scales = stages.weight_scales[stage];
-  if (kClusterBlocks > 1 && from.same_weights) {  // each block of the cluster brings one of them for both
+  if (kClusterBlocks > 1 && from.same_weights) {  // each block of the cluster brings a part of them for both
     constexpr uint32_t kAll = (1 << kClusterBlocks) - 1;
     const uint32_t rank = cluster_rank();
-    const uint8_t* const mine = first + rank * from.to_second;
-    bulk_copy_multicast(weights[rank], mine, kFp8Elements, full, policy, kAll);
-    bulk_copy_multicast(&scales[rank], mine + kFp8Elements, kScaleBytes, full, policy, kAll);
+    if constexpr (Stages::kBlocks == kClusterBlocks) {
+      const uint8_t* const mine = first + rank * from.to_second;
+      bulk_copy_multicast(weights[rank], mine, kFp8Elements, full, policy, kAll);
+      bulk_copy_multicast(&scales[rank], mine + kFp8Elements, kScaleBytes, full, policy, kAll);
+    } else {
+      constexpr uint32_t kPart = kFp8Elements / kClusterBlocks;
+      bulk_copy_multicast(weights[0] + rank * kPart, first + rank * kPart, kPart, full, policy, kAll);
+      if (rank == 0) bulk_copy_multicast(&scales[0], first + kFp8Elements, kScaleBytes, full, policy, kAll);
+    }
   } else {
 #pragma unroll
     for (int i = 0; i < Stages::kBlocks; ++i) {
@@ -86,6 +92,15 @@ __device__ __forceinline__ void fill_by_engine(Stages& stages, uint32_t stage, c
       bulk_copy(&scales[i], one + kFp8Elements, kScaleBytes, full, policy);
     }
   }
+}
+
+/// A producer warp's part of a stage is there. Copies of tokens are ordered before wgmma here, since
+/// consumers would wait for all their memory in each group if they did it.
+template <class Stages>
+__device__ __forceinline__ void hand_over(Stages& stages, uint32_t stage, bool copied) {
+  if (copied) fence_async_proxy();
+  __syncwarp();
+  if (threadIdx.x % kWarpSize == 0) mbarrier_arrive(&stages.full[stage]);
 }
 
 /// Fills the ring with a tile's stages. By all threads of the producer, after `places` is complete.
@@ -107,10 +122,23 @@ __device__ __forceinline__ void fill(Stages& stages, Ring<Stages::kStages>& ring
   const bool has_scale = thread < from.rows;
   const float* scales = from.scales + (has_scale ? stages.places[thread % kTokens] : 0);
   float scale = has_scale && from.k_blocks > 0 ? *scales : 0;
+  // Rows that are copied one by one are handed over when the next kUnderWay stages' copies are on their way.
+  constexpr int kUnderWay = 2;
+  static_assert(kUnderWay < Stages::kStages);
+  uint32_t oldest = ring.stage;  // that is not handed over
+  const auto hand_over_oldest = [&] {
+    hand_over(stages, oldest, true);
+    oldest = oldest + 1 == Stages::kStages ? 0 : oldest + 1;
+  };
   for (int32_t block = 0; block < from.k_blocks; ++block) {
     mbarrier_wait(&stages.empty[ring.stage], ring.parity ^ 1);
     if (thread == 0) fill_by_engine<kClusterBlocks>(stages, ring.stage, from, block, policy);
-    if (!from.map) {
+    // By ordinary loads, a group ahead: copies of four bytes would each take the time of 128.
+    if (thread < kTokens) stages.token_scales[ring.stage][thread] = scale;
+    if (has_scale && block + 1 < from.k_blocks) scale = *++scales;
+    if (from.map) {
+      hand_over(stages, ring.stage, false);
+    } else {
       const uint32_t to = tokens0 + ring.stage * (kTokens * kRowBytes);
       // Rows past the end are left as they are: they only reach rows that nobody stores.
 #pragma unroll
@@ -119,16 +147,18 @@ __device__ __forceinline__ void fill(Stages& stages, Ring<Stages::kStages>& ring
           copy16_async(to + i * kRowsAPass * kRowBytes, values + static_cast<uint64_t>(places[i]) * kRowBytes,
                        true);
       }
+      copies_commit();
       values += kRowBytes;
+      if (block >= kUnderWay) {
+        copies_wait<kUnderWay>();
+        hand_over_oldest();
+      }
     }
-    copies_arrive(&stages.full[ring.stage]);
-    // By ordinary loads, a group ahead: copies of four bytes would each take the time of 128.
-    if (thread < kTokens) stages.token_scales[ring.stage][thread] = scale;
-    __syncwarp();
-    if (thread % kWarpSize == 0) mbarrier_arrive(&stages.full[ring.stage]);
-    if (has_scale && block + 1 < from.k_blocks) scale = *++scales;
     ring.advance();
   }
+  if (from.map) return;
+  copies_wait<0>();
+  for (int i = min(kUnderWay, from.k_blocks); i > 0; --i) hand_over_oldest();
 }
 
 /// A consumer's share of a tile.
@@ -158,7 +188,6 @@ __device__ __forceinline__ void multiply(Stages& stages, Ring<Stages::kStages>& 
   }
   for (int32_t block = 0; block < k_blocks; ++block) {
     mbarrier_wait(&stages.full[ring.stage], ring.parity);
-    fence_async_proxy();  // the tokens came by ordinary copies
     const uint64_t tokens = tokens0 + ring.stage * (Stages::kTokens * kRowBytes >> 4);
     const uint64_t weights = weights0 + ring.stage * (Stages::kBlocks * kFp8Elements >> 4);
 #pragma unroll

@@ -1,6 +1,7 @@
 // Products of FP8 weights with all rows of a step: persistent blocks go through tiles of 128 or 256 features
-// × up to 128 rows in a fixed order. Tiles of 256 × 128 go to two blocks of a cluster side by side along the
-// rows: each copies half of their weights to both.
+// × up to 128 rows in a fixed order. Tiles of 256 × 128, and those of a tree, go to two blocks of a cluster
+// side by side along the rows: each copies half of their weights to both. Rows are gone through in bands that
+// stay in the L2 cache while all features pass.
 #include "kernels/cuda/fp8_linear.h"
 
 #include <array>
@@ -18,8 +19,12 @@ constexpr int kProducerBarrier = 1;
 /// How the product is cut: tiles of 128 or 256 features × up to 64 or 128 rows.
 struct Tiling {
   int32_t blocks = 0, tokens = 0;
-  constexpr int32_t cluster_blocks() const { return blocks == 2 && tokens == 128 ? 2 : 1; }
+  bool tree = false;
+  constexpr int32_t cluster_blocks() const { return tokens == 128 && (blocks == 2 || tree) ? 2 : 1; }
 };
+
+constexpr int64_t kBandBytes =
+    8 << 20;  // of rows: with the weights of a product they fit half of the L2 cache
 
 struct Params {
   Fp8LinearArgs args;
@@ -30,15 +35,16 @@ struct Params {
   int32_t k_blocks = 0;    ///< of a part
   int32_t feature_tiles = 0;
   int32_t row_tiles = 0;  ///< a multiple of the cluster's blocks
+  int32_t band = 0;       ///< clusters' row tiles that all features pass before the next ones
 };
 
-template <int kBlocks, int kTokens_>
+template <int kBlocks, int kTokens_, bool kTree>
 struct Shared {
-  static constexpr int kTokens = kTokens_, kClusterBlocks = Tiling{kBlocks, kTokens}.cluster_blocks();
+  static constexpr int kTokens = kTokens_, kClusterBlocks = Tiling{kBlocks, kTokens, kTree}.cluster_blocks();
   Fp8Stages<kBlocks, kTokens, kBlocks == 2 ? 4 : 6> stages;
   alignas(16) uint8_t staging[kConsumerWarps][2][1024];  // where a warp turns its results around
 };
-static_assert(sizeof(Shared<2, 128>) <= 227 * 1024 && sizeof(Shared<1, 128>) <= 227 * 1024);
+static_assert(sizeof(Shared<2, 128, false>) <= 227 * 1024 && sizeof(Shared<1, 128, true>) <= 227 * 1024);
 
 /// One tile of one part.
 struct Tile {
@@ -53,9 +59,13 @@ __device__ __forceinline__ void each_tile(const Params& p, Work work) {
   const auto first = static_cast<int32_t>(blockIdx.x) - rank;
   for (int32_t i = first; i < tiles; i += static_cast<int32_t>(gridDim.x)) {
     const int32_t index = i / kClusterBlocks, groups = p.row_tiles / kClusterBlocks;
-    const int32_t first_row = (index % groups * kClusterBlocks + rank) * Shared::kTokens;
-    work(Tile{.part = index / groups / p.feature_tiles,
-              .features = index / groups % p.feature_tiles,
+    const int32_t in_part = index % (groups * p.feature_tiles);
+    const int32_t first_group = in_part / (p.band * p.feature_tiles) * p.band;
+    const int32_t in_band = in_part - first_group * p.feature_tiles, band = min(p.band, groups - first_group);
+    const int32_t first_row =
+        ((first_group + in_band % band) * kClusterBlocks + rank) * static_cast<int32_t>(Shared::kTokens);
+    work(Tile{.part = index / (groups * p.feature_tiles),
+              .features = in_band / band,
               .first_row = first_row,
               .rows = max(0, min(Shared::kTokens, static_cast<int32_t>(p.args.rows) - first_row))});
   }
@@ -63,9 +73,9 @@ __device__ __forceinline__ void each_tile(const Params& p, Work work) {
 
 // ---------------------------------------------------------------- kernels
 
-template <int kBlocks, int kTokens>
-__device__ __forceinline__ void produce(const Params& p, Shared<kBlocks, kTokens>& shared) {
-  using S = Shared<kBlocks, kTokens>;
+template <int kBlocks, int kTokens, bool kTree>
+__device__ __forceinline__ void produce(const Params& p, Shared<kBlocks, kTokens, kTree>& shared) {
+  using S = Shared<kBlocks, kTokens, kTree>;
   const auto thread = static_cast<int32_t>(threadIdx.x);
   const uint64_t policy = policy_evict_normal();
   const Fp8PackedWeight packed{p.args.out_features, p.args.in_features};
@@ -127,8 +137,9 @@ __device__ __forceinline__ void store(const Params& p, const Tile& tile, int32_t
 }
 
 template <class T, int kBlocks, int kTokens>
-__device__ __forceinline__ void consume(const Params& p, Shared<kBlocks, kTokens>& shared, int consumer) {
-  using S = Shared<kBlocks, kTokens>;
+__device__ __forceinline__ void consume(const Params& p, Shared<kBlocks, kTokens, false>& shared,
+                                        int consumer) {
+  using S = Shared<kBlocks, kTokens, false>;
   uint8_t(*const staging)[1024] = shared.staging[threadIdx.x / kWarpSize - kGroupThreads / kWarpSize];
   Ring<decltype(shared.stages)::kStages> ring;
   each_tile<S>(
@@ -151,14 +162,14 @@ __device__ __forceinline__ void consume(const Params& p, Shared<kBlocks, kTokens
 
 /// The rounded sum of two chunks' products, each rounded: sum[2j + h] is acc[4j + 2h] and the next of
 /// `multiply`.
-template <class T, class Stages>
+template <class T, int kClusterBlocks, class Stages>
 __device__ __forceinline__ void multiply_pair(Stages& stages, Ring<Stages::kStages>& ring,
                                               const Fp8Share& share, int32_t k_blocks,
                                               uint32_t (&sum)[kFp8BlockRows / 4]) {
 #pragma unroll 1
   for (int chunk = 0; chunk < 2; ++chunk) {
     float acc[1][kFp8BlockRows / 2];
-    multiply<1, 1, kFp8BlockRows>(stages, ring, share, k_blocks, acc);
+    multiply<kClusterBlocks, 1, kFp8BlockRows>(stages, ring, share, k_blocks, acc);
 #pragma unroll
     for (int i = 0; i < kFp8BlockRows / 4; ++i) {
       const uint32_t rounded = pack_floats<T>(acc[0][2 * i], acc[0][2 * i + 1]);
@@ -169,8 +180,8 @@ __device__ __forceinline__ void multiply_pair(Stages& stages, Ring<Stages::kStag
 
 /// The chunks of each tile in a binary tree: two pairs of chunks meet in registers, two of those in `out`.
 template <class T>
-__device__ __forceinline__ void consume_tree(const Params& p, Shared<1, 128>& shared, int consumer) {
-  using S = Shared<1, 128>;
+__device__ __forceinline__ void consume_tree(const Params& p, Shared<1, 128, true>& shared, int consumer) {
+  using S = Shared<1, 128, true>;
   uint8_t(*const staging)[1024] = shared.staging[threadIdx.x / kWarpSize - kGroupThreads / kWarpSize];
   const Fp8Share share{.token = consumer * kConsumerTokens};
   const int32_t warp_token = share.token + static_cast<int32_t>(threadIdx.x % kGroupThreads / kWarpSize) * 16;
@@ -183,10 +194,10 @@ __device__ __forceinline__ void consume_tree(const Params& p, Shared<1, 128>& sh
 #pragma unroll 1
         for (int32_t chunk = 0; chunk < p.chunks; chunk += 4) {
           uint32_t sum[kFp8BlockRows / 4];
-          multiply_pair<T>(shared.stages, ring, share, p.k_blocks, sum);
+          multiply_pair<T, S::kClusterBlocks>(shared.stages, ring, share, p.k_blocks, sum);
           if (p.chunks > 2) {
             uint32_t other[kFp8BlockRows / 4];
-            multiply_pair<T>(shared.stages, ring, share, p.k_blocks, other);
+            multiply_pair<T, S::kClusterBlocks>(shared.stages, ring, share, p.k_blocks, other);
 #pragma unroll
             for (int i = 0; i < kFp8BlockRows / 4; ++i) sum[i] = add_pairs<T>(sum[i], other[i]);
           }
@@ -202,21 +213,23 @@ __device__ __forceinline__ void consume_tree(const Params& p, Shared<1, 128>& sh
 }
 
 template <class T, int kBlocks, int kTokens, bool kTree>
-__global__ void __launch_bounds__(kGemmThreads, 1) __cluster_dims__(Shared<kBlocks, kTokens>::kClusterBlocks)
-    fp8_linear_kernel(const __grid_constant__ Params p) {
+__global__ void __launch_bounds__(kGemmThreads, 1)
+    __cluster_dims__(Shared<kBlocks, kTokens, kTree>::kClusterBlocks)
+        fp8_linear_kernel(const __grid_constant__ Params p) {
+  using S = Shared<kBlocks, kTokens, kTree>;
   extern __shared__ __align__(1024) uint8_t shared_bytes[];
-  auto& shared = *reinterpret_cast<Shared<kBlocks, kTokens>*>(shared_bytes);
+  auto& shared = *reinterpret_cast<S*>(shared_bytes);
   if (threadIdx.x == 0) {
-    shared.stages.init(Shared<kBlocks, kTokens>::kClusterBlocks);
+    shared.stages.init(S::kClusterBlocks);
     mbarrier_init_fence();
   }
-  run_warpgroups<Shared<kBlocks, kTokens>::kClusterBlocks>([&] { produce(p, shared); },
-                                                           [&](int consumer) {
-                                                             if constexpr (kTree)
-                                                               consume_tree<T>(p, shared, consumer);
-                                                             else
-                                                               consume<T>(p, shared, consumer);
-                                                           });
+  run_warpgroups<S::kClusterBlocks>([&] { produce(p, shared); },
+                                    [&](int consumer) {
+                                      if constexpr (kTree)
+                                        consume_tree<T>(p, shared, consumer);
+                                      else
+                                        consume<T>(p, shared, consumer);
+                                    });
 }
 
 // ---------------------------------------------------------------- launchers
@@ -229,6 +242,9 @@ Params cut(const Fp8LinearArgs& args, const Tiling& tiling) {
   (args.tree ? p.chunks : p.tile_parts) = args.parts;
   p.feature_tiles = static_cast<int32_t>(ceil_div<int64_t>(args.out_features, tiling.blocks * kFp8BlockRows));
   p.row_tiles = round_up(ceil_div(rows, tiling.tokens), tiling.cluster_blocks());
+  const int64_t bytes =
+      int64_t{p.chunks} * p.k_blocks * kScaleGroup * tiling.tokens * tiling.cluster_blocks();
+  p.band = static_cast<int32_t>(std::max<int64_t>(kBandBytes / std::max<int64_t>(bytes, 1), 1));
   return p;
 }
 
@@ -250,8 +266,8 @@ Tiling tiling_for(const Fp8LinearArgs& args) {
 
 template <class T, int kBlocks, int kTokens, bool kTree = false>
 void launch_tiling(const Fp8LinearArgs& args, cudaStream_t stream) {
-  using S = Shared<kBlocks, kTokens>;
-  Params p = cut(args, {kBlocks, kTokens});
+  using S = Shared<kBlocks, kTokens, kTree>;
+  Params p = cut(args, {kBlocks, kTokens, kTree});
   p.x = fp8_rows_map<kTokens>(args.x.values, args.rows, p.k_groups);
   constexpr auto* kernel = fp8_linear_kernel<T, kBlocks, kTokens, kTree>;
   CUDA_CHECK(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, sizeof(S)));

@@ -98,7 +98,15 @@ __device__ __forceinline__ void copies_arrive(uint64_t* barrier) {
                : "memory");
 }
 
-/// Orders ordinary (generic-proxy) accesses to shared memory before those of wgmma and the bulk copies.
+/// Closes a group of this thread's copies; waits until all but the last kGroups groups have landed.
+__device__ __forceinline__ void copies_commit() { asm volatile("cp.async.commit_group;" ::: "memory"); }
+template <int kGroups>
+__device__ __forceinline__ void copies_wait() {
+  asm volatile("cp.async.wait_group %0;" ::"n"(kGroups) : "memory");
+}
+
+/// Orders ordinary (generic-proxy) accesses to shared memory before those of wgmma and the bulk copies. It is
+/// a barrier of the thread's whole memory (MEMBAR): not for a loop that feeds the tensor cores.
 __device__ __forceinline__ void fence_async_proxy() {
   asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
 }
