@@ -40,10 +40,10 @@ def measure(machine, until, out, given_ceilings=None):
     out["runs"] = []
     read, rate = (out["ceilings"][k] for k in ("read_gb_s", "matmul_tflop_s")) if out["ceilings"] else (0, 0)
     workloads = WORKLOADS if machine.on_gpus else CPU_WORKLOADS
-    args = types.SimpleNamespace(seconds=None, 
+    args = types.SimpleNamespace(
         model="data/qwen3-30b-a3b" if machine.on_gpus else "data/tiny-moe", device=machine.device, memory=0.97, build=machine.program.parent,
         mpirun=" ".join(machine.mpirun), step_tokens=8192 if machine.on_gpus else 64, workloads=workloads, read=read * 1e9, flop=rate * 1e12,
-        format="16-bit", keys_values="auto", profile=None, at_once=None if machine.on_gpus else CPU_AT_ONCE,
+        format="16-bit", keys_values="auto", profile=None, seconds=None, at_once=None if machine.on_gpus else CPU_AT_ONCE,
         gpu_bytes=machine.gpus[0]["memory_mib"] * 2**20 if machine.on_gpus else 0)
     faults, missing = [], 0
     for name in workloads:
