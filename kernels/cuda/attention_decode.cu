@@ -27,9 +27,10 @@ struct Params {
   AttentionArgs args;
   const int32_t *cu_seqlens_q, *context_lens, *block_table;
   int32_t first_seq, max_blocks, max_spans;
+  int32_t parts;      // thread blocks that have some query heads of a key head each
   float* sums;        // [seqs, max_spans, heads, head_dim] of the spans, not yet divided
   float2* scales;     // [seqs, max_spans, heads] maximum and total
-  int32_t* arrivals;  // [seqs, kv_heads]
+  int32_t* arrivals;  // [seqs, kv_heads · parts]
 };
 
 // ---------------------------------------------------------------- kernels
@@ -44,14 +45,15 @@ __device__ __forceinline__ uint32_t transposed_8x8(uint32_t m) {
 /// keys' share of the total, and of head 2t + c in sums[2m], sums[2m + 1]: elements value_element(m) and on.
 template <class T, class C, int kDim>
 struct Heads {
-  /// With e4m3 all warps read the queries from shared memory, and the registers are for more warps.
-  static constexpr bool kShares = std::is_same_v<C, E4m3>;
+  /// With e4m3, and with heads of 256, all warps read the queries from shared memory, and the registers are
+  /// for more warps, or for a slice.
+  static constexpr bool kShares = std::is_same_v<C, E4m3> || kDim > 128;
   static constexpr int kSteps = kDim / 16;
   uint2 queries[kShares ? 1 : kSteps];
   const uint2* shared_queries = nullptr;  // the lane's
   float highest[2] = {-INFINITY, -INFINITY}, total[2] = {}, sums[kDim / 16][4] = {};
 
-  /// `shared` [kSteps, lanes]; with e4m3 the block's threads meet before they use it.
+  /// `shared` [kSteps, lanes]; where queries are shared the block's threads meet before they use it.
   __device__ void load_queries(const T* first, int32_t count, int lane, uint2* shared) {
     const int g = lane / 4, t = lane % 4;
     shared_queries = shared + lane;
@@ -140,7 +142,7 @@ struct Combined {
 };
 
 template <class T, class C, int kDim, int kTiles>
-__global__ void __launch_bounds__(kThreads, kTiles > 1                ? 2
+__global__ void __launch_bounds__(kThreads, kTiles > 1 || kDim > 128  ? 2
                                             : std::is_same_v<C, E4m3> ? 5
                                                                       : 3)
     attention_decode_kernel(const __grid_constant__ Params params) {
@@ -151,11 +153,14 @@ __global__ void __launch_bounds__(kThreads, kTiles > 1                ? 2
   const AttentionArgs& args = params.args;
   const KvLayer& kv = args.kv;
   const int lane = threadIdx.x % kWarpSize, warp = threadIdx.x / kWarpSize;
-  const int32_t kv_head = blockIdx.x, sequence = params.first_seq + blockIdx.y, span = blockIdx.z;
+  const int32_t kv_head = blockIdx.x / params.parts, part_of_heads = blockIdx.x % params.parts;
+  const int32_t sequence = params.first_seq + blockIdx.y, span = blockIdx.z;
   const int32_t context = params.context_lens[sequence], begin = span * kSpanKeys;
   if (begin >= context) return;
   const int32_t end = min(context, begin + kSpanKeys), num_spans = ceil_div(context, kSpanKeys);
-  const int32_t group = args.num_heads / kv.num_kv_heads, first_head = kv_head * group;
+  const int32_t all_of_group = args.num_heads / kv.num_kv_heads;
+  const int32_t first_head = kv_head * all_of_group + part_of_heads * kHeads;
+  const int32_t group = min(kHeads, all_of_group - part_of_heads * kHeads);
   const int32_t first_block = begin / kv.block_size;
   if (threadIdx.x <= (end - 1) / kv.block_size - first_block)
     shared.blocks[threadIdx.x] =
@@ -250,7 +255,7 @@ __global__ void __launch_bounds__(kThreads, kTiles > 1                ? 2
     __threadfence();
     __syncthreads();
     if (threadIdx.x == 0) {
-      int32_t* const arrivals = params.arrivals + blockIdx.y * kv.num_kv_heads + kv_head;
+      int32_t* const arrivals = params.arrivals + blockIdx.y * gridDim.x + blockIdx.x;
       shared.last = atomicAdd(arrivals, 1) == num_spans - 1;
       if (shared.last) *arrivals = 0;
       __threadfence();
@@ -285,6 +290,11 @@ __global__ void __launch_bounds__(kThreads, kTiles > 1                ? 2
 /// Floats that a span of one sequence takes.
 int64_t floats_a_span(int64_t num_heads, int64_t head_dim) { return num_heads * (head_dim + 2); }
 
+/// Thread blocks of a key head, at most: eight query heads each.
+int64_t most_parts(int64_t num_heads, int64_t num_kv_heads) {
+  return num_kv_heads > 0 ? ceil_div<int64_t>(num_heads / num_kv_heads, 8) : 1;
+}
+
 }  // namespace
 
 DecodeWorkspace decode_workspace_for(const StepLimits& limits) {
@@ -294,7 +304,8 @@ DecodeWorkspace decode_workspace_for(const StepLimits& limits) {
   const int64_t a_sequence =
       ceil_div<int64_t>(longest, kSpanKeys) * floats_a_span(limits.num_heads, limits.head_dim);
   return {.num_floats = std::max(a_sequence, std::min(limits.max_num_seqs * a_sequence, kMaxWorkspaceFloats)),
-          .num_arrivals = limits.max_num_seqs * limits.num_kv_heads};
+          .num_arrivals =
+              limits.max_num_seqs * limits.num_kv_heads * most_parts(limits.num_heads, limits.num_kv_heads)};
 }
 
 void launch_attention_decode(DType dtype, const DevicePlan& plan, const AttentionArgs& args,
@@ -307,10 +318,12 @@ void launch_attention_decode(DType dtype, const DevicePlan& plan, const Attentio
   if (group > limits::kMaxGroup || args.num_heads % kv_heads != 0)
     throw Error("attention on the GPU takes 1 to 16 query heads for each key head, not " +
                 std::to_string(args.num_heads) + " for " + std::to_string(kv_heads));
+  // Sums of sixteen heads of 256 are more than the registers hold.
+  const int32_t parts = args.kv.head_dim > 128 ? ceil_div(group, 8) : 1;
   const int32_t max_spans = ceil_div(plan.max_context_len, kSpanKeys);
   const int64_t spans_at_once = workspace.num_floats / floats_a_span(args.num_heads, args.kv.head_dim);
   const auto seqs_at_once =
-      static_cast<int32_t>(std::min({spans_at_once / max_spans, workspace.num_arrivals / kv_heads,
+      static_cast<int32_t>(std::min({spans_at_once / max_spans, workspace.num_arrivals / (kv_heads * parts),
                                      int64_t{plan.num_seqs - plan.num_prefill_seqs}}));
   if (seqs_at_once == 0)
     throw Error("attention over contexts of " + std::to_string(plan.max_context_len) +
@@ -321,6 +334,7 @@ void launch_attention_decode(DType dtype, const DevicePlan& plan, const Attentio
                 .block_table = plan.block_table.data,
                 .max_blocks = plan.max_blocks,
                 .max_spans = max_spans,
+                .parts = parts,
                 .sums = workspace.partials,
                 .scales = reinterpret_cast<float2*>(workspace.partials + static_cast<int64_t>(seqs_at_once) *
                                                                              max_spans * args.num_heads *
@@ -330,14 +344,14 @@ void launch_attention_decode(DType dtype, const DevicePlan& plan, const Attentio
        params.first_seq += seqs_at_once) {
     const int32_t num_seqs = std::min(seqs_at_once, plan.num_seqs - params.first_seq);
     // Spans last: the thread blocks past a sequence's end come last, and so do the shorter ones.
-    const dim3 grid(static_cast<unsigned>(kv_heads), static_cast<unsigned>(num_seqs),
+    const dim3 grid(static_cast<unsigned>(kv_heads * parts), static_cast<unsigned>(num_seqs),
                     static_cast<unsigned>(max_spans));
     const Follow follow =
         after_kernel || params.first_seq > plan.num_prefill_seqs ? Follow::kernel : Follow::anything;
     with_cache(dtype, args.kv, [&]<class T, class C, int kDim>() {
-      if (group <= 8)
+      if (group <= 8 || kDim > 128)
         launch(follow, attention_decode_kernel<T, C, kDim, 1>, grid, kThreads, 0, stream, params);
-      else
+      else if constexpr (kDim <= 128)
         launch(follow, attention_decode_kernel<T, C, kDim, 2>, grid, kThreads, 0, stream, params);
     });
   }

@@ -20,7 +20,7 @@ DecodeWorkspace decode_workspace_for(const StepLimits& limits);
 /// Attention of the sequences that decode (one query each) over paged keys and values. The context is cut
 /// into spans of a fixed number of positions from 0 on; within a span four warps take slices of 16 keys in
 /// turn; slices, warps and spans are each combined ascending. So a row's bits depend on its own context
-/// alone. Head sizes 64 and 128, up to 16 query heads a key head, blocks of a multiple of 32 tokens;
+/// alone. Head sizes 64, 128 and 256, up to 16 query heads a key head, blocks of a multiple of 32 tokens;
 /// keys and values in `dtype` or e4m3. What the
 /// grid is depends on plan.num_seqs, num_prefill_seqs and max_context_len alone. `after_kernel`: what the
 /// stream holds before is a kernel, and nothing of another stream is waited for.

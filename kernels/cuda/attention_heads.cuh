@@ -23,14 +23,16 @@ constexpr float kLog2E = 1.4426950408889634F;
 /// Calls f with the element type and the head size: `f.operator()<T, kDim>()`.
 template <class F>
 void with_head(DType dtype, int32_t head_dim, F&& f) {
-  static_assert(limits::kHeadDims == std::array<int32_t, 2>{64, 128});
-  if (head_dim != 64 && head_dim != 128)
-    throw Error("attention on the GPU takes head sizes of 64 and 128, not " + std::to_string(head_dim));
+  static_assert(limits::kHeadDims == std::array<int32_t, 3>{64, 128, 256});
+  if (head_dim != 64 && head_dim != 128 && head_dim != 256)
+    throw Error("attention on the GPU takes head sizes of 64, 128 and 256, not " + std::to_string(head_dim));
   with_element(dtype, [&]<class T>(T) {
     if (head_dim == 64)
       f.template operator()<T, 64>();
-    else
+    else if (head_dim == 128)
       f.template operator()<T, 128>();
+    else
+      f.template operator()<T, 256>();
   });
 }
 

@@ -28,7 +28,7 @@ constexpr int kTurnBarrier = 3;  // and the next: named barriers by which the co
 // ---------------------------------------------------------------- kernels
 
 /// s [64, kKeys] = queries · keysᵀ: enqueued, not waited for.
-template <class T, int kDim>
+template <class T, int kDim, int kKeys = kKeysOf<kDim>>
 __device__ __forceinline__ void score(float (&s)[kKeys / 2], uint64_t queries, uint64_t keys) {
   wgmma_fence();
   wgmma_64xNx16<T, kKeys, false>(s, queries, keys);
@@ -40,7 +40,7 @@ __device__ __forceinline__ void score(float (&s)[kKeys / 2], uint64_t queries, u
 }
 
 /// o [64, kDim] += weights · values: enqueued, not waited for.
-template <class T, int kDim>
+template <class T, int kDim, int kKeys = kKeysOf<kDim>>
 __device__ __forceinline__ void add_values(float (&o)[kDim / 2], const uint32_t (&weights)[kKeys / 16][4],
                                            uint64_t values) {
   wgmma_fence();
@@ -55,7 +55,9 @@ struct Softmax {
   float highest[2] = {-INFINITY, -INFINITY}, total[2] = {};  // the lane's own keys' share of the total
 
   /// s becomes the weights; what was summed before is to be multiplied by `shrink`.
-  __device__ __forceinline__ void take(float (&s)[kKeys / 2], float scale, float (&shrink)[2]) {
+  template <int kScores>
+  __device__ __forceinline__ void take(float (&s)[kScores], float scale, float (&shrink)[2]) {
+    constexpr int kKeys = 2 * kScores;
 #pragma unroll
     for (int h = 0; h < 2; ++h) {
       float now = highest[h], other = s[2 * h + 1];
@@ -83,21 +85,20 @@ struct Softmax {
 };
 
 /// Keys past a row's own position weigh nothing.
-__device__ __forceinline__ void mask(float (&s)[kKeys / 2], int32_t first_key,
-                                     const int32_t (&positions)[2]) {
+template <int kScores>
+__device__ __forceinline__ void mask(float (&s)[kScores], int32_t first_key, const int32_t (&positions)[2]) {
   const int t = threadIdx.x % 4;
 #pragma unroll
-  for (int i = 0; i < kKeys / 2; ++i) {
+  for (int i = 0; i < kScores; ++i) {
     const int32_t key = first_key + i / 4 * 8 + 2 * t + i % 2;
     if (key > positions[i / 2 % 2]) s[i] = -INFINITY;
   }
 }
 
-template <class T>
-__device__ __forceinline__ void pack_weights(const float (&s)[kKeys / 2],
-                                             uint32_t (&weights)[kKeys / 16][4]) {
+template <class T, int kSteps>
+__device__ __forceinline__ void pack_weights(const float (&s)[8 * kSteps], uint32_t (&weights)[kSteps][4]) {
 #pragma unroll
-  for (int step = 0; step < kKeys / 16; ++step)
+  for (int step = 0; step < kSteps; ++step)
 #pragma unroll
     for (int i = 0; i < 4; ++i)
       weights[step][i] = pack_floats<T>(s[8 * step + 2 * i], s[8 * step + 2 * i + 1]);
@@ -107,6 +108,7 @@ __device__ __forceinline__ void pack_weights(const float (&s)[kKeys / 2],
 /// happens to lie there would be one. Both consumers do it, each for itself.
 template <int kDim>
 __device__ __forceinline__ void clear_values(uint8_t* values, int32_t first_row, int consumer) {
+  constexpr int kKeys = kKeysOf<kDim>;
   const int thread = threadIdx.x % kGroupThreads;
   for (int32_t row = first_row + thread / 8; row < kKeys; row += kGroupThreads / 8)
 #pragma unroll
@@ -135,6 +137,7 @@ __device__ __forceinline__ void transpose_quad(uint32_t (&w)[4]) {
 
 template <class T, class C, int kDim, int kBlocks>
 __device__ void consume(const PrefillParams& params, PrefillShared<C, kDim>& shared, int consumer) {
+  constexpr int kKeys = kKeysOf<kDim>;
   const AttentionArgs& args = params.args;
   const int32_t group = args.num_heads / args.kv.num_kv_heads;
   const int thread = threadIdx.x % kGroupThreads, warp = thread / kWarpSize, lane = thread % kWarpSize;
@@ -145,7 +148,8 @@ __device__ void consume(const PrefillParams& params, PrefillShared<C, kDim>& sha
   const uint64_t keys0 = wgmma_descriptor(smem_address(shared.keys));
   const uint64_t values0 = wgmma_descriptor_transposed(smem_address(shared.values), kKeys * kRowBytes);
   constexpr uint64_t kStageStep = kKeys * kDim * 2 >> 4, kQueryStep = kRows * kDim * 2 >> 4;
-  Ring<kStages> key_ring, value_ring, query_ring;
+  Ring<kStages> key_ring, value_ring;
+  Ring<kQueryStages<kDim>> query_ring;
   constexpr int kWriters = PrefillShared<C, kDim>::kWidens ? 1 : kBlocks;
   if (consumer == 1) named_barrier_arrive(kTurnBarrier, kConsumers * kGroupThreads);  // the other begins
   while (true) {
@@ -276,7 +280,7 @@ void launch_tiles(const DevicePlan& plan, const AttentionArgs& args, int32_t num
   const KvLayer& kv = args.kv;
   const int32_t group = args.num_heads / kv.num_kv_heads;
   const int32_t tokens = kRows / group, tokens_a_tile = tokens * kBlocks;
-  const int32_t piece = std::gcd(kKeys / kBlocks, kv.block_size);
+  const int32_t piece = std::gcd(kKeysOf<kDim> / kBlocks, kv.block_size);
   using Shared = PrefillShared<C, kDim>;
   const auto cache_map = [&](const Tensor& rows) {
     return Shared::kWidens ? CUtensorMap{} : tensor_map<2>(rows.data, {kDim, rows.rows}, {64, piece});

@@ -107,9 +107,17 @@ struct Slice<T, E4m3, kDim> {
 #pragma unroll
     for (int i = 0; i < 4; ++i) {
       const int key = i / 2 * 8 + i % 2;
+      static_assert(kEighth == 8 || kEighth == 16 || kEighth == 32);
       if constexpr (kEighth == 16) {
         const uint4 v = load16(from + key * kDim, 2 * t + key < count);
         values[i][0] = v.x, values[i][1] = v.y, values[i][2] = v.z, values[i][3] = v.w;
+      } else if constexpr (kEighth == 32) {
+#pragma unroll
+        for (int half = 0; half < 2; ++half) {
+          const uint4 v = load16(from + key * kDim + half * 16, 2 * t + key < count);
+          values[i][4 * half] = v.x, values[i][4 * half + 1] = v.y;
+          values[i][4 * half + 2] = v.z, values[i][4 * half + 3] = v.w;
+        }
       } else {
         const uint2 v = load8(from + key * kDim, 2 * t + key < count);
         values[i][0] = v.x, values[i][1] = v.y;

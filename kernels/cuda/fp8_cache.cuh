@@ -52,8 +52,12 @@ __device__ __forceinline__ void widen(uint4 bytes, uint4 (&out)[2]) {
 /// Part of a row to a cache in e4m3.
 template <int kCount>
 __device__ __forceinline__ void store_rounded(const float (&v)[kCount], bool row_has_nan, E4m3* to) {
-  static_assert(kCount == 2 || kCount == 4);
-  if constexpr (kCount == 4)
+  static_assert(kCount == 2 || kCount == 4 || kCount == 8);
+  if constexpr (kCount == 8)
+    *reinterpret_cast<uint2*>(to) =
+        row_has_nan ? make_uint2(kE4m3Nan * 0x01010101u, kE4m3Nan * 0x01010101u)
+                    : make_uint2(pack_e4m3(v[0], v[1], v[2], v[3]), pack_e4m3(v[4], v[5], v[6], v[7]));
+  else if constexpr (kCount == 4)
     *reinterpret_cast<uint32_t*>(to) =
         row_has_nan ? kE4m3Nan * 0x01010101u : pack_e4m3(v[0], v[1], v[2], v[3]);
   else

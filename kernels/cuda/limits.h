@@ -7,10 +7,12 @@
 namespace moerun::limits {
 
 inline constexpr int32_t kVector = 8;  ///< elements that a thread moves at once: rows are whole vectors
-inline constexpr std::array<int32_t, 2> kHeadDims{64, 128};
+inline constexpr std::array<int32_t, 3> kHeadDims{64, 128, 256};
 inline constexpr int32_t kBlockTokens = 32;  ///< a key/value block is a multiple of it
 inline constexpr int32_t kMaxGroup =
     16;  ///< query heads a key head: of the kernels of prompts (128) and answers (16) the less
+inline constexpr int32_t kMaxDeltaDim = 128;  ///< elements of a gated delta net's head
+inline constexpr int32_t kMaxConvWidth = 4;   ///< positions of its convolution
 inline constexpr int32_t kMaxNormCols = 16384;
 inline constexpr int32_t kMaxExperts = 512;
 inline constexpr int32_t kMaxRouterK = 32;  ///< experts a token, to choose

@@ -40,7 +40,7 @@ __global__ void __launch_bounds__(kMaxNormThreads) rms_norm_kernel(const __grid_
 #pragma unroll
   for (int j = 0; j < kVectors; ++j) {  // weights are nobody's output: read before the wait
     const int32_t i = threadIdx.x + j * blockDim.x;
-    if (i < vectors) w[j] = weight[i];
+    if (i < vectors && !args.float32_weight) w[j] = weight[i];
   }
   dependency_wait();
   dependents_launch();
@@ -61,7 +61,10 @@ __global__ void __launch_bounds__(kMaxNormThreads) rms_norm_kernel(const __grid_
     if (residual) residual[i] = sum[j] = add_rounded<T>(sum[j], old[j]);
     squares = add_squares<T>(sum[j], squares);
   }
-  write_normed<T>(sum, w, squares, args.cols, args.eps, out);
+  if (args.float32_weight)
+    write_normed<T>(sum, static_cast<const float*>(args.weight), squares, args.cols, args.eps, out);
+  else
+    write_normed<T>(sum, w, squares, args.cols, args.eps, out);
 }
 
 // ---------------------------------------------------------------- launchers

@@ -20,6 +20,7 @@ struct RmsNormArgs {
   /// Not null: [rows, cols] residual stream. x is added to it (rounded to dtype), and the sum is normalised.
   void* residual = nullptr;
   const void* weight = nullptr;  ///< [cols]
+  bool float32_weight = false;   ///< weight is in float32, and the norm is rounded once, behind it
   void* out = nullptr;           ///< [rows, cols]
   int64_t rows = 0;
   int32_t cols = 0;  ///< at most 16,384, a multiple of 8

@@ -9,8 +9,12 @@ namespace moerun::cuda {
 constexpr int kGroupThreads = 128, kConsumers = 2, kThreads = (1 + kConsumers) * kGroupThreads;
 constexpr int kConsumerWarps = kConsumers * kGroupThreads / kWarpSize;
 constexpr int kRows = kConsumers * 64, kRowBytes = 128;
-constexpr int kKeys = 128;  // a tile of keys
 constexpr int kStages = 2;
+/// Keys of a tile, and stages of queries: as many as shared memory has room for.
+template <int kDim>
+constexpr int kKeysOf = kDim > 128 ? 64 : 128;
+template <int kDim>
+constexpr int kQueryStages = kDim > 128 ? 1 : 2;
 constexpr int kPair = 2;  // blocks that share keys and values
 constexpr int kWidenThreads = kGroupThreads - kWarpSize, kWidenWarps = kWidenThreads / kWarpSize;
 
@@ -28,7 +32,7 @@ struct PrefillParams {
 template <class C, int kDim>
 struct RawStages {
   static constexpr int kStages = 2;
-  alignas(16) uint8_t rows[kStages][kKeys * kDim];
+  alignas(16) uint8_t rows[kStages][kKeysOf<kDim> * kDim];
   uint64_t full[kStages], empty[kStages];
 };
 template <int kDim>
@@ -40,18 +44,21 @@ template <class C, int kDim>
 struct PrefillShared {
   static constexpr bool kWidens = std::is_same_v<C, E4m3>;
   static constexpr int kProducerRegisters = kWidens ? 56 : 40, kConsumerRegisters = kWidens ? 224 : 232;
-  alignas(1024) uint8_t queries[kStages][kRows * kDim * 2];
+  static constexpr int kKeys = kKeysOf<kDim>;
+  alignas(1024) uint8_t queries[kQueryStages<kDim>][kRows * kDim * 2];
   alignas(1024) uint8_t keys[kStages][kKeys * kDim * 2];
   alignas(1024) uint8_t values[kStages][kKeys * kDim * 2];
   RawStages<std::conditional_t<kWidens, C, void>, kDim> raw;
-  Tile tiles[kStages];  // whose the queries are
-  uint64_t queries_full[kStages], queries_empty[kStages];
+  Tile tiles[kQueryStages<kDim>];  // whose the queries are
+  uint64_t queries_full[kQueryStages<kDim>], queries_empty[kQueryStages<kDim>];
   uint64_t keys_full[kStages], keys_empty[kStages], values_full[kStages], values_empty[kStages];
 
   __device__ void init(int cluster_blocks) {
-    for (int i = 0; i < kStages; ++i) {
+    for (int i = 0; i < kQueryStages<kDim>; ++i) {
       mbarrier_init(&queries_full[i], 1);
       mbarrier_init(&queries_empty[i], kConsumers * kGroupThreads + (kWidens ? kWidenThreads : 0));
+    }
+    for (int i = 0; i < kStages; ++i) {
       for (uint64_t* const full : {&keys_full[i], &values_full[i]})
         mbarrier_init(full, kWidens ? kWidenThreads : 1);
       // Who fills them in the other block waits for the warps of this one, too.
@@ -65,7 +72,8 @@ struct PrefillShared {
     mbarrier_init_fence();
   }
 };
-static_assert(sizeof(PrefillShared<E4m3, 128>) <= 227 * 1024);
+static_assert(sizeof(PrefillShared<E4m3, 128>) <= 227 * 1024 &&
+              sizeof(PrefillShared<E4m3, 256>) <= 227 * 1024);
 
 /// The part of a cluster's tile that is block `rank`'s. It may have no tokens: the block takes its part in
 /// the copies all the same.
@@ -102,7 +110,7 @@ __device__ __forceinline__ void bring(uint8_t* to, const CUtensorMap& map, const
   if (lane == 0) mbarrier_arrive_expect(full, pieces.bytes * 2);
   if (!pieces.mine) return;
   for (int c = 0; c < kDim / 64; ++c) {
-    const uint32_t there = smem_address(to) + (c * kKeys + lane * piece) * kRowBytes;
+    const uint32_t there = smem_address(to) + (c * kKeysOf<kDim> + lane * piece) * kRowBytes;
     if constexpr (kBlocks > 1)
       tensor_copy_multicast(there, map, c * 64, pieces.row, full, (1 << kBlocks) - 1);
     else
@@ -133,12 +141,13 @@ __device__ void produce(const PrefillParams& params, PrefillShared<C, kDim>& sha
   const KvLayer& kv = params.args.kv;
   const int lane = threadIdx.x % kWarpSize;
   const int32_t group = params.args.num_heads / kv.num_kv_heads;
-  const int32_t piece = params.piece, pieces = kKeys / piece;  // of a key tile
+  const int32_t piece = params.piece, pieces = kKeysOf<kDim> / piece;  // of a key tile
   const int32_t rank = kBlocks > 1 ? cluster_rank() : 0, own_pieces = pieces / kBlocks;
   const int32_t cluster = blockIdx.x / kBlocks, num_clusters = gridDim.x / kBlocks;
   const int32_t tokens = params.chunks.tokens_a_tile / kBlocks;
   Tiles tiles(params.chunks, lane);
-  Ring<kStages> ring, query_ring;
+  Ring<kStages> ring;
+  Ring<kQueryStages<kDim>> query_ring;
   const uint64_t policy = policy_evict_normal();
   for (int32_t round = 0;; ++round) {
     // There and back, so that none has the longest tile of every round.
@@ -197,11 +206,14 @@ __device__ void produce(const PrefillParams& params, PrefillShared<C, kDim>& sha
 /// banks: they have four pieces of one row, and of the next row the other four, or the only ones.
 template <class T, int kDim>
 __device__ __forceinline__ void widen_stage(const uint8_t* raw, uint8_t* to) {
+  constexpr int kKeys = kKeysOf<kDim>, kColumnBlocks = kDim / 64;
   constexpr int kRowsATurn = kWidenThreads / (kDim / 16), kTurns = ceil_div(kKeys, kRowsATurn);
   constexpr int kAtOnce = 4;  // loads under way
   const int thread = threadIdx.x - kWarpSize, piece = thread % 4;
-  const int column_block = kDim == 128 ? thread / 4 % 2 : 0;
-  const int row0 = kDim == 128 ? thread / 16 * 2 + (thread / 4 ^ thread / 8) % 2 : thread / 4;
+  const int column_block = thread / 4 % kColumnBlocks;
+  const int row0 = kColumnBlocks == 1
+                       ? thread / 4
+                       : thread / (8 * kColumnBlocks) * 2 + (thread / 4 ^ thread / (4 * kColumnBlocks)) % 2;
   const uint8_t* const from = raw + row0 * kDim + column_block * 64 + piece * 16;
   uint8_t* const out = to + (column_block * kKeys + row0) * kRowBytes;
   const auto there = [&](int turn) {
@@ -232,7 +244,9 @@ __device__ __forceinline__ void widen_stage(const uint8_t* raw, uint8_t* to) {
 /// Keys and values in e4m3 to T, in the order in which they come. By kWidenThreads.
 template <class T, int kDim, int kBlocks>
 __device__ void widen_tiles(PrefillShared<E4m3, kDim>& shared) {
-  Ring<kStages> raw, ring, query_ring;
+  constexpr int kKeys = kKeysOf<kDim>;
+  Ring<kStages> raw, ring;
+  Ring<kQueryStages<kDim>> query_ring;
   const auto widen_next = [&](uint8_t* to, uint64_t* full, uint64_t* empty) {
     mbarrier_wait(&shared.raw.full[raw.stage], raw.parity);
     mbarrier_wait(empty, ring.parity ^ 1);

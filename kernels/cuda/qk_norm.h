@@ -5,7 +5,8 @@
 
 namespace moerun {
 
-/// Sums of squares of the first out.cols heads of each row: out [n, heads] float32. Head sizes 64 and 128.
+/// Sums of squares of the first out.cols heads of each row: out [n, heads] float32. Head sizes 64, 128 and
+/// 256.
 struct HeadSquaresArgs {
   DType dtype = DType::bfloat16;
   const void* rows = nullptr;  ///< [n, width]

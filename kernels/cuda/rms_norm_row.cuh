@@ -76,4 +76,25 @@ __device__ __forceinline__ void write_normed(const uint4 (&row)[kVectors], const
   }
 }
 
+/// The same with weights in float32, [cols]: rounded once (Hugging Face `Qwen3NextRMSNorm`, whose weight is
+/// one more than what is stored, which 16 bits do not hold).
+template <class T, int kVectors>
+__device__ __forceinline__ void write_normed(const uint4 (&row)[kVectors], const float* weight, float squares,
+                                             int32_t cols, float eps, uint4* out) {
+  const float scale = rsqrtf(block_sum(squares) / static_cast<float>(cols) + eps);
+#pragma unroll
+  for (int j = 0; j < kVectors; ++j) {
+    const int32_t i = threadIdx.x + j * blockDim.x;
+    if (i >= cols / kNormVector) continue;
+    float v[kNormVector];
+    unpack<T>(row[j], v);
+    const auto* const factors = reinterpret_cast<const float4*>(weight + i * kNormVector);
+    const float4 low = factors[0], high = factors[1];
+    const float factor[kNormVector] = {low.x, low.y, low.z, low.w, high.x, high.y, high.z, high.w};
+#pragma unroll
+    for (int e = 0; e < kNormVector; ++e) v[e] = v[e] * scale * factor[e];
+    out[i] = pack<T>(v);
+  }
+}
+
 }  // namespace moerun::cuda

@@ -121,7 +121,7 @@ __global__ void __launch_bounds__(kThreads) rope_cache_kernel(const __grid_const
   }
   if constexpr (std::is_same_v<C, E4m3>) {
     if (!query) {
-      const unsigned lanes = ((1u << kLanes) - 1) << threadIdx.x % kWarpSize / kLanes * kLanes;
+      const unsigned lanes = kFullMask >> (kWarpSize - kLanes) << threadIdx.x % kWarpSize / kLanes * kLanes;
       const bool nan = __any_sync(lanes, has_nan(low) || has_nan(high));
       E4m3* const out = static_cast<E4m3*>(to) + row * kDim + i;
       store_rounded(low, nan, out);
@@ -140,7 +140,9 @@ __global__ void __launch_bounds__(kThreads) rope_cache_kernel(const __grid_const
 
 void launch_rope_cache(DType dtype, const DevicePlan& plan, const RopeArgs& args, cudaStream_t stream) {
   if (plan.num_tokens == 0) return;
-  if (args.scales.data || args.interleaved || 2 * args.cos.cols != args.kv.head_dim)
+  const bool wide_norm = args.q_norm.data && args.q_norm.dtype == DType::float32;
+  if (args.gated || wide_norm || args.scales.data || args.interleaved ||
+      2 * args.cos.cols != args.kv.head_dim)
     return launch_rope_heads(dtype, plan, args, stream);
   const RopeParams params{args, plan.positions.data, plan.slot_mapping.data};
   with_cache(dtype, args.kv, [&]<class T, class C, int kDim>() {

@@ -1,5 +1,5 @@
 // launch_rope_cache for what rope_cache.cu does not take: heads that are rotated in part, or in pairs of
-// neighbours, or normed over all heads together.
+// neighbours, or normed over all heads together, or by weights in float32, or that have gates.
 #include "kernels/cuda/fp8_cache.cuh"
 #include "kernels/cuda/hopper.cuh"
 #include "kernels/cuda/rope_cache.h"
@@ -57,10 +57,16 @@ __device__ void normalise(const RopeArgs& args, int64_t token, bool query, int h
     for (int d = kWarpSize / 2; d > 0; d /= 2) sum += __shfl_xor_sync(kFullMask, sum, d);
     scale = rsqrtf(sum / kDim + args.eps);
   }
-  float weight[kEach];
-  load<T, kEach>(static_cast<const T*>(query ? args.q_norm.data : args.k_norm.data) + at, weight);
+  const Tensor& weights = query ? args.q_norm : args.k_norm;
 #pragma unroll
   for (int e = 0; e < kEach; ++e) v[e] *= scale;
+  if (weights.dtype == DType::float32) {  // rounded once
+#pragma unroll
+    for (int e = 0; e < kEach; ++e) v[e] *= static_cast<const float*>(weights.data)[at + e];
+    return round_all<T, kEach>(v);
+  }
+  float weight[kEach];
+  load<T, kEach>(static_cast<const T*>(weights.data) + at, weight);
   round_all<T, kEach>(v);
 #pragma unroll
   for (int e = 0; e < kEach; ++e) v[e] *= weight[e];
@@ -102,7 +108,11 @@ __global__ void __launch_bounds__(kThreads) rope_heads_kernel(const __grid_const
   const bool query = head < heads, value = head >= heads + kv_heads;
   const int of_its_kind = query ? head : value ? head - heads - kv_heads : head - heads;
   float v[kEach];
-  load<T, kEach>(static_cast<const T*>(args.qkv.data) + (token * all_heads + head) * kDim + lane * kEach, v);
+  // Behind each query head may be its gate.
+  const int place = !args.gated ? head : query ? 2 * head : heads + head;
+  load<T, kEach>(static_cast<const T*>(args.qkv.data) +
+                     (token * (all_heads + (args.gated ? heads : 0)) + place) * kDim + lane * kEach,
+                 v);
   if (!value) {
     if (args.q_norm.data) normalise<T, kEach>(args, token, query, of_its_kind, v);
 #pragma unroll

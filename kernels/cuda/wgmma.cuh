@@ -146,9 +146,10 @@ __device__ __forceinline__ uint64_t wgmma_descriptor_transposed(uint32_t shared,
 /// holds of a: in a[2i + h] elements (16w + 8h + l/4, 8i + 2(l%4) + {0, 1}).
 template <class T, int kColumns>
 __device__ __forceinline__ void wgmma_64xNx16(float (&d)[kColumns / 2], const uint32_t (&a)[4], uint64_t b) {
-  static_assert(kColumns == 64 || kColumns == 128);
+  static_assert(kColumns == 64 || kColumns == 128 || kColumns == 256);
   MOERUN_WGMMA_A(64, MOERUN_D1, 32, 33, 34, 35, 36, MOERUN_F1)
   MOERUN_WGMMA_A(128, MOERUN_D3, 64, 65, 66, 67, 68, MOERUN_F3)
+  MOERUN_WGMMA_A(256, MOERUN_D7, 128, 129, 130, 131, 132, MOERUN_F7)
 }
 
 /// Keeps the compiler from touching accumulators before the wait that this follows.

@@ -72,7 +72,10 @@ TensorSpec& TensorList::matrix(const std::string& name, int64_t rows, int64_t co
 
 TensorSpec& TensorList::norm(const std::string& name, int64_t cols, Place place) {
   TensorSpec& spec = vector(name, cols, Cut::whole, place);
-  if (config_.zero_centred_norms) spec.added = 1;
+  if (config_.zero_centred_norms) {
+    spec.added = 1;
+    spec.format.dtype = DType::float32;  // 16 bits do not hold the sum
+  }
   return spec;
 }
 

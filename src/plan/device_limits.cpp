@@ -4,6 +4,7 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
+#include <utility>
 
 #include "kernels/cuda/limits.h"
 
@@ -26,26 +27,29 @@ class Refusals {
   std::vector<std::string> lines_;
 };
 
+void delta_nets(const DeltaShape& delta, Refusals& out) {
+  using namespace limits;
+  for (const auto& [key, dim] : {std::pair("config.json: linear_key_head_dim", delta.key_dim),
+                                 std::pair("config.json: linear_value_head_dim", delta.value_dim)})
+    out.unless(dim % kVector == 0 && dim <= kMaxDeltaDim, key, dim,
+               fmt::format("multiples of {} up to {}", kVector, kMaxDeltaDim));
+  out.unless(delta.conv_width <= kMaxConvWidth, "config.json: linear_conv_kernel_dim", delta.conv_width,
+             fmt::format("at most {}", kMaxConvWidth));
+}
+
 }  // namespace
 
-std::vector<std::string> device_refuses(const StepLimits& step, DenseWidths widths) {
+std::vector<std::string> device_refuses(const StepLimits& step, DenseWidths widths, const DeltaShape& delta) {
   using namespace limits;
   Refusals out;
-  if (step.num_delta_layers > 0)
-    out.add(
-        fmt::format("config.json: {} layers of linear_attention: device: cuda does not compute gated delta "
-                    "nets yet; device: cpu does",
-                    step.num_delta_layers));
-  else if (step.gated_attention)
-    out.add(
-        "config.json: attention with an output gate: device: cuda does not compute it yet; device: cpu does");
+  if (step.num_delta_layers > 0) delta_nets(delta, out);
   out.unless(step.block_size % kBlockTokens == 0, "memory.block_size", step.block_size,
              fmt::format("multiples of {}", kBlockTokens));
   out.unless(step.max_num_batched_tokens <= kMaxGridRows * kOrderedGemmRows,
              "scheduler.max_num_batched_tokens", step.max_num_batched_tokens,
              fmt::format("at most {}", kMaxGridRows * kOrderedGemmRows));
   out.unless(std::find(kHeadDims.begin(), kHeadDims.end(), step.head_dim) != kHeadDims.end(),
-             "config.json: head_dim", step.head_dim, fmt::format("{}", fmt::join(kHeadDims, " and ")));
+             "config.json: head_dim", step.head_dim, fmt::format("{}", fmt::join(kHeadDims, ", ")));
   const int64_t group = step.num_kv_heads > 0 ? step.num_heads / step.num_kv_heads : 0;
   out.unless(step.num_kv_heads > 0 && step.num_heads % step.num_kv_heads == 0 && group <= kMaxGroup,
              "config.json: num_attention_heads over num_key_value_heads", group,

@@ -187,7 +187,8 @@ RunPlan plan_run(Job job, ModelConfig config, const Machine& machine) {
     check_memory(run, first.memory, faults);
     if (run.job.device == Job::DeviceKind::cuda)
       for (const std::string& refusal :
-           device_refuses(first.limits, {dense_width(run.config), run.config.shared_intermediate_size}))
+           device_refuses(first.limits, {dense_width(run.config), run.config.shared_intermediate_size},
+                          run.config.delta))
         faults.add(refusal);
   });
   faults.throw_if_any();

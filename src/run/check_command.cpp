@@ -165,7 +165,8 @@ void print_memory(const CheckedJob& checked, const std::vector<GpuMemory>& gpus)
   }
   const auto on_gpu = [&](double gib) {
     return key_value_bytes_on_gpu(checked.config, weights, job.scheduler.max_num_batched_tokens,
-                                  gib * kGiB * job.memory.gpu_memory_utilization);
+                                  gib * kGiB * job.memory.gpu_memory_utilization) -
+           states;
   };
   for (const GpuMemory& gpu : gpus) room(("on " + gpu.name).c_str(), on_gpu(gpu.gib));
 }

@@ -167,7 +167,8 @@ TEST_CASE("gpu: attention on odd sizes, against the CPU twin", "[gpu][attention]
     for (const Shape& shape :
          {Shape{8, 1, 128, 64}, Shape{4, 4, 128, 32}, Shape{4, 2, 64, 128}, Shape{8, 2, 64, 64},
           Shape{16, 1, 128, 32}, Shape{16, 1, 64, 64}, Shape{7, 1, 128, 128}, Shape{12, 1, 128, 64},
-          Shape{8, 1, 128, 96}, Shape{7, 1, 64, 256}}) {
+          Shape{8, 1, 128, 96}, Shape{7, 1, 64, 256}, Shape{8, 1, 256, 64}, Shape{16, 1, 256, 32},
+          Shape{6, 2, 256, 96}, Shape{11, 1, 256, 128}}) {
       const uint64_t seed = std::random_device()();
       INFO(name_of(types.dtype) << ", kept in " << name_of(types.kept) << ", " << shape.heads << " heads, "
                                 << shape.kv_heads << " of keys, " << shape.head_dim << " wide, blocks of "
@@ -210,7 +211,9 @@ TEST_CASE("gpu: prefill attention with many query heads a key head", "[gpu][atte
 TEST_CASE("gpu: attention over many ragged chunks at once", "[gpu][attention]") {
   for (const auto& [shape, types] : {std::pair{Shape{32, 4, 128, 64}, kTypes[0]},
                                      {Shape{14, 2, 64, 96}, kTypes[0]},
+                                     {Shape{16, 2, 256, 64}, kTypes[1]},
                                      {Shape{32, 4, 128, 64}, kTypes[2]},
+                                     {Shape{16, 2, 256, 96}, kTypes[2]},
                                      {Shape{14, 2, 64, 96}, kTypes[2]}}) {
     const uint64_t seed = std::random_device()();
     INFO("kept in " << name_of(types.kept) << ", " << shape.heads << " heads, " << shape.head_dim
@@ -237,8 +240,8 @@ TEST_CASE("gpu: attention over many ragged chunks at once", "[gpu][attention]") 
 
 TEST_CASE("gpu: attention's bits do not depend on chunks or neighbours", "[gpu][attention]") {
   for (const Types& types : kTypes)
-    for (const Shape& shape :
-         {Shape{32, 4, 128, 64}, Shape{4, 4, 64, 32}, Shape{14, 2, 128, 64}, Shape{8, 2, 64, 96}}) {
+    for (const Shape& shape : {Shape{32, 4, 128, 64}, Shape{4, 4, 64, 32}, Shape{14, 2, 128, 64},
+                               Shape{8, 2, 64, 96}, Shape{16, 2, 256, 64}, Shape{16, 1, 256, 96}}) {
       const uint64_t seed = std::random_device()();
       INFO(name_of(types.dtype) << ", kept in " << name_of(types.kept) << ", " << shape.heads << " heads, "
                                 << shape.kv_heads << " of keys, " << shape.head_dim << " wide, seed "
@@ -295,7 +298,8 @@ TEST_CASE("gpu: prefill and decode side by side have the bits that each has alon
 TEST_CASE("gpu: prefill over keys and values in e4m3 has the bits of the same ones in 16 bits",
           "[gpu][attention]") {
   for (const Types& types : {kTypes[2], kTypes[3]})
-    for (const Shape& shape : {Shape{32, 4, 128, 64}, Shape{8, 2, 64, 96}, Shape{7, 1, 128, 32}}) {
+    for (const Shape& shape :
+         {Shape{32, 4, 128, 64}, Shape{8, 2, 64, 96}, Shape{7, 1, 128, 32}, Shape{12, 1, 256, 64}}) {
       const uint64_t seed = std::random_device()();
       INFO(name_of(types.dtype) << ", " << shape.heads << " heads, " << shape.head_dim << " wide, seed "
                                 << seed);

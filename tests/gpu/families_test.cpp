@@ -109,20 +109,27 @@ struct RopeCase {
   bool interleaved;
   enum class Norm { none, per_head, whole } norm;
   int32_t tensor;  ///< ranks whose heads are normed together
+  bool gated = false, float32_norm = false;
 };
 
-const RopeCase kRopeCases[] = {
-    {8, 2, 128, 64, false, RopeCase::Norm::none, 1},  {12, 1, 128, 64, false, RopeCase::Norm::per_head, 1},
-    {3, 3, 64, 64, true, RopeCase::Norm::none, 1},    {20, 4, 128, 128, true, RopeCase::Norm::none, 1},
-    {6, 2, 128, 64, false, RopeCase::Norm::whole, 1}, {4, 4, 64, 64, false, RopeCase::Norm::whole, 2},
-    {2, 1, 128, 6, true, RopeCase::Norm::whole, 4}};
+const RopeCase kRopeCases[] = {{8, 2, 128, 64, false, RopeCase::Norm::none, 1},
+                               {12, 1, 128, 64, false, RopeCase::Norm::per_head, 1},
+                               {3, 3, 64, 64, true, RopeCase::Norm::none, 1},
+                               {20, 4, 128, 128, true, RopeCase::Norm::none, 1},
+                               {6, 2, 128, 64, false, RopeCase::Norm::whole, 1},
+                               {4, 4, 64, 64, false, RopeCase::Norm::whole, 2},
+                               {2, 1, 128, 6, true, RopeCase::Norm::whole, 4},
+                               {8, 1, 256, 64, false, RopeCase::Norm::per_head, 1, true, true},
+                               {3, 3, 256, 256, false, RopeCase::Norm::per_head, 1, false, false},
+                               {5, 2, 64, 64, false, RopeCase::Norm::per_head, 1, true, false},
+                               {4, 2, 128, 128, false, RopeCase::Norm::per_head, 1, false, true}};
 
 /// What rope_and_cache and what precedes it leave of rows [begin, end).
 std::vector<Floats> rotate(Side& side, const RopeCase& c, const Floats& qkv, const Floats& weights,
                            const Floats& angles, int64_t begin, int64_t end) {
   constexpr int32_t kBlock = 32, kBlocks = 16, kPositions = 300;
   Device& device = side.device();
-  const int64_t n = end - begin, d = c.head_dim, width = (c.heads + 2 * c.kv_heads) * d;
+  const int64_t n = end - begin, d = c.head_dim, width = (c.heads * (c.gated ? 2 : 1) + 2 * c.kv_heads) * d;
   StepPlan plan{.cu_seqlens_q = {0, static_cast<int32_t>(n)},
                 .context_lens = {static_cast<int32_t>(end)},
                 .block_table = std::vector<int32_t>(kBlocks, 0),
@@ -163,7 +170,8 @@ std::vector<Floats> rotate(Side& side, const RopeCase& c, const Floats& qkv, con
   const auto norm = [&](int64_t heads) {
     if (c.norm == RopeCase::Norm::none) return Tensor{};
     const int64_t count = c.norm == RopeCase::Norm::whole ? heads * d : d;
-    return side.put(Floats(weights.begin(), weights.begin() + count), 1, count);
+    const DType of_norm = c.float32_norm ? DType::float32 : device.dtype();
+    return side.put(Floats(weights.begin(), weights.begin() + count), 1, count, of_norm);
   };
   const int64_t half = c.rotated / 2;
   Floats cos, sin;
@@ -172,6 +180,7 @@ std::vector<Floats> rotate(Side& side, const RopeCase& c, const Floats& qkv, con
     sin.push_back(std::sin(angles[static_cast<size_t>(i)]));
   }
   device.rope_and_cache(on_device, {.qkv = rows,
+                                    .gated = c.gated,
                                     .q_norm = norm(c.heads),
                                     .k_norm = norm(c.kv_heads),
                                     .scales = scales,
@@ -207,9 +216,12 @@ TEST_CASE("gpu: heads rotated in part and in pairs of neighbours, normed each or
   for_each_dtype([](DType dtype, std::mt19937_64& random) {
     Pair pair(dtype);
     for (const RopeCase& c : kRopeCases) {
-      CAPTURE(c.heads, c.kv_heads, c.head_dim, c.rotated, c.interleaved, static_cast<int>(c.norm), c.tensor);
-      const Floats qkv = random_values(random, kRows * (c.heads + 2 * c.kv_heads) * c.head_dim, dtype),
-                   weights = random_values(random, c.heads * c.head_dim, dtype),
+      CAPTURE(c.heads, c.kv_heads, c.head_dim, c.rotated, c.interleaved, static_cast<int>(c.norm), c.tensor,
+              c.gated, c.float32_norm);
+      const Floats qkv = random_values(
+                       random, kRows * (c.heads * (c.gated ? 2 : 1) + 2 * c.kv_heads) * c.head_dim, dtype),
+                   weights =
+                       random_values(random, c.heads * c.head_dim, c.float32_norm ? DType::float32 : dtype),
                    angles = random_values(random, 300 * c.rotated / 2, DType::float32, 3);
       const std::vector<Floats> cpu = rotate(pair.cpu, c, qkv, weights, angles, 0, kRows),
                                 gpu = rotate(pair.gpu, c, qkv, weights, angles, 0, kRows);

@@ -109,9 +109,10 @@ bool no_nan(const Floats& values) {
 TEST_CASE("gpu: keys and values are rounded to e4m3 as the CPU twin rounds them", "[gpu][fp8]") {
   for_each_dtype([](DType dtype, std::mt19937_64& random) {
     Pair pair(dtype);
-    for (const Case& c : {Case{8, 2, 128, 128, true, false}, Case{8, 2, 128, 128, false, false},
-                          Case{6, 3, 64, 64, true, false}, Case{8, 2, 128, 64, true, false},
-                          Case{4, 4, 64, 64, false, true}}) {
+    for (const Case& c :
+         {Case{8, 2, 128, 128, true, false}, Case{8, 2, 128, 128, false, false},
+          Case{6, 3, 64, 64, true, false}, Case{8, 2, 128, 64, true, false}, Case{4, 4, 64, 64, false, true},
+          Case{8, 1, 256, 64, true, false}, Case{6, 2, 256, 256, true, false}}) {
       CAPTURE(c.heads, c.head_dim, c.rotated, c.norm, c.interleaved);
       const std::mt19937_64 same = random;
       Written cpu(pair.cpu, c, same, dtype), gpu(pair.gpu, c, same, dtype);
@@ -142,7 +143,7 @@ TEST_CASE("gpu: a NaN among keys or values in e4m3 reaches all that attends to t
     Pair pair(dtype);
     constexpr int32_t kToken = 70, kHead = 1;  // of keys
     for (const Case& c : {Case{8, 2, 128, 128, true, false}, Case{8, 2, 64, 64, false, false},
-                          Case{8, 2, 128, 128, false, true}})
+                          Case{8, 2, 128, 128, false, true}, Case{8, 2, 256, 64, false, false}})
       for (const bool value : {false, true}) {
         CAPTURE(c.head_dim, c.interleaved, value);
         Written gpu(pair.gpu, c, random, dtype);

@@ -120,7 +120,7 @@ TEST_CASE("the kernels' limits refuse by the key or field that is beyond them", 
     CHECK(lines[0] == said);
   };
   refused([](auto& l) { l.block_size = 16; }, "memory.block_size: 16: device: cuda takes multiples of 32");
-  refused([](auto& l) { l.head_dim = 96; }, "config.json: head_dim: 96: device: cuda takes 64 and 128");
+  refused([](auto& l) { l.head_dim = 96; }, "config.json: head_dim: 96: device: cuda takes 64, 128, 256");
   refused([](auto& l) { l.num_heads = 68; },
           "config.json: num_attention_heads over num_key_value_heads: 17: device: cuda takes 1 to 16 query "
           "heads a "
@@ -216,8 +216,23 @@ TEST_CASE("a model with gated delta nets: a state for each sequence, and what ca
       has(refused({"device=cpu", "scheduler.max_num_batched_tokens=63"}),
           "scheduler.max_num_batched_tokens: 63: this model's prompts are computed in chunks of 64 tokens"));
   CHECK(refused({"device=cpu", "scheduler.max_num_batched_tokens=64"}).empty());
-  CHECK(has(refused({"device=cuda"}),
-            "config.json: 3 layers of linear_attention: device: cuda does not compute"));
+  // The test model's heads are smaller than the GPU's kernels take.
+  CHECK(has(refused({"device=cuda"}), "config.json: head_dim: 16: device: cuda takes 64, 128, 256"));
+  const auto on_gpu = [](DeltaShape delta) {
+    StepLimits limits = sound_limits();
+    limits.num_delta_layers = 3;
+    return device_refuses(limits, {}, delta);
+  };
+  const DeltaShape published{
+      .num_key_heads = 16, .num_value_heads = 32, .key_dim = 128, .value_dim = 128, .conv_width = 4};
+  CHECK(on_gpu(published).empty());
+  DeltaShape other = published;
+  other.key_dim = 136, other.value_dim = 60, other.conv_width = 5;
+  CHECK(on_gpu(other) ==
+        std::vector<std::string>{
+            "config.json: linear_key_head_dim: 136: device: cuda takes multiples of 8 up to 128",
+            "config.json: linear_value_head_dim: 60: device: cuda takes multiples of 8 up to 128",
+            "config.json: linear_conv_kernel_dim: 5: device: cuda takes at most 4"});
   ModelConfig narrow = config();
   narrow.delta.num_key_heads = 2;
   const auto wide = [&] {

@@ -64,6 +64,12 @@ class CudaDevice : public Device {
   void head_squares(Tensor qkv, int32_t head_dim, Tensor out) override;
   void qk_scales(const QkScalesArgs& args) override;
   void attention(const DevicePlan& plan, const AttentionArgs& args) override;
+  void gate_heads(const GateHeadsArgs& args) override;
+  void swap_states(std::span<const DeltaState> states, std::span<const int32_t> pairs, Swap way) override;
+  void copy_states(std::span<const DeltaState> states, std::span<const int32_t> pairs) override;
+  void delta_conv(const DevicePlan& plan, const DeltaConvArgs& args) override;
+  void delta_rule(const DevicePlan& plan, const DeltaRuleArgs& args) override;
+  void delta_norm(const DeltaNormArgs& args) override;
   void silu_mul(Tensor gate_up, Tensor out) override;
   void router(const RouterArgs& args) override;
   void expert_ffn(const ExpertFfnArgs& args) override;

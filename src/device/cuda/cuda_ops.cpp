@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "device/cuda/cuda_device.h"
+#include "kernels/cuda/delta_net.h"
 #include "kernels/cuda/elementwise.h"
 #include "kernels/cuda/fp8_grouped_gemm.h"
 #include "kernels/cuda/gather_rows.h"
@@ -67,6 +68,7 @@ void CudaDevice::rms_norm(Tensor x, const Tensor& weight, float eps, Tensor out)
   launch_rms_norm({.dtype = dtype(),
                    .x = x.data,
                    .weight = weight.data,
+                   .float32_weight = weight.dtype == DType::float32,
                    .out = out.data,
                    .rows = x.rows,
                    .cols = static_cast<int32_t>(x.cols),
@@ -79,6 +81,7 @@ void CudaDevice::add_rms_norm(const AddRmsNormArgs& args) {
                    .x = args.delta.data,
                    .residual = args.residual.data,
                    .weight = args.weight.data,
+                   .float32_weight = args.weight.dtype == DType::float32,
                    .out = args.out.data,
                    .rows = args.residual.rows,
                    .cols = static_cast<int32_t>(args.residual.cols),
@@ -159,6 +162,7 @@ void CudaDevice::linear_tree_add_rms_norm(Tensor x, const Matrix& w, int32_t chu
                      .num_parts = chunks,
                      .residual = then.residual.slice(begin, end).data,
                      .weight = then.weight.data,
+                     .float32_weight = then.weight.dtype == DType::float32,
                      .out = then.out.slice(begin, end).data,
                      .rows = end - begin,
                      .cols = static_cast<int32_t>(then.out.cols),
@@ -173,7 +177,6 @@ void CudaDevice::add_bias(Tensor x, const Tensor& bias) {
 }
 
 void CudaDevice::rope_and_cache(const DevicePlan& plan, const RopeArgs& args) {
-  if (args.gated) throw Error("the CUDA device has no gates of attention heads");  // its plan is refused
   launch_rope_cache(dtype(), plan, args, stream_);
 }
 
@@ -194,6 +197,26 @@ void CudaDevice::add_shared(const AddSharedArgs& args) { launch_add_shared(dtype
 
 void CudaDevice::attention(const DevicePlan& plan, const AttentionArgs& args) {
   attention_.run(dtype(), plan, args, workspace().decode);
+}
+
+void CudaDevice::gate_heads(const GateHeadsArgs& args) { launch_gate_heads(dtype(), args, stream_); }
+
+void CudaDevice::delta_conv(const DevicePlan& plan, const DeltaConvArgs& args) {
+  launch_delta_conv(dtype(), plan, args, stream_);
+}
+
+void CudaDevice::delta_rule(const DevicePlan& plan, const DeltaRuleArgs& args) {
+  launch_delta_rule(dtype(), plan, args, stream_);
+}
+
+void CudaDevice::delta_norm(const DeltaNormArgs& args) { launch_delta_norm(dtype(), args, stream_); }
+
+void CudaDevice::swap_states(std::span<const DeltaState> states, std::span<const int32_t> pairs, Swap way) {
+  workspace().states.swap(states, pairs, way);
+}
+
+void CudaDevice::copy_states(std::span<const DeltaState> states, std::span<const int32_t> pairs) {
+  workspace().states.copy(states, pairs);
 }
 
 void CudaDevice::silu_mul(Tensor gate_up, Tensor out) {
@@ -320,7 +343,8 @@ void CudaDevice::expert_ffn(const ExpertFfnArgs& args) {
 void CudaDevice::expert_ffn_add_rms_norm(const ExpertFfnArgs& args, const AddRmsNormArgs& then) {
   if (args.pairs || args.partial_offsets.data)
     throw Error("experts are normalised with the residual where each token has one sum alone");
-  if (args.in.topk_weights.cols > kMaxCombineNormK || args.in.x.cols > kMaxCombineNormHidden)
+  if (args.in.topk_weights.cols > kMaxCombineNormK || args.in.x.cols > kMaxCombineNormHidden ||
+      then.weight.dtype == DType::float32)
     return Device::expert_ffn_add_rms_norm(args, then);
   experts_in_parts(args, [&](int64_t begin, MoeCombineArgs rows) {
     rows.out = then.out.slice(begin, begin + rows.num_tokens).data;

@@ -53,6 +53,12 @@ DevicePlan PlanUpload::upload(const StepPlan& plan) {
   out.slot_mapping = pack(plan.slot_mapping, room_.tokens);
   out.cu_seqlens_q = pack(plan.cu_seqlens_q, room_.seqs + 1);
   out.context_lens = pack(plan.context_lens, room_.seqs);
+  out.state_slots = pack(plan.state_slots, room_.seqs);
+  if (static_cast<int64_t>(plan.state_saves.size()) + 1 > room_.saves())
+    throw Error(fmt::format("a step saves {} states; room was made for {}", plan.state_saves.size() / 3,
+                            room_.saves() / 3 - 1));
+  host[at + static_cast<int64_t>(plan.state_saves.size())] = -1;  // the end, which graphs read
+  out.state_saves = pack(plan.state_saves, room_.saves());
   // The table comes last and is the largest: only what is used of it travels.
   const auto used = static_cast<ptrdiff_t>(std::min(plan.max_blocks, out.max_blocks));
   for (ptrdiff_t s = 0; s < out.num_seqs; ++s)

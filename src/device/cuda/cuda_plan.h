@@ -21,8 +21,12 @@ class PlanUpload {
   struct Room {
     int64_t tokens, seqs, blocks, block_size;
     int64_t ints() const {
-      return 3 * padded(tokens) + padded(seqs + 1) + padded(seqs) + padded(seqs * blocks);
+      return 3 * padded(tokens) + padded(seqs + 1) + 2 * padded(seqs) + padded(saves()) +
+             padded(seqs * blocks);
     }
+    /// A step saves at most a state for each that there is, which are a quarter more than sequences
+    /// (plan_rank); three numbers each, and an end.
+    int64_t saves() const { return 3 * 2 * seqs + 3; }
     static int64_t padded(int64_t n) { return (n + 63) / 64 * 64; }
   };
   Room room_;

@@ -40,6 +40,7 @@ CudaWorkspace::CudaWorkspace(Arena& arena, cudaStream_t stream, const StreamWait
       sampler(arena, stream, wait, limits),
       swap_space(stream, limits.num_host_blocks),
       row_copies(stream),
+      states(stream),
       decode(decode_workspace_for(limits)) {
   decode.partials = static_cast<float*>(
       arena.allocate(static_cast<size_t>(decode.num_floats) * sizeof(float), "attention workspace"));

@@ -9,6 +9,7 @@
 #include "device/cuda/cuda_linear.h"
 #include "device/cuda/cuda_plan.h"
 #include "device/cuda/cuda_sampler.h"
+#include "device/cuda/cuda_states.h"
 #include "device/cuda/cuda_swap.h"
 #include "kernels/cuda/attention_decode.h"
 #include "kernels/cuda/moe_permute.h"
@@ -46,6 +47,7 @@ struct CudaWorkspace {
   Sampler sampler;
   SwapSpace swap_space;
   RowCopies row_copies;
+  StateMoves states;
   DecodeWorkspace decode;
 
   // linear_tree: the parts' products [parts, rows, out_features], as many rows at a time as fit.
