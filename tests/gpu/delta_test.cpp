@@ -13,6 +13,9 @@ namespace {
 
 constexpr double kTolerance16 = 6e-3, kToleranceState = 3e-3;
 
+/// Of a few outputs, behind three roundings to 16 bits.
+double tolerance_of_part(DType dtype) { return dtype == DType::bfloat16 ? 2.5e-2 : 4e-3; }
+
 struct Part {
   int32_t slot, start, count;  // tokens [start, start + count) of the sequence whose state is in `slot`
   bool decode;
@@ -158,7 +161,7 @@ TEST_CASE("gpu: gated delta nets, prompts and answers, and states that are kept"
         CHECK(normalised_error(gpu.gates(), cpu.gates()) < 1e-5);
         CHECK(normalised_error(gpu.ruled(), cpu.ruled()) < kTolerance16);
         for (size_t part = 0; part < found.size(); ++part)
-          CHECK(normalised_error(found[part], expected[part]) < kTolerance16);
+          CHECK(normalised_error(found[part], expected[part]) < tolerance_of_part(dtype));
       }
       for (int32_t slot = 0; slot < 6; ++slot) {
         CAPTURE(slot);
