@@ -69,6 +69,15 @@ struct HostMatrix {
   HostScales scales;  ///< of dtype e4m3
 };
 
+/// What comes to the host: the first `row_bytes` of each of `rows` rows, which are `stride` bytes apart in
+/// the device's memory and close together in the host's.
+struct HostCopy {
+  void* host = nullptr;  ///< of host_tensor
+  const void* device = nullptr;
+  int64_t rows = 0;
+  size_t row_bytes = 0, stride = 0;
+};
+
 /// The weight of `count` linear maps y = x·Wᵀ, W [out_features, in_features], in the device's own packing
 /// (each device's business). gate_up kinds: out_features = 2·I, of which `load` fills gate rows [0, I) and up
 /// rows [I, 2·I); the device may interleave them. The expert kinds are for expert_ffn, the others for linear.
@@ -341,6 +350,9 @@ class Device {
 
   virtual void copy_to_device(void* device, const void* host, size_t bytes) = 0;
   virtual void copy_to_host(void* host, const void* device, size_t bytes) = 0;  ///< waits
+  /// Enqueues a copy behind what was enqueued before. It is there after the next wait: `synchronize`,
+  /// `copy_to_host`, `sample` of some rows.
+  virtual void begin_copy_to_host(const HostCopy& copy) = 0;
   virtual void synchronize() = 0;
   /// `check` is called now and then while the host waits for the device, and may throw: for faults that the
   /// device itself would wait out for ever.

@@ -7,6 +7,7 @@
 
 #include "moerun/job.h"
 #include "moerun/record.h"
+#include "moerun/routed_shape.h"
 
 namespace moerun {
 
@@ -30,6 +31,7 @@ struct Provenance {
   std::string weights_checksum;  ///< of every byte, "sampled:…" of some, "dummy", or empty
   std::string layout, device;
   std::string sampling_defaults;  ///< "none", or what generation_config.json gave: "model: temperature 0.7"
+  RoutedShape routed;             ///< what rows bring of routers' choices
   uint64_t seed = 0;
 };
 

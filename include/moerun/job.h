@@ -79,9 +79,10 @@ struct Job {
   /// Whether generation_config.json says what the job leaves out (`sampling.defaults`).
   enum class SamplingDefaults { none, model } sampling_defaults = SamplingDefaults::none;
   struct Output {
-    std::string path;    ///< .h5
-    std::string jsonl;   ///< empty: none
-    std::string errors;  ///< of rows with an error, instead of `jsonl`; empty: they are there
+    std::string path;             ///< .h5
+    std::string jsonl;            ///< empty: none
+    std::string errors;           ///< of rows with an error, instead of `jsonl`; empty: they are there
+    bool routed_experts = false;  ///< in `path`, the experts that each token was routed to
     bool operator==(const Output&) const = default;
   } output;
   struct Report {

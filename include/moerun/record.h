@@ -78,6 +78,8 @@ struct Answer {
   std::vector<float> logprobs;                          ///< [token_ids] when asked, else empty
   std::vector<std::pair<int32_t, float>> top_logprobs;  ///< [token_ids * RowResult::num_top_logprobs]
   ChatParts chat;
+  /// [token_ids] of RoutedShape when asked, else empty; an answer's last token has none.
+  std::vector<uint8_t> routed;
 
   bool operator==(const Answer&) const = default;
   /// Each member in turn, to travel: `io` writes or reads it.
@@ -85,6 +87,7 @@ struct Answer {
   static void each(A& a, Io&& io) {
     io(a.token_ids), io(a.text), io(a.finish_reason), io(a.logprobs), io(a.top_logprobs);
     ChatParts::each(a.chat, io);
+    io(a.routed);
   }
 };
 
@@ -117,6 +120,8 @@ struct RowResult {
   /// The tokens of prompt_logprobs, where an OpenAI response line spells them.
   std::vector<int32_t> scored_tokens;
   ChatParts chat;
+  /// [prompt_length] and [token_ids] of RoutedShape when asked (Answer::routed), else empty.
+  std::vector<uint8_t> prompt_routed, routed;
   std::optional<std::string> echo;   ///< the prompt's text, where the row asked for it
   std::vector<Answer> more_answers;  ///< 1 … n − 1; empty where there is an error
 };

@@ -11,6 +11,9 @@ namespace moerun {
 struct StepResult {
   std::vector<int32_t> rows;
   std::vector<TokenResult> results;
+  /// The experts that the tokens of this rank's part were routed to, [tokens] of RoutedShape; empty where
+  /// they are not kept.
+  std::vector<uint8_t> routed;
 };
 
 /// Tokens that tensor-parallel rank `rank` of `size` holds between the layers' collectives: equal parts of

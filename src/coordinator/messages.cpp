@@ -16,6 +16,7 @@ void result_fields(Io&& io, Result& r) {
   io(r.prompt_logprobs), io(r.prompt_is_greedy), io(r.num_prompt_top_logprobs), io(r.prompt_top_logprobs);
   io(r.scored_tokens);
   ChatParts::each(r.chat, io);
+  io(r.prompt_routed), io(r.routed);
 }
 
 template <typename Io, typename Report>

@@ -60,8 +60,8 @@ EngineStats Engine::run() {
       const Timed timed(stats_.forward_s);
       mine = parts_.runner->collect();
     }
-    const std::vector<TokenResult> results = gather(plan, mine);
-    if (parts_.leader) answer(plan, results);
+    const StepResult all = gather(plan, std::move(mine));
+    if (parts_.leader) answer(plan, all);
     step.reset();
     if (parts_.leader && plan.num_prefill_seqs == 0 &&
         plan.num_tokens() == parts_.leader->scheduler->options().max_num_seqs) {
@@ -214,8 +214,8 @@ void Engine::fill_masks(StepPlan& plan) {
   MPI_CHECK(MPI_Bcast(plan.masks.data(), byte_count(plan.masks.size()), MPI_UINT32_T, 0, parts_.tp));
 }
 
-std::vector<TokenResult> Engine::gather(const StepPlan& plan, const StepResult& mine) {
-  if (tp_size_ == 1) return mine.results;  // all rows, in order
+StepResult Engine::gather(const StepPlan& plan, StepResult mine) {
+  if (tp_size_ == 1) return mine;  // all rows, in order
   const Waiting waiting(parts_.progress);
   const std::string bytes = pack(mine);
   const int size = byte_count(bytes.size());
@@ -225,17 +225,17 @@ std::vector<TokenResult> Engine::gather(const StepPlan& plan, const StepResult& 
   std::string all(parts_.leader ? static_cast<size_t>(begins.back() + sizes.back()) : 0, '\0');
   MPI_CHECK(MPI_Gatherv(bytes.data(), size, MPI_BYTE, all.data(), sizes.data(), begins.data(), MPI_BYTE, 0,
                         parts_.tp));
-  std::vector<TokenResult> results;
-  if (!parts_.leader) return results;
-  results.resize(plan.logit_rows.size());
-  for (size_t rank = 0; rank < sizes.size(); ++rank) {
+  StepResult result;
+  if (!parts_.leader) return result;
+  result.results.resize(plan.logit_rows.size());
+  for (size_t rank = 0; rank < sizes.size(); ++rank) {  // their parts are the step's tokens in order
     WireReader in(all.data() + begins[rank], static_cast<size_t>(sizes[rank]));
-    unpack_results(in, results);
+    add_result(in, result);
   }
-  return results;
+  return result;
 }
 
-void Engine::answer(const StepPlan& plan, const std::vector<TokenResult>& results) {
+void Engine::answer(const StepPlan& plan, const StepResult& result) {
   const Timed timed(stats_.answer_s);
   LeaderParts& leader = *parts_.leader;
   const auto drawn = static_cast<uint64_t>(std::count_if(plan.logit_rows.begin(), plan.logit_rows.end(),
@@ -248,7 +248,8 @@ void Engine::answer(const StepPlan& plan, const std::vector<TokenResult>& result
   const int64_t shared = leader.scheduler->num_shared_tokens();
   leader.link->count(prompt + static_cast<uint64_t>(shared - counted_shared_), drawn);
   counted_shared_ = shared;
-  for (RowResult& result : leader.scheduler->postprocess(plan, results)) add_finished(std::move(result));
+  leader.scheduler->take_routed(plan, result.routed);
+  for (RowResult& row : leader.scheduler->postprocess(plan, result.results)) add_finished(std::move(row));
 }
 
 }  // namespace moerun

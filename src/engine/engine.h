@@ -94,8 +94,10 @@ class Engine {
   void broadcast(StepPlan& plan, int32_t& flags);
   /// Makes the plan's masks, or takes them from the leader, while the step runs.
   void fill_masks(StepPlan& plan);
-  std::vector<TokenResult> gather(const StepPlan& plan, const StepResult& mine);
-  void answer(const StepPlan& plan, const std::vector<TokenResult>& results);
+  /// What the group's ranks made of the step: `results` of all logit rows, `routed` of all tokens. On a rank
+  /// that does not lead nothing.
+  StepResult gather(const StepPlan& plan, StepResult mine);
+  void answer(const StepPlan& plan, const StepResult& result);
 
   Parts parts_;
   int tp_rank_ = 0, tp_size_ = 1;

@@ -9,7 +9,8 @@ using Clock = std::chrono::steady_clock;
 
 namespace {
 constexpr std::chrono::seconds kProgressInterval{1};
-}
+constexpr size_t kMostRoutedBytes = 64 << 20;  // of one report; a row's are far less than a message can have
+}  // namespace
 
 std::vector<LeaderLink::Row> LeaderLink::poll() {
   std::vector<Row> rows;
@@ -27,6 +28,16 @@ std::vector<LeaderLink::Row> LeaderLink::poll() {
   }
   mailbox_.all_sent();
   return rows;
+}
+
+void LeaderLink::add(RowResult result) {
+  routed_bytes_ += result.prompt_routed.size() + result.routed.size();
+  for (const Answer& answer : result.more_answers) routed_bytes_ += answer.routed.size();
+  report_.results.push_back(std::move(result));
+  // A message between ranks has less than 2 GiB.
+  if (routed_bytes_ < kMostRoutedBytes) return;
+  report_.want = 0;
+  send();
 }
 
 void LeaderLink::report(int64_t want, const GroupLoad& load) {
@@ -52,6 +63,7 @@ void LeaderLink::send() {
   report_.group = group_;
   mailbox_.send(0, static_cast<int>(ControlTag::report), pack(report_));
   report_ = {.load = report_.load};
+  routed_bytes_ = 0;
   sent_ = Clock::now();
 }
 

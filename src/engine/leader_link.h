@@ -29,7 +29,7 @@ class LeaderLink {
   uint64_t rows_left() const { return rows_left_; }
   Stop stop() const { return stop_; }
 
-  void add(RowResult result) { report_.results.push_back(std::move(result)); }
+  void add(RowResult result);
   void count(uint64_t prompt_tokens, uint64_t output_tokens) {
     report_.prompt_tokens += prompt_tokens;
     report_.output_tokens += output_tokens;
@@ -45,7 +45,8 @@ class LeaderLink {
 
   Mailbox mailbox_;
   int group_;
-  LeaderReport report_;  // in the making
+  LeaderReport report_;      // in the making
+  size_t routed_bytes_ = 0;  // of its results
   bool asked_ = false, no_more_ = false;
   uint64_t rows_left_ = 0;
   Stop stop_ = Stop::none;

@@ -37,6 +37,19 @@ bool Preparer::thinks(SamplingParams::Thinking said, const std::vector<int32_t>&
   return said == Thinking::on || chat_template_->mentions("enable_thinking");
 }
 
+std::string Preparer::too_much_routed(const SamplingParams& sampling, size_t prompt_tokens) const {
+  constexpr uint64_t kMostBytes = uint64_t{512} << 20;  // of a row: an answer is sealed, and travels, whole
+  const uint64_t room = static_cast<uint64_t>(limits_.max_model_len) - prompt_tokens;
+  const uint64_t answer = std::min(room, static_cast<uint64_t>(sampling.max_tokens));
+  const uint64_t tokens = prompt_tokens + static_cast<uint64_t>(sampling.n) * answer;
+  if (tokens * limits_.routed_bytes <= kMostBytes) return "";
+  return fmt::format(
+      "output.routed_experts: the prompt of {} tokens and {} answers of up to {} have {} bytes a token, and "
+      "a "
+      "row may have {} MiB: ask for fewer answers (n) or tokens (max_tokens)",
+      prompt_tokens, sampling.n, answer, limits_.routed_bytes, kMostBytes >> 20);
+}
+
 std::variant<Sequence, RowResult> Preparer::prepare(PromptRecord record) {
   RowResult failed{.row = record.row,
                    .id = record.id,
@@ -61,7 +74,9 @@ std::variant<Sequence, RowResult> Preparer::prepare(PromptRecord record) {
       if (id < 0 || id >= vocab_size_)
         throw BadInput(fmt::format("token id {} is outside the vocabulary of {}", id, vocab_size_));
     if (std::string wrong = beyond_prompt(record.sampling, ids.size()); !wrong.empty()) throw BadInput(wrong);
-    const bool scores = record.sampling.scores_prompt();
+    const bool computes = record.sampling.scores_prompt() || limits_.routed_bytes > 0;
+    if (std::string wrong = too_much_routed(record.sampling, ids.size()); !wrong.empty())
+      throw BadInput(wrong);
     const bool holds_calls = are_held_calls(record.tools);
     auto rules = AnswerRules::make({.sampling = record.sampling,
                                     .tokenizer = tokenizer_,
@@ -72,7 +87,7 @@ std::variant<Sequence, RowResult> Preparer::prepare(PromptRecord record) {
                                     .holds_calls = holds_calls});
     std::vector<int32_t> prompt = std::move(ids);
     Sequence sequence(std::move(record), std::move(prompt), tokenizer_, std::move(rules));
-    if (!sequence.wants_token(limits_) && !scores) return sequence.finish(FinishReason::length).value();
+    if (!sequence.wants_token(limits_) && !computes) return sequence.finish(FinishReason::length).value();
     return sequence;
   } catch (const BadInput& fault) {
     failed.error = fault.what();

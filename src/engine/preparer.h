@@ -29,6 +29,8 @@ class Preparer {
 
  private:
   void truncate(PromptRecord& record) const;
+  /// What is wrong where the experts of a row's tokens would be more than an answer can hold; else empty.
+  std::string too_much_routed(const SamplingParams& sampling, size_t prompt_tokens) const;
   /// Whether the answer to a prompt begins with thoughts.
   bool thinks(SamplingParams::Thinking said, const std::vector<int32_t>& prompt) const;
 

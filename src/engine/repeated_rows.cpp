@@ -13,14 +13,15 @@ namespace {
 
 size_t bytes_of(const auto& answer) {
   return answer.token_ids.size() * sizeof(int32_t) + answer.text.size() + answer.chat.tool_calls.size() +
-         answer.logprobs.size() * sizeof(float) + answer.top_logprobs.size() * sizeof(answer.top_logprobs[0]);
+         answer.logprobs.size() * sizeof(float) +
+         answer.top_logprobs.size() * sizeof(answer.top_logprobs[0]) + answer.routed.size();
 }
 
 /// Of memory, about.
 size_t bytes_of_row(const RowResult& result) {
   size_t bytes = sizeof result + result.id.size() + result.model.size() + result.error.size() +
                  bytes_of(result) + result.prompt_logprobs.size() * sizeof(float) +
-                 result.prompt_is_greedy.size() +
+                 result.prompt_is_greedy.size() + result.prompt_routed.size() +
                  result.prompt_top_logprobs.size() * sizeof(result.prompt_top_logprobs[0]) +
                  result.scored_tokens.size() * sizeof(int32_t) + result.echo.value_or("").size();
   for (const Answer& answer : result.more_answers) bytes += sizeof answer + bytes_of(answer);

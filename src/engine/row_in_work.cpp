@@ -72,6 +72,7 @@ RowResult RowInWork::take_result() {
   if (fault) {
     result.finish_reason = FinishReason::error;
     result.error = sentence_of(*fault, result.row, *this);
+    result.prompt_routed.clear();
     return std::move(result);
   }
   Answer& first = answers.front();
@@ -81,6 +82,7 @@ RowResult RowInWork::take_result() {
   result.finish_reason = first.finish_reason;
   result.logprobs = std::move(first.logprobs);
   result.top_logprobs = std::move(first.top_logprobs);
+  result.routed = std::move(first.routed);
   result.num_top_logprobs = std::max(sampling.draw.logprobs, 0);
   result.more_answers.assign(std::make_move_iterator(answers.begin() + 1),
                              std::make_move_iterator(answers.end()));

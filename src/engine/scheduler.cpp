@@ -24,7 +24,12 @@ Scheduler::Scheduler(const SchedulerOptions& options)
                .max_num_batched_tokens = options.max_num_batched_tokens,
                .block_size = options.block_size,
                .num_blocks = options.num_blocks,
-               .chunk = options.states.chunk}) {}
+               .chunk = options.states.chunk}) {
+  if (options.routed.kept())
+    routed_.emplace(options.routed, KvCache::Size{.block_size = options.block_size,
+                                                  .num_blocks = options.num_blocks,
+                                                  .num_host_blocks = options.num_host_blocks});
+}
 
 void Scheduler::add(Sequence sequence) {
   const int64_t room = options_.limits.max_model_len - sequence.prompt_length();
@@ -328,6 +333,7 @@ std::vector<RowResult> Scheduler::postprocess(const StepPlan& plan, const std::v
       ++at;
       continue;
     }
+    set_routed(at->sequence);
     release(at->sequence);
     finish(at->sequence, finished);
     at = running_.erase(at);
@@ -374,10 +380,12 @@ void Scheduler::fork(Sequence& sequence, const LogitRow& row, const TokenResult*
                      std::vector<RowResult>& finished) {
   std::deque<Sequence> begun;
   for (Sequence& other : sequence.fork()) {
-    if (take(other, row, *results++))
+    if (take(other, row, *results++)) {
+      set_routed(other);
       finish(other, finished);
-    else
+    } else {
       begun.push_back(std::move(other));
+    }
   }
   // libstdc++ moves what lies before the place onto itself where nothing is inserted, and the tokens of
   // sequences that began earlier are gone.
@@ -395,6 +403,19 @@ void Scheduler::finish(Sequence& sequence, std::vector<RowResult>& finished) {
   }
   if (std::optional<RowResult> result = sequence.finish(sequence.finish_reason()))
     finished.push_back(std::move(*result));
+}
+
+void Scheduler::set_routed(Sequence& sequence) const {
+  if (!routed_ || sequence.failed()) return;
+  const int32_t prompt = sequence.prompt_length();
+  std::vector<uint8_t> of_prompt;
+  if (sequence.index() == 0) of_prompt = routed_->read(sequence.kv, 0, prompt);
+  // The answer's last token went through no layer.
+  const int32_t tokens = sequence.num_output_tokens(), last = std::max(tokens - 1, 0);
+  std::vector<uint8_t> of_answer = routed_->read(sequence.kv, prompt, prompt + last);
+  const std::vector<uint8_t> none = routed_->none(static_cast<size_t>(tokens - last));
+  of_answer.insert(of_answer.end(), none.begin(), none.end());
+  sequence.set_routed(std::move(of_prompt), std::move(of_answer));
 }
 
 void Scheduler::drop_waiting() {

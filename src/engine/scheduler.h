@@ -12,6 +12,7 @@
 #include "engine/prefix_cache.h"
 #include "engine/prompt_pacing.h"
 #include "engine/room_forecast.h"
+#include "engine/routed_store.h"
 #include "engine/sequence.h"
 #include "moerun/plan.h"
 
@@ -35,6 +36,7 @@ struct SchedulerOptions {
   States states;
   AnswerLimits limits;
   bool share_prefixes = true;  ///< prompts that begin alike share keys and values
+  RoutedShape routed;          ///< what answers say of the experts of their tokens
 };
 
 /// Continuous batching with chunked prefill over paged keys and values, for one data-parallel group.
@@ -62,6 +64,11 @@ class Scheduler {
   StepPlan schedule();
   /// Makes the masks of the step that was scheduled last: what each of its rows that has one can choose.
   void fill_masks(StepPlan& plan);
+  /// Takes the experts that the step's tokens were routed to [plan.num_tokens()] of RoutedShape, where
+  /// `routed` is kept. Before postprocess.
+  void take_routed(const StepPlan& plan, std::span<const uint8_t> routed) {
+    if (routed_) routed_->apply(plan, routed);
+  }
   /// What the step's logit rows gave, in the plan's order. Returns the answers that are finished.
   std::vector<RowResult> postprocess(const StepPlan& plan, const std::vector<TokenResult>& results);
   /// Forgets the sequences that have not begun (a stop was asked for); they are answered by a later run.
@@ -127,11 +134,14 @@ class Scheduler {
   void fork(Sequence& sequence, const LogitRow& row, const TokenResult* results,
             std::vector<RowResult>& finished);
   void finish(Sequence& sequence, std::vector<RowResult>& finished);
+  /// Tells a sequence that has ended, and holds its blocks still, the experts of its tokens.
+  void set_routed(Sequence& sequence) const;
   /// What became of one of the sequence's logit rows; true when the sequence has ended.
   bool take(Sequence& sequence, const LogitRow& row, const TokenResult& result) const;
 
   SchedulerOptions options_;
   KvCache cache_;
+  std::optional<RoutedStore> routed_;
   StateSlots states_;
   PrefixCache prefixes_;
   BranchScores branch_scores_;

@@ -20,6 +20,9 @@ struct AnswerLimits {
   int64_t max_model_len = 0;
   bool truncate_prompts = false;  ///< `input.truncate_prompt: left`
   std::vector<int32_t> eos_token_ids;
+  /// Bytes of a token's routed experts (`output.routed_experts`), for which prompts are computed also where
+  /// nothing else asks; 0: they are not kept.
+  size_t routed_bytes = 0;
 };
 
 /// A prompt and its growing answer, one of the row's. A row begins as one sequence, which computes the
@@ -93,6 +96,11 @@ class Sequence {
 
   /// Takes the next token of the answer; true when it is the last.
   bool append(const TokenResult& token, const AnswerLimits& limits);
+  /// RowResult::prompt_routed, of the row's first answer alone, and Answer::routed.
+  void set_routed(std::vector<uint8_t> prompt, std::vector<uint8_t> answer) {
+    if (index_ == 0) row_->result.prompt_routed = std::move(prompt);
+    answer_.routed = std::move(answer);
+  }
   /// Ends the sequence with an error instead of an answer: the token at `position` could not be drawn or
   /// scored.
   void fail(TokenFault fault, int32_t position);

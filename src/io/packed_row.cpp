@@ -30,6 +30,7 @@ struct PackedMore {
   uint32_t num_prompt_is_greedy, num_answers;
   int32_t prompt_truncated, num_prompt_top_logprobs;
   uint32_t num_prompt_top, num_scored_tokens;
+  uint32_t prompt_routed_bytes, routed_bytes;
 };
 // Behind that, where an answer to a chat has parts or a completion repeats its prompt: of each answer in
 // turn.
@@ -45,7 +46,7 @@ struct PackedEcho {
 };
 struct PackedAnswer {
   uint32_t finish_reason;
-  uint32_t num_token_ids, num_logprobs, num_top, text_bytes;
+  uint32_t num_token_ids, num_logprobs, num_top, text_bytes, routed_bytes;
 };
 
 struct PackedTop {
@@ -172,7 +173,8 @@ void unpack_parts(Unpacker& in, RowResult& result) {
 bool has_more(const RowResult& result) {
   return !result.prompt_is_greedy.empty() || !result.more_answers.empty() || result.prompt_truncated >= 0 ||
          result.num_prompt_top_logprobs != 0 || !result.prompt_top_logprobs.empty() ||
-         !result.scored_tokens.empty() || has_parts(result);
+         !result.scored_tokens.empty() || !result.prompt_routed.empty() || !result.routed.empty() ||
+         has_parts(result);
 }
 
 void pack_more(const RowResult& result, std::string& out) {
@@ -182,22 +184,28 @@ void pack_more(const RowResult& result, std::string& out) {
                            .prompt_truncated = result.prompt_truncated,
                            .num_prompt_top_logprobs = result.num_prompt_top_logprobs,
                            .num_prompt_top = count_of(result.prompt_top_logprobs),
-                           .num_scored_tokens = count_of(result.scored_tokens)};
+                           .num_scored_tokens = count_of(result.scored_tokens),
+                           .prompt_routed_bytes = count_of(result.prompt_routed),
+                           .routed_bytes = count_of(result.routed)};
   put(out, &more, 1);
   put(out, result.prompt_is_greedy.data(), result.prompt_is_greedy.size());
   put_top(out, result.prompt_top_logprobs);
   put(out, result.scored_tokens.data(), result.scored_tokens.size());
+  put(out, result.prompt_routed.data(), result.prompt_routed.size());
+  put(out, result.routed.data(), result.routed.size());
   for (const Answer& answer : result.more_answers) {
     const PackedAnswer head = {.finish_reason = static_cast<uint32_t>(answer.finish_reason),
                                .num_token_ids = count_of(answer.token_ids),
                                .num_logprobs = count_of(answer.logprobs),
                                .num_top = count_of(answer.top_logprobs),
-                               .text_bytes = count_of(answer.text)};
+                               .text_bytes = count_of(answer.text),
+                               .routed_bytes = count_of(answer.routed)};
     put(out, &head, 1);
     put(out, answer.token_ids.data(), answer.token_ids.size());
     put(out, answer.logprobs.data(), answer.logprobs.size());
     put_top(out, answer.top_logprobs);
     out += answer.text;
+    put(out, answer.routed.data(), answer.routed.size());
   }
   if (has_parts(result)) pack_parts(result, out);
 }
@@ -210,6 +218,8 @@ void unpack_more(Unpacker& in, RowResult& result) {
   in.fill(result.prompt_is_greedy, more.num_prompt_is_greedy);
   in.fill_top(result.prompt_top_logprobs, more.num_prompt_top);
   in.fill(result.scored_tokens, more.num_scored_tokens);
+  in.fill(result.prompt_routed, more.prompt_routed_bytes);
+  in.fill(result.routed, more.routed_bytes);
   for (uint32_t i = 0; i < more.num_answers; ++i) {
     PackedAnswer head = {};
     in.get(&head, 1);
@@ -221,6 +231,7 @@ void unpack_more(Unpacker& in, RowResult& result) {
     in.fill(answer.logprobs, head.num_logprobs);
     in.fill_top(answer.top_logprobs, head.num_top);
     in.fill(answer.text, head.text_bytes);
+    in.fill(answer.routed, head.routed_bytes);
   }
   if (!in.done()) {
     unpack_parts(in, result);
@@ -302,7 +313,18 @@ void check_result(const RowResult& result) {
       if (span.begin > span.end || span.end > answer.text.size())
         fail(fmt::format("bytes {} to {} of a text of {}", span.begin, span.end, answer.text.size()));
   };
-  check(result);
+  const auto num_prompt = static_cast<size_t>(std::max(result.prompt_length, 0));
+  const size_t of_token = num_prompt > 0 ? result.prompt_routed.size() / num_prompt : 0;
+  if (result.prompt_routed.size() != of_token * num_prompt)
+    fail(fmt::format("{} bytes of routed experts for a prompt of {} tokens", result.prompt_routed.size(),
+                     num_prompt));
+  const auto check_routed = [&](const auto& answer) {
+    if (answer.routed.size() != of_token * answer.token_ids.size())
+      fail(fmt::format("{} bytes of routed experts for {} tokens, where the prompt's have {} each",
+                       answer.routed.size(), answer.token_ids.size(), of_token));
+  };
+  check(result), check_routed(result);
+  for (const Answer& answer : result.more_answers) check_routed(answer);
   for (const Answer& answer : result.more_answers) check(answer);
   const size_t num_scored = result.prompt_logprobs.size();
   if (result.prompt_top_logprobs.size() != static_cast<size_t>(result.num_prompt_top_logprobs) * num_scored)

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "io/hdf5.h"
+#include "io/result_columns.h"
 #include "moerun/error.h"
 
 namespace moerun {
@@ -19,139 +20,9 @@ namespace moerun {
 namespace {
 
 constexpr uint64_t kSchemaVersion = 2;
-constexpr uint64_t kChunkValues = 1 << 16;
 constexpr const char* kGroup = "results";
 constexpr float kNone = std::numeric_limits<float>::quiet_NaN();
 constexpr uint8_t kNotAsked = 255;
-
-/// gzip's higher levels cost many times the time for a few percent on such columns.
-hdf5::Packing packing(uint64_t chunk_rows) {
-  return {.chunk_rows = std::max<uint64_t>(chunk_rows, 1), .gzip = 1, .shuffle = true};
-}
-
-/// A dataset of numbers that is written whole chunks at a time, so that each is packed once.
-template <hdf5::Number T>
-class Column {
- public:
-  Column(hdf5::Group& group, const std::string& name, uint64_t chunk_rows,
-         const std::vector<uint64_t>& row = {})
-      : name_(name),
-        dataset_(group.create_dataset<T>(name, packing(chunk_rows), row)),
-        chunk_values_(std::max<uint64_t>(chunk_rows, 1) * dataset_.row_size()) {}
-
-  void push(T value) {
-    buffer_.push_back(value);
-    if (buffer_.size() == chunk_values_) flush();
-  }
-  void push(std::span<const T> values) {
-    while (!values.empty()) {
-      const size_t count = std::min<size_t>(values.size(), chunk_values_ - buffer_.size());
-      buffer_.insert(buffer_.end(), values.begin(), values.begin() + static_cast<ptrdiff_t>(count));
-      values = values.subspan(count);
-      if (buffer_.size() == chunk_values_) flush();
-    }
-  }
-  void push(uint64_t count, T value) {
-    for (uint64_t i = 0; i < count; ++i) push(value);
-  }
-  ColumnSum close() {
-    flush();
-    dataset_.close();
-    return {.name = name_, .rows = dataset_.rows(), .sha256 = sum_.hex(), .read = read};
-  }
-
- private:
-  void flush() {
-    dataset_.append(buffer_);
-    sum_.update(bytes_of(buffer_));
-    buffer_.clear();
-  }
-  static void read(const hdf5::Dataset& dataset, uint64_t begin, uint64_t count, Sha256& sum) {
-    sum.update(bytes_of(dataset.read<T>(begin, count)));
-  }
-  static std::string_view bytes_of(const std::vector<T>& values) {
-    return {reinterpret_cast<const char*>(values.data()), values.size() * sizeof(T)};
-  }
-
-  std::string name_;
-  hdf5::Dataset dataset_;
-  Sha256 sum_;
-  uint64_t chunk_values_;
-  std::vector<T> buffer_;
-};
-
-void add_strings(Sha256& sum, const auto& values) {
-  for (const auto& value : values) {
-    const uint64_t bytes = value.size();
-    sum.update({reinterpret_cast<const char*>(&bytes), sizeof bytes});
-    sum.update(value);
-  }
-}
-
-void read_strings(const hdf5::Dataset& dataset, uint64_t begin, uint64_t count, Sha256& sum) {
-  add_strings(sum, dataset.read_strings(begin, count));
-}
-
-constexpr uint64_t kStringBatch = 8192;
-
-/// A dataset of strings, written a batch at a time.
-class StringColumn {
- public:
-  StringColumn(hdf5::Group& group, const std::string& name, uint64_t chunk_rows)
-      : name_(name), dataset_(group.create_string_dataset(name, packing(chunk_rows))) {}
-
-  /// HDF5's strings end at their first NUL, and so does what is kept of the value.
-  void push(const std::string& value) {
-    buffer_.push_back(value.substr(0, value.find('\0')));
-    if (buffer_.size() == kStringBatch) flush();
-  }
-  ColumnSum close() {
-    flush();
-    dataset_.close();
-    return {.name = name_, .rows = dataset_.rows(), .sha256 = sum_.hex(), .read = read_strings};
-  }
-
- private:
-  void flush() {
-    dataset_.append_strings(buffer_);
-    add_strings(sum_, buffer_);
-    buffer_.clear();
-  }
-
-  std::string name_;
-  hdf5::Dataset dataset_;
-  Sha256 sum_;
-  std::vector<std::string> buffer_;
-};
-
-class ReasonColumn {
- public:
-  ReasonColumn(hdf5::Group& group, uint64_t chunk_rows)
-      : dataset_(group.create_fixed_string_dataset(kName, kWidth, packing(chunk_rows))) {}
-
-  void push(FinishReason reason) {
-    buffer_.emplace_back(name_of(reason));
-    if (buffer_.size() == kStringBatch) flush();
-  }
-  ColumnSum close() {
-    flush();
-    dataset_.close();
-    return {.name = kName, .rows = dataset_.rows(), .sha256 = sum_.hex(), .read = read_strings};
-  }
-
- private:
-  void flush() {
-    dataset_.append_fixed_strings(buffer_);
-    add_strings(sum_, buffer_);
-    buffer_.clear();
-  }
-
-  static constexpr const char* kName = "finish_reason";
-  static constexpr uint64_t kWidth = 6;  // of "length", the longest
-  hdf5::Dataset dataset_;
-  Sha256 sum_;
-  std::vector<std::string_view> buffer_;
-};
 
 /// The attributes of an output, once for writing and once for reading back.
 void visit_attributes(const OutputAttributes& attributes, const auto& visit) {
@@ -178,7 +49,8 @@ void visit_attributes(const OutputAttributes& attributes, const auto& visit) {
 }  // namespace
 
 struct Hdf5Results::Columns {
-  Columns(const std::filesystem::path& path, const RowTraits& traits, uint64_t num_rows)
+  Columns(const std::filesystem::path& path, const RowTraits& traits, uint64_t num_rows,
+          const RoutedShape& shape)
       : file(hdf5::File::create(path.string())), group(file.create_group(kGroup)) {
     const uint64_t row_chunk = std::min(num_rows, kChunkValues);
     const uint64_t string_chunk = std::min(num_rows, kStringBatch);
@@ -219,22 +91,32 @@ struct Hdf5Results::Columns {
     }
     offsets->push(0);
     text_offsets->push(0);
+    if (!shape.kept()) return;
+    routed_experts.emplace(*group, "routed_experts", shape);
+    prompt_routed_experts.emplace(*group, "prompt_routed_experts", shape);
+    prompt_routed_offsets.emplace(*group, "prompt_routed_offsets", row_chunk + 1);
+    prompt_routed_offsets->push(0);
+    routed_layers.emplace(*group, "routed_layers", shape.layers.size());
+    routed_layers->push(shape.layers);
   }
 
   hdf5::File file;
   std::optional<hdf5::Group> group;
   std::optional<Column<int32_t>> tokens, prompt_length, prompt_truncated, top_tokens, prompt_top_tokens,
-      answer_index;
-  std::optional<Column<uint64_t>> offsets, text_offsets, prompt_offsets, answer_row;
+      answer_index, routed_layers;
+  std::optional<Column<uint64_t>> offsets, text_offsets, prompt_offsets, answer_row, prompt_routed_offsets;
   std::optional<Column<uint8_t>> text, id_is_integer, prompt_is_greedy;
   std::optional<StringColumn> id, error;
   std::optional<ReasonColumn> finish_reason;
   std::optional<Column<float>> logprobs, top_logprobs, prompt_logprobs, prompt_top_logprobs;
-  uint64_t num_top = 0, num_prompt_top = 0, num_tokens = 0, num_text_bytes = 0, num_prompt_logprobs = 0;
+  std::optional<RoutedColumn> routed_experts, prompt_routed_experts;
+  uint64_t num_top = 0, num_prompt_top = 0, num_tokens = 0, num_text_bytes = 0, num_prompt_logprobs = 0,
+           num_prompt_routed = 0;
 };
 
-Hdf5Results::Hdf5Results(const std::filesystem::path& path, const RowTraits& traits, uint64_t num_rows)
-    : columns_(std::make_unique<Columns>(path, traits, num_rows)) {}
+Hdf5Results::Hdf5Results(const std::filesystem::path& path, const RowTraits& traits, uint64_t num_rows,
+                         const RoutedShape& shape)
+    : columns_(std::make_unique<Columns>(path, traits, num_rows, shape)) {}
 
 Hdf5Results::~Hdf5Results() {
   // HDF5 crashes when it is to close what it cannot write (1.10, full disk). A file that was not finished is
@@ -285,6 +167,7 @@ void Hdf5Results::append_answer(const RowResult& row, int32_t index, const auto&
   if (to.num_top > 0)
     push_top({.tokens = *to.top_tokens, .logprobs = *to.top_logprobs, .count = to.num_top}, num_tokens,
              answer.top_logprobs, row.num_top_logprobs);
+  if (to.routed_experts) to.routed_experts->push(answer.routed, num_tokens);
 }
 
 void Hdf5Results::append(const RowResult& result) {
@@ -309,6 +192,11 @@ void Hdf5Results::append(const RowResult& result) {
     to.prompt_is_greedy->push(result.prompt_logprobs.size(), kNotAsked);
   else if (to.prompt_is_greedy)
     to.prompt_is_greedy->push(result.prompt_is_greedy);
+  if (to.prompt_routed_experts) {  // a row with an error has none
+    const auto num_prompt = result.error.empty() ? static_cast<uint64_t>(result.prompt_length) : 0;
+    to.prompt_routed_experts->push(result.prompt_routed, num_prompt);
+    to.prompt_routed_offsets->push(to.num_prompt_routed += num_prompt);
+  }
 }
 
 WrittenResults Hdf5Results::finish(const OutputAttributes& attributes) {
@@ -324,7 +212,8 @@ WrittenResults Hdf5Results::finish(const OutputAttributes& attributes) {
   close(to.tokens, to.prompt_length, to.prompt_truncated, to.top_tokens, to.offsets, to.text_offsets,
         to.prompt_offsets, to.text, to.id, to.id_is_integer, to.error, to.finish_reason, to.logprobs,
         to.top_logprobs, to.prompt_logprobs, to.prompt_top_tokens, to.prompt_top_logprobs,
-        to.prompt_is_greedy, to.answer_row, to.answer_index);
+        to.prompt_is_greedy, to.answer_row, to.answer_index, to.routed_experts, to.prompt_routed_experts,
+        to.prompt_routed_offsets, to.routed_layers);
   to.group->close();
   to.group.reset();
   visit_attributes(attributes,

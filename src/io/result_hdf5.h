@@ -43,8 +43,10 @@ struct WrittenResults {
 /// column, whatever the number of rows. Thread contract: the coordinator thread.
 class Hdf5Results {
  public:
-  /// `traits` are those of all rows together: they decide which columns there are.
-  Hdf5Results(const std::filesystem::path& path, const RowTraits& traits, uint64_t num_rows);
+  /// `traits` are those of all rows together: they decide which columns there are. `routed`: what each row
+  /// brings of routers' choices.
+  Hdf5Results(const std::filesystem::path& path, const RowTraits& traits, uint64_t num_rows,
+              const RoutedShape& routed = {});
   ~Hdf5Results();
 
   /// The next row, in row order. Throws Error; with ExitCode::stopped when the disk is full.

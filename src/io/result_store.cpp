@@ -117,7 +117,7 @@ std::vector<WrittenFile> SegmentStore::write_outputs(const std::vector<SegmentRe
   const uint64_t num_rows = answered_.num_rows();
   const fs::path hdf5 = temporary_name(files.hdf5);
 
-  Hdf5Results columns(hdf5, traits, num_rows);
+  Hdf5Results columns(hdf5, traits, num_rows, provenance_.routed);
   std::deque<JsonlResults> lines;
   for (const OutputFiles::Lines& one : files.lines()) lines.emplace_back(temporary_name(one.path));
   SegmentMerge merge(run_.directory->files(), segments, run_.manifest.run_id);

@@ -158,6 +158,8 @@ std::vector<Field<Job>> make_fields() {
                "output.jsonl", [](auto& j) -> auto& { return j.output.jsonl; }),
            text_or_none<Job>(
                "output.errors", [](auto& j) -> auto& { return j.output.errors; }),
+           boolean<Job>(
+               "output.routed_experts", [](auto& j) -> auto& { return j.output.routed_experts; }),
            text_or_none<Job>(
                "report.path", [](auto& j) -> auto& { return j.report.path; }),
            text_or_none<Job>(

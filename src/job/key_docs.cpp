@@ -157,6 +157,9 @@ constexpr Text kTexts[] = {
     {"output.jsonl", "path", "the same answers as lines"},
     {"output.errors", "path",
      "rows with an error as lines, which then are not in `output.jsonl`, as OpenAI's Batch API gives them"},
+    {"output.routed_experts", "bool",
+     "the experts that each token of prompt and answer was routed to, in each layer, as columns of "
+     "`output.path` ([more](formats.md#routed-experts)): bytes a token as `moerun check` says"},
     {"report.path", "path", "the report as JSON"},
     {"report.html", "path", "the report as a page with figures: one file, no script"},
     {"report.prometheus", "path",

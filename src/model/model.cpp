@@ -102,9 +102,16 @@ void Model::submit(const StepPlan& plan, const std::vector<int32_t>& tokens_of_r
     device.run(shape, [&] { layers(step); });
   else
     layers(step);
+  experts_.routed().begin_copy(step.part.count());
 }
 
-StepResult Model::collect() { return logits(step_, *step_.host_plan); }
+StepResult Model::collect() {
+  StepResult out = logits(step_, *step_.host_plan);
+  if (!parts_.routed.kept()) return out;
+  if (out.rows.empty()) parts_.device->synchronize();  // else `sample` has waited
+  out.routed = experts_.routed().take(step_.part.count());
+  return out;
+}
 
 void Model::layers(const Step& step) {
   Device& device = *parts_.device;

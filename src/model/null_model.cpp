@@ -2,6 +2,7 @@
 
 #include <chrono>
 #include <cmath>
+#include <cstring>
 #include <thread>
 
 #include "moerun/random.h"
@@ -57,7 +58,26 @@ StepResult NullModel::collect() {
     out.rows.push_back(static_cast<int32_t>(i));
     out.results.push_back(std::move(result));
   }
+  out.routed = routed(part);
   if (step_ms_ > 0) std::this_thread::sleep_until(ends_);
+  return out;
+}
+
+std::vector<uint8_t> NullModel::routed(const TokenPart& part) const {
+  std::vector<uint8_t> out(static_cast<size_t>(part.count()) * routed_.token_bytes());
+  if (out.empty()) return out;
+  const auto experts = static_cast<uint32_t>(routed_.num_experts);
+  uint8_t* to = out.data();
+  for (auto token = static_cast<size_t>(part.begin); token < static_cast<size_t>(part.end); ++token)
+    for (const int32_t layer : routed_.layers) {
+      const auto first =
+          static_cast<uint32_t>(plan_->tokens[token] + plan_->positions[token] * 31 + layer * 7);
+      for (uint32_t i = 0; i < static_cast<uint32_t>(routed_.experts_per_token); ++i) {
+        const auto id = static_cast<uint16_t>((first + i) % experts);
+        std::memcpy(to, &id, routed_.id_bytes());  // little-endian
+        to += routed_.id_bytes();
+      }
+    }
   return out;
 }
 

@@ -3,6 +3,7 @@
 #include "moerun/comm.h"
 #include "moerun/device.h"
 #include "moerun/plan.h"
+#include "moerun/routed_shape.h"
 #include "moerun/step_runner.h"
 
 namespace moerun {
@@ -15,6 +16,7 @@ struct ModelParts {
   Device* device = nullptr;
   Collective* tp = nullptr;
   ExpertExchange* exchange = nullptr;
+  RoutedShape routed;  ///< what of routers' choices steps give back
 
   /// Rows of a rank's part of the largest step.
   int64_t part_rows() const { return part_of_step(limits.max_num_batched_tokens, shard.tensor, 0).padded; }

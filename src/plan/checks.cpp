@@ -241,11 +241,11 @@ void check_layout(const Job& job, const ModelConfig& config, int world_size, con
   faults.throw_if_any();
 }
 
-OutputEstimate estimate_output(const Job& job, uint64_t num_rows) {
+OutputEstimate estimate_output(const Job& job, uint64_t num_rows, size_t routed_bytes) {
   // Text: about 4 bytes a token. A JSONL number is up to 7 digits for a token, 12 for a log-probability.
   const auto top = static_cast<double>(std::max(job.sampling.draw.logprobs, 0));
   const double logprob = job.sampling.draw.logprobs >= 0 ? 1 : 0;
-  const double hdf5_token = 4 + 4 + 4 * logprob + 8 * top;
+  const double hdf5_token = 4 + 4 + 4 * logprob + 8 * top + static_cast<double>(routed_bytes);
   const double jsonl_token = 4 + 8 + 14 * logprob + 24 * top;
   constexpr double kRow = 64, kSegmentAndMerged = 2;
 
@@ -266,12 +266,12 @@ OutputEstimate estimate_output(const Job& job, uint64_t num_rows) {
   return estimate;
 }
 
-std::vector<std::string> check_disk(const Job& job, uint64_t num_rows, uint64_t sealed) {
+std::vector<std::string> check_disk(const Job& job, uint64_t num_rows, uint64_t sealed, size_t routed_bytes) {
   struct Need {
     std::string directory;
     uint64_t free_bytes = 0, least = 0, most = 0;
   };
-  const OutputEstimate estimate = estimate_output(job, num_rows);
+  const OutputEstimate estimate = estimate_output(job, num_rows, routed_bytes);
   std::map<dev_t, Need> needs;  // both outputs may be on one file system
   const auto add = [&](const std::string& path, uint64_t least, uint64_t most) {
     if (path.empty()) return;

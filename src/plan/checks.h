@@ -32,11 +32,13 @@ struct OutputEstimate {
   uint64_t least_hdf5 = 0, least_jsonl = 0;
   uint64_t most_hdf5 = 0, most_jsonl = 0;
 };
-OutputEstimate estimate_output(const Job& job, uint64_t num_rows);
+/// `routed_bytes`: of a token's routed experts, 0 where they are not asked for; the prompts' tokens, whose
+/// number is not known, are not counted.
+OutputEstimate estimate_output(const Job& job, uint64_t num_rows, size_t routed_bytes);
 
 /// Free room on the outputs' file systems against the estimate: less than the least is refused (BadInput),
 /// less than the most gives warnings, which are returned. `sealed`: bytes that an earlier run of the job has
-/// written of it, beside the output.
-std::vector<std::string> check_disk(const Job& job, uint64_t num_rows, uint64_t sealed);
+/// written of it, beside the output. `routed_bytes` as of estimate_output.
+std::vector<std::string> check_disk(const Job& job, uint64_t num_rows, uint64_t sealed, size_t routed_bytes);
 
 }  // namespace moerun

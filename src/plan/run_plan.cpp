@@ -128,6 +128,12 @@ void check_exchange(const RunPlan& run, const ExpertMap& experts, const Machine&
     faults.add(refusal.key, refusal.text());
 }
 
+/// A model all of whose layers are dense has no routers.
+void check_routed(const RunPlan& run, Faults& faults) {
+  if (run.job.output.routed_experts && !run.routed().kept())
+    faults.add("output.routed_experts", "no layer of this model has experts: leave the key out");
+}
+
 /// Room for keys and values that is known before there is a device.
 void check_memory(const RunPlan& run, const MemoryPlan& memory, Faults& faults) {
   int64_t blocks = memory.most_blocks;
@@ -182,6 +188,7 @@ RunPlan plan_run(Job job, ModelConfig config, const Machine& machine) {
     run.layout = make_layout(machine.num_ranks, asked.tensor, asked.data, asked.replicas);
     fit_sequences(run);
     check_delta_nets(run, faults);
+    check_routed(run, faults);
     const RankPlan first = plan_rank(run, 0);
     check_exchange(run, first.experts, machine, faults);
     check_memory(run, first.memory, faults);

@@ -10,6 +10,7 @@
 #include "moerun/device.h"
 #include "moerun/job.h"
 #include "moerun/model_config.h"
+#include "moerun/routed_shape.h"
 #include "plan/sequence_limit.h"
 
 namespace moerun {
@@ -36,6 +37,8 @@ struct RunPlan {
 
   /// Of keys and values.
   DType key_value_dtype() const { return job.memory.kv_cache_dtype.value_or(dtype); }
+  /// What is kept of routers' choices.
+  RoutedShape routed() const { return job.output.routed_experts ? routed_shape(config) : RoutedShape(); }
 };
 
 /// What a rank asks of its exchange and its collective.

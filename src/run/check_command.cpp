@@ -171,6 +171,19 @@ void print_memory(const CheckedJob& checked, const std::vector<GpuMemory>& gpus)
   for (const GpuMemory& gpu : gpus) room(("on " + gpu.name).c_str(), on_gpu(gpu.gib));
 }
 
+/// What `output.routed_experts` costs.
+void print_routed(const CheckedJob& checked) {
+  const RoutedShape shape = checked.routed();
+  if (!shape.kept()) return;
+  const Job& job = checked.job;
+  const auto bytes = static_cast<double>(shape.token_bytes());
+  fmt::print(
+      "routed       {} layers × {} experts × {} B: {} B a token of prompt and answer in {}, and "
+      "{:.1f} KiB of a leader's host memory for each block of {} tokens that is used\n",
+      shape.layers.size(), shape.experts_per_token, shape.id_bytes(), shape.token_bytes(), job.output.path,
+      bytes * job.memory.block_size / 1024, job.memory.block_size);
+}
+
 }  // namespace
 
 int check_main(const RunOptions& options, const CheckOptions& check) {
@@ -196,6 +209,7 @@ int check_main(const RunOptions& options, const CheckOptions& check) {
   fmt::print("formats      {}\n", formats_text(checked));
   fmt::print("layout       {}\n", layout_text(checked.layout));
   print_memory(checked, gpus);
+  print_routed(checked);
   print_exchange(load);
   print_measured(measured);
   return static_cast<int>(ExitCode::ok);

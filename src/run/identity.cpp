@@ -86,6 +86,7 @@ Fingerprint fingerprint_of(const CheckedJob& checked) {
   for (const auto& [format, date] : checked.input.template_dates)
     out.emplace_back(
         fmt::format("date in the prompts (strftime_now(\"{}\"); SOURCE_DATE_EPOCH sets it)", format), date);
+  if (job.output.routed_experts) out.emplace_back("output.routed_experts", "true");
   if (!job.output.errors.empty()) out.emplace_back("output.errors", job.output.errors);
   if (job.sampling_defaults == Job::SamplingDefaults::model)
     out.emplace_back("sampling.defaults", checked.sampling_defaults);
@@ -104,6 +105,7 @@ Provenance provenance_of(const CheckedJob& checked) {
           .layout = layout_text(checked.layout),
           .device = name_of(checked.job.device),
           .sampling_defaults = checked.sampling_defaults,
+          .routed = checked.routed(),
           .seed = checked.job.sampling.draw.seed};
 }
 

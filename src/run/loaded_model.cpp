@@ -125,7 +125,8 @@ void LoadedModel::load() {
                                 .limits = parts_.plan.limits,
                                 .device = device_.get(),
                                 .tp = backends_.tp.get(),
-                                .exchange = backends_.exchange.get()});
+                                .exchange = backends_.exchange.get(),
+                                .routed = parts_.run.routed()});
   model_->set_weights(std::move(weights));
 }
 

@@ -59,7 +59,8 @@ LeaderParts Rank::leader_parts(int64_t num_blocks) {
   Tokenizer* const tokenizer = texts_->tokenizer ? &*texts_->tokenizer : nullptr;
   const AnswerLimits limits{.max_model_len = job.model.max_model_len,
                             .truncate_prompts = truncates_prompts(job),
-                            .eos_token_ids = run_.config.eos_token_ids};
+                            .eos_token_ids = run_.config.eos_token_ids,
+                            .routed_bytes = run_.routed().kept() ? run_.routed().token_bytes() : 0};
   LeaderParts leader;
   const std::vector<int> leaders = leaders_of(run_.layout);
   const auto group = std::find(leaders.begin(), leaders.end(), env_.rank()) - leaders.begin();
@@ -79,7 +80,8 @@ LeaderParts Rank::leader_parts(int64_t num_blocks) {
       .limits = limits,
       // Random prompts begin alike by chance alone, and looking for it is work a row; but
       // several answers share theirs.
-      .share_prefixes = job.scheduler.prefix_sharing && (!job.input.random || job.sampling.n > 1)});
+      .share_prefixes = job.scheduler.prefix_sharing && (!job.input.random || job.sampling.n > 1),
+      .routed = run_.routed()});
   if (tokenizer != nullptr) {
     std::vector<int32_t> forbidden;  // thoughts are over where a form begins
     if (const auto markers = thinking_markers(*tokenizer)) forbidden = {markers->begin, markers->end};

@@ -12,8 +12,11 @@ class NullRankModel : public RankModel {
  public:
   explicit NullRankModel(const RankParts& parts)
       : most_blocks_(parts.plan.memory.most_blocks),
-        model_(parts.run.config.vocab_size, parts.run.layout.tensor, parts.plan.at.tensor,
-               parts.run.job.null_step_ms) {}
+        model_({.vocab_size = parts.run.config.vocab_size,
+                .tensor = parts.run.layout.tensor,
+                .tensor_rank = parts.plan.at.tensor,
+                .step_ms = parts.run.job.null_step_ms,
+                .routed = parts.run.routed()}) {}
 
   StepRunner& runner() override { return model_; }
   int64_t blocks_with_room() const override { return most_blocks_; }

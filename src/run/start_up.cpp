@@ -232,7 +232,8 @@ CheckedJob check_job(Job job, const Machine& machine, const std::string& job_pat
     if (out.input.num_rows > 0 && !std::filesystem::exists(job.output.path))
       holds(faults, [&] {
         const uint64_t sealed = bytes_in(run_directory_of(job.output.path));
-        for (std::string& warning : check_disk(job, out.input.num_rows, sealed))
+        const size_t routed = out.routed().kept() ? out.routed().token_bytes() : 0;
+        for (std::string& warning : check_disk(job, out.input.num_rows, sealed, routed))
           out.input.warnings.push_back(std::move(warning));
       });
   }

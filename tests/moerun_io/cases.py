@@ -33,8 +33,8 @@ def fails(words, call, *arguments, **options):
     return "no error"
 
 
-def run(folder, source, device="null", **sampling):
-    job = {"model": {"path": str(TINY)}, "device": device, "input": {"path": str(source)}, "output": {"path": str(folder / "answers.h5")},
+def run(folder, source, device="null", output=(), **sampling):
+    job = {"model": {"path": str(TINY)}, "device": device, "input": {"path": str(source)}, "output": {"path": str(folder / "answers.h5"), **dict(output)},
            "sampling": {"max_tokens": 6, **sampling}}
     (folder / "job.json").write_text(json.dumps(job))
     done = subprocess.run([MOERUN, str(folder / "job.json"), "--fresh"], capture_output=True, text=True, env=dict(os.environ, OMP_NUM_THREADS="1"))
@@ -150,6 +150,26 @@ def test_several_answers(folder):
     out = pq.read_table(folder / "out.parquet").to_pydict()
     if out["id"] != list("aaabcc") or out["token_ids"] != table["token_ids"] or out["answer_index"] != wanted["answer_index"]:
         return f"join: {out}"
+    return None
+
+
+def test_routed_experts(folder):
+    """A list of layers of a list of ids for each token, of prompts and of answers, through Parquet too."""
+    (folder / "in.jsonl").write_text("".join(json.dumps({"prompt_token_ids": list(range(3, 5 + i)), "n": 1 + i % 2}) + "\n" for i in range(5)))
+    if wrong := run(folder, folder / "in.jsonl", output={"routed_experts": True}, temperature=1):
+        return wrong
+    table = moerun_io.read(folder / "answers.h5")
+    pq.write_table(table, folder / "out.parquet")
+    rows = pq.read_table(folder / "out.parquet").to_pylist()
+    with h5py.File(folder / "answers.h5") as f:
+        r = f["results"]
+        ids, ends, prompts, prompt_ends = r["routed_experts"][:], r["offsets"][:], r["prompt_routed_experts"][:], r["prompt_routed_offsets"][:]
+    if ids.shape[1:] != (4, 8) or len(rows) != len(ends) - 1 or str(table.schema.field("routed_experts").type.value_type.value_type.value_type) != "uint8":
+        return f"{ids.shape}, {table.schema}"
+    for i, row in enumerate(rows):
+        if (row["routed_experts"] != ids[ends[i]:ends[i + 1]].tolist() or len(row["routed_experts"]) != len(row["token_ids"])
+                or row["prompt_routed_experts"] != prompts[prompt_ends[row["row"]]:prompt_ends[row["row"] + 1]].tolist()):
+            return f"answer {i}: {row}"
     return None
 
 

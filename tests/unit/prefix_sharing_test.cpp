@@ -3,6 +3,7 @@
 // sequences, and no sequence's key may be written over. With gated delta nets it remembers from which chunks
 // and steps each state came too, and a step must find its own.
 #include <cmath>
+#include <cstring>
 #include <map>
 #include <random>
 #include <set>
@@ -207,6 +208,12 @@ Outcome work(const std::vector<Row>& rows, const SchedulerOptions& options) {
         REQUIRE(held.key ==
                 next_key(position == 0 ? 0 : memory.device[slot(s, position - 1)].key, held.token));
       }
+    // What a token was routed to is told by its key alone.
+    if (options.routed.kept()) {
+      std::vector<uint8_t> routed(key_of_token.size() * sizeof(uint64_t));
+      std::memcpy(routed.data(), key_of_token.data(), routed.size());
+      scheduler.take_routed(plan, routed);
+    }
     if (options.states.chunk > 0) memory.compute_states(plan, options.states.chunk, key_of_token);
     outcome.computed += plan.cu_seqlens_q[static_cast<size_t>(plan.num_prefill_seqs)];
     std::vector<TokenResult> results;
@@ -230,6 +237,13 @@ Outcome work(const std::vector<Row>& rows, const SchedulerOptions& options) {
   return outcome;
 }
 
+/// Ids of a token take as many bytes as its key.
+const RoutedShape kRouted{.layers = {0, 2}, .experts_per_token = 2, .num_experts = 300};
+
+void append_key(std::vector<uint8_t>& routed, uint64_t key) {
+  for (size_t byte = 0; byte < sizeof key; ++byte) routed.push_back(static_cast<uint8_t>(key >> 8 * byte));
+}
+
 /// What a sequence alone in an endless memory answers.
 void check_answers(const std::vector<Row>& rows, Outcome& outcome, int32_t chunk = 0) {
   REQUIRE(outcome.answers.size() == rows.size());
@@ -241,6 +255,7 @@ void check_answers(const std::vector<Row>& rows, Outcome& outcome, int32_t chunk
     std::vector<float> scores;
     std::vector<uint8_t> greedy;
     std::vector<std::pair<int32_t, float>> top;
+    std::vector<uint8_t> routed;
     for (size_t i = 0; i < row.prompt.size(); ++i) {
       const uint64_t key = path.logits;
       if (i >= start) {
@@ -250,7 +265,9 @@ void check_answers(const std::vector<Row>& rows, Outcome& outcome, int32_t chunk
           top.push_back(i > 0 ? one : std::pair(-1, 0.0F));
       }
       path.prompt_token(static_cast<int32_t>(i), row.prompt[i], i + 1 == row.prompt.size());
+      append_key(routed, path.keys);
     }
+    CHECK(result.prompt_routed == routed);
     if (row.sampling.scores_prompt()) {
       REQUIRE(result.prompt_logprobs.size() == scores.size());
       if (start == 0) {
@@ -269,12 +286,15 @@ void check_answers(const std::vector<Row>& rows, Outcome& outcome, int32_t chunk
       CAPTURE(index);
       const uint64_t stream = stream_of_answer(stream_of_row(number), index);
       Path before = path;
+      std::vector<uint8_t> routed_answer;
       REQUIRE(static_cast<int32_t>(answer.token_ids.size()) == row.sampling.max_tokens);
       for (size_t i = 0; i < answer.token_ids.size(); ++i) {
         REQUIRE(answer.token_ids[i] == token_of(stream, static_cast<int32_t>(row.prompt.size() + i)));
         REQUIRE(answer.logprobs[i] == score_of(before.logits, answer.token_ids[i]));
         before.step(answer.token_ids[i]);
+        append_key(routed_answer, i + 1 < answer.token_ids.size() ? before.keys : UINT64_MAX);
       }
+      CHECK(answer.routed == routed_answer);
     };
     check_answer(0, result);
     for (uint64_t index = 1; const Answer& answer : result.more_answers) check_answer(index++, answer);
@@ -313,7 +333,8 @@ SchedulerOptions options_with(int64_t num_blocks, int64_t num_host_blocks) {
           .block_size = kBlock,
           .num_blocks = num_blocks,
           .num_host_blocks = num_host_blocks,
-          .limits = {.max_model_len = kLongest}};
+          .limits = {.max_model_len = kLongest},
+          .routed = kRouted};
 }
 
 }  // namespace

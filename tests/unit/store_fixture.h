@@ -79,6 +79,26 @@ inline RowResult several_answers_to(uint64_t row) {
   return result;
 }
 
+/// What rows of `routed_answers_to` bring: two layers of two ids, so many that they take two bytes.
+inline RoutedShape routed_of_answers() {
+  return {.layers = {1, 3}, .experts_per_token = 2, .num_experts = 256};
+}
+
+/// several_answers_to, with experts of the tokens.
+inline RowResult routed_answers_to(uint64_t row) {
+  RowResult result = several_answers_to(row);
+  if (!result.error.empty()) return result;
+  uint8_t next = static_cast<uint8_t>(row);
+  const auto fill = [&](std::vector<uint8_t>& routed, size_t tokens) {
+    routed.resize(tokens * routed_of_answers().token_bytes());
+    for (uint8_t& byte : routed) byte = next++;
+  };
+  fill(result.prompt_routed, static_cast<size_t>(result.prompt_length));
+  fill(result.routed, result.token_ids.size());
+  for (Answer& answer : result.more_answers) fill(answer.routed, answer.token_ids.size());
+  return result;
+}
+
 /// A job in a directory of its own, as the store sees it.
 struct StoreJob {
   TemporaryDirectory directory;
@@ -87,6 +107,7 @@ struct StoreJob {
   uint64_t num_rows = 40;
   bool openai = false;
   bool several = false;  // rows have several answers
+  bool routed = false;   // and experts of their tokens
 
   StoreJob() {
     job.output.path = directory / "out.h5";
@@ -95,8 +116,15 @@ struct StoreJob {
   }
   OpenedStore open(bool fresh = false,
                    const StoreLimits& limits = {.seal_bytes = 600, .seal_seconds = 1e9}) const {
-    return open_result_store(job, fingerprint, {.job_yaml = "model: x", .program_version = "1", .seed = 7},
+    return open_result_store(job, fingerprint,
+                             {.job_yaml = "model: x",
+                              .program_version = "1",
+                              .routed = routed ? routed_of_answers() : RoutedShape(),
+                              .seed = 7},
                              num_rows, openai, fresh, limits);
+  }
+  RowResult answer(uint64_t row) const {
+    return routed ? routed_answers_to(row) : several ? several_answers_to(row) : answer_to(row);
   }
   std::string run() const { return job.output.path + ".run"; }
   std::string jsonl() const { return read_file(job.output.jsonl); }
@@ -110,7 +138,7 @@ struct StoreJob {
     for (uint64_t i = 0; i < num_rows; ++i) {
       const uint64_t row = i * stride % num_rows;
       if (opened.store->answered(row)) continue;
-      opened.store->append(several ? several_answers_to(row) : answer_to(row));
+      opened.store->append(answer(row));
       ++count;
     }
     opened.store->finish();
@@ -119,8 +147,7 @@ struct StoreJob {
   /// Answers the rows [begin, end) and seals them, then ends without finishing.
   void answer_and_seal(uint64_t begin, uint64_t end) const {
     OpenedStore opened = open();
-    for (uint64_t row = begin; row < end; ++row)
-      opened.store->append(several ? several_answers_to(row) : answer_to(row));
+    for (uint64_t row = begin; row < end; ++row) opened.store->append(answer(row));
     opened.store->seal();
   }
 };
@@ -143,7 +170,7 @@ inline bool same_answer(const RowResult& a, const RowResult& b) {
                       return x.first == y.first && (x.second == y.second || x.first == -1);
                     }) &&
          a.scored_tokens == b.scored_tokens && a.more_answers == b.more_answers && a.chat == b.chat &&
-         a.echo == b.echo;
+         a.echo == b.echo && a.prompt_routed == b.prompt_routed && a.routed == b.routed;
 }
 
 }  // namespace moerun

@@ -17,7 +17,7 @@ using namespace moerun;
 
 TEST_CASE("an answer comes back from its packed form bit by bit", "[store]") {
   for (uint64_t row = 0; row < 40; ++row) {
-    RowResult want = several_answers_to(row);
+    RowResult want = row % 2 == 0 ? several_answers_to(row) : routed_answers_to(row);
     want.endpoint = static_cast<Endpoint>(row % 3);
     want.text.push_back('\0');  // any byte is fine
     std::string packed = "before";
@@ -30,6 +30,7 @@ TEST_CASE("an answer comes back from its packed form bit by bit", "[store]") {
     for (Answer& answer : one.more_answers) answer.chat = {};
     pack_row(one, without_parts);
     one.more_answers.clear(), one.prompt_is_greedy.clear(), one.prompt_truncated = -1;
+    one.prompt_routed.clear(), one.routed.clear();
     one.num_prompt_top_logprobs = 0, one.prompt_top_logprobs.clear(), one.scored_tokens.clear();
     pack_row(one, without);
     for (size_t bytes = 0; bytes + 6 < packed.size(); bytes += bytes % 2 + 1)

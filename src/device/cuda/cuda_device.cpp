@@ -212,6 +212,11 @@ void CudaDevice::copy_to_host(void* host, const void* device, size_t bytes) {
   synchronize();
 }
 
+void CudaDevice::begin_copy_to_host(const HostCopy& copy) {
+  CUDA_CHECK(cudaMemcpy2DAsync(copy.host, copy.row_bytes, copy.device, copy.stride, copy.row_bytes,
+                               static_cast<size_t>(copy.rows), cudaMemcpyDeviceToHost, stream_));
+}
+
 void CudaDevice::synchronize() { wait_.wait(); }
 
 void CudaDevice::forget_recorded() {

@@ -44,6 +44,7 @@ class CudaDevice : public Device {
   void reserve(const StepLimits& limits) override;
   void copy_to_device(void* device, const void* host, size_t bytes) override;
   void copy_to_host(void* host, const void* device, size_t bytes) override;
+  void begin_copy_to_host(const HostCopy& copy) override;
   void synchronize() override;
   void set_wait_check(const std::function<void()>& check) override { wait_.set_check(check); }
 

@@ -5,11 +5,12 @@
 namespace moerun {
 
 ExpertsBlock::ExpertsBlock(const ModelParts& parts, DenseMlpBlock& shared_expert)
-    : parts_(parts), shared_expert_(shared_expert) {
+    : parts_(parts),
+      shared_expert_(shared_expert),
+      routed_(*parts.device, parts.routed, parts.part_rows(), parts.config->num_experts_per_tok) {
   Device& device = *parts.device;
   const ModelConfig& config = *parts.config;
   const ModelShard& shard = parts.shard;
-  topk_ids_ = device.ints(parts.part_rows() * config.num_experts_per_tok, "activations");
   topk_weights_ = device.tensor(parts.part_rows(), config.num_experts_per_tok, DType::float32, "activations");
   if (config.shared_intermediate_size > 0)
     shared_ = device.tensor(parts.part_rows(), config.hidden_size, device.dtype(), "activations");
@@ -72,9 +73,9 @@ void ExpertsBlock::run(const Step& step, size_t index, const LayerWeights& layer
   ExpertExchange& exchange = *parts_.exchange;
   const ModelConfig& config = *parts_.config;
   const ExpertSlots& slots = slots_[slots_.size() > 1 ? index : 0];
-  const int64_t n = step.part.count(), k = config.num_experts_per_tok;
+  const int64_t n = step.part.count();
   const Routed tokens{.x = step.normed.first(n),
-                      .topk_ids = {topk_ids_.data, n * k},
+                      .topk_ids = routed_.of_layer(index, n),
                       .topk_weights = topk_weights_.first(n),
                       .slots = &slots};
   const bool has_shared = shared_.cols > 0;

@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "model/blocks/dense_mlp.h"
+#include "model/blocks/routed_ids.h"
 #include "model/step.h"
 #include "model/tensor_spec.h"
 #include "model/weights.h"
@@ -23,6 +24,9 @@ class ExpertsBlock {
   /// rank without tokens.
   void run(const Step& step, size_t index, const LayerWeights& layer, const AddRmsNormArgs& then);
 
+  /// What routers chose, of which the step that runs is to be copied to the host behind its layers.
+  RoutedIds& routed() { return routed_; }
+
   /// Tokens that this rank's experts were given since the start, layer by layer [layers · num_experts].
   std::vector<uint64_t> expert_tokens() const;
   /// From the next step on, experts of a layer are where `local_slot` [num_experts] says, and
@@ -38,9 +42,9 @@ class ExpertsBlock {
   DenseMlpBlock& shared_expert_;
   std::vector<ExpertSlots> slots_;  // [layers], or one for all layers where no copies will be placed
   uint64_t* expert_tokens_;         // [layers, num_experts] in device memory
-  Ints topk_ids_;                   // [P, num_experts_per_tok]
-  Tensor topk_weights_;             // [P, num_experts_per_tok] float32
-  Tensor shared_;                   // [P, hidden] the shared expert's output
+  RoutedIds routed_;
+  Tensor topk_weights_;  // [P, num_experts_per_tok] float32
+  Tensor shared_;        // [P, hidden] the shared expert's output
 };
 
 /// How a family's checkpoints call an expert's matrices.

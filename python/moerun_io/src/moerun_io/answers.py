@@ -77,6 +77,12 @@ class Answers:
         if "prompt_is_greedy" in results:
             yield _Column("prompt_is_greedy", pa.large_list(pa.uint8()), self._lists("prompt_is_greedy", "prompt_offsets"))
 
+        if "routed_experts" in results:
+            for name, offsets, of_answers in (("prompt_routed_experts", "prompt_routed_offsets", False), ("routed_experts", "offsets", True)):
+                layers, experts = results[name].shape[1:]
+                of = pa.list_(pa.list_(pa.from_numpy_dtype(results[name].dtype), experts), layers)
+                yield _Column(name, pa.large_list(of), self._lists(name, offsets), of_answers)
+
     def _strings(self, name):
         return lambda a, b: pa.array([value.decode() if isinstance(value, bytes) else str(value) for value in self._results[name][a:b]], pa.string())
 
@@ -89,8 +95,8 @@ class Answers:
             ends = self._results[offsets][a : b + 1].astype(np.int64)
             values = self._results[name][ends[0] : ends[-1]]
             inner = pa.array(values.reshape(-1))
-            if values.ndim == 2:
-                inner = pa.FixedSizeListArray.from_arrays(inner, values.shape[1])
+            for size in reversed(values.shape[1:]):
+                inner = pa.FixedSizeListArray.from_arrays(inner, size)
             return pa.LargeListArray.from_arrays(_offsets(ends), inner)
 
         return read

@@ -6,7 +6,7 @@ from moerun_io.errors import InputError
 from moerun_io.tables import Table, replacing, table_writer
 
 DEFAULT = ("answer_index", "text", "finish_reason", "prompt_length", "prompt_truncated", "error", "token_ids", "logprobs", "top_tokens", "top_logprobs", "prompt_logprobs",
-           "prompt_top_tokens", "prompt_top_logprobs", "prompt_is_greedy")
+           "prompt_top_tokens", "prompt_top_logprobs", "prompt_is_greedy", "prompt_routed_experts", "routed_experts")
 
 
 def join(table, answers, out, *, columns=None, prefix="", id=None, overwrite=False):
