@@ -17,8 +17,8 @@ void read_messages_of_ranks(std::string_view bytes) {
   if (which == 3) unpack_rank_report(message);
   if (which == 4) {
     WireReader in(message);
-    std::vector<TokenResult> results(8);
-    unpack_results(in, results);
+    StepResult all{.results = std::vector<TokenResult>(8)};
+    add_result(in, all);
   }
 }
 

@@ -55,6 +55,7 @@ class MemoryDevice : public Device {
   void load(const Tensor&, int64_t, const HostMatrix&) override { unused(); }
   void swap_blocks(std::span<const KvLayer>, std::span<const int32_t>, Swap) override { unused(); }
   void copy_rows(std::span<const KvLayer>, std::span<const int32_t>) override { unused(); }
+  void begin_copy_to_host(const HostCopy&) override { unused(); }
   DevicePlan upload(const StepPlan&) override { unused(); }
   void embed(const Tensor&, Ints, Tensor) override { unused(); }
   void rms_norm(Tensor, const Tensor&, float, Tensor) override { unused(); }
