@@ -9,6 +9,11 @@ from jobs import (
 
 WEATHER = {"type": "function", "function": {"name": "weather", "description": "Of a city", "strict": False, "parameters": {
     "type": "object", "properties": {"city": {"type": "string"}, "days": {"type": "integer"}}, "required": ["city"]}}}
+# Its arguments end soon, whatever the model would say.
+RAIN = {"type": "function", "function": {"name": "rain", "strict": True, "parameters": {
+    "type": "object", "properties": {"city": {"enum": ["Kiel", "Ulm"]}}, "required": ["city"], "additionalProperties": False}}}
+NAMED = {"type": "function", "function": {"name": "rain"}}
+ALLOWED = {mode: {"type": "allowed_tools", "allowed_tools": {"mode": mode, "tools": [NAMED]}} for mode in ("auto", "required")}
 CALL = {"id": "call_1", "type": "function", "function": {"name": "weather", "arguments": '{"city": "Kiel"}'}}
 
 # Every field of a body that is taken, at values that go together in any way.
@@ -16,8 +21,8 @@ BOTH = {"max_tokens": [1, 3, None], "temperature": [0, 0.7, None], "top_p": [0.9
         "presence_penalty": [0.5, -2], "frequency_penalty": [0, 2], "n": [1, 2], "user": ["me"], "top_k": [0, 5], "min_p": [0, 0.1], "repetition_penalty": [1, 1.1],
         "min_tokens": [0, 1], "ignore_eos": [True, False], "stop_token_ids": [[5], []], "include_stop_str_in_output": [True, False], "skip_special_tokens": [True, False],
         "truncate_prompt_tokens": [2, -1, None], "stream": [False], "metadata": [{"a": "b"}], "store": [True], "service_tier": ["auto"], "prompt_logprobs": [None, False, 1]}
-CHAT = {"max_completion_tokens": [2], "logprobs": [True, False], "top_logprobs": [2, 0], "tools": [[WEATHER], []], "tool_choice": ["auto", "none"],
-        "parallel_tool_calls": [True], "response_format": [{"type": "text"}], "safety_identifier": ["x"], "prompt_cache_key": ["k"],
+CHAT = {"max_completion_tokens": [2], "logprobs": [True, False], "top_logprobs": [2, 0], "tools": [[WEATHER], [], [WEATHER, RAIN]],
+        "tool_choice": ["auto", "none", "required", NAMED, ALLOWED["auto"], ALLOWED["required"]], "parallel_tool_calls": [True, False], "response_format": [{"type": "text"}], "safety_identifier": ["x"], "prompt_cache_key": ["k"],
         "add_generation_prompt": [True, False], "chat_template_kwargs": [{"enable_thinking": False}], "documents": [[{"text": "d"}]]}
 COMPLETION = {"logprobs": [0, 2, None], "echo": [True, False], "best_of": [1], "suffix": [None]}
 
@@ -35,6 +40,8 @@ def bodies(fields, count, offset):
             body.pop("top_logprobs")
         if body.get("n", 1) > 1:
             body.pop("best_of", None)
+        if body.get("parallel_tool_calls") is False or body.get("tool_choice", "auto") not in ("auto", "none"):
+            body["tools"] = [WEATHER, RAIN]
         if (body.get("min_tokens") or 0) > (body.get("max_tokens") or 4):
             body.pop("min_tokens")
         yield body
@@ -165,6 +172,30 @@ def test_tools(work):
     return f"prompts of {tokens}"
 
 
+def test_tool_choices(work):
+    """Answers that are held to calls: as asked for, by the published schema, and by openai's types."""
+    model = templated(work, "tiny-moe")
+    spaces = {"197": -100, "198": -100, "201": -100, "220": -100}  # else the model may write white space for ever, which JSON allows
+    longer = {"tools": [WEATHER, RAIN], "max_tokens": 120, "temperature": 0, "logit_bias": spaces}
+    rows = [chat("named", **longer, tool_choice=NAMED), chat("allowed", **longer, tool_choice=ALLOWED["required"], parallel_tool_calls=False),
+            chat("alone", **{**longer, "tools": [RAIN]}, tool_choice="required", parallel_tool_calls=False), chat("auto", **longer, tool_choice=ALLOWED["auto"]),
+            chat("two", **longer, n=2, tool_choice=NAMED)]
+    moerun(job_file(work, rows, model={"path": str(model)}))
+    schema, types = validator(), openai_types()
+    for row, line in zip(rows, read_lines(work / "out.jsonl"), strict=True):
+        schema.validate(line)
+        check_answer(row, line, types)
+        for choice in line["response"]["body"]["choices"]:
+            calls = choice["message"].get("tool_calls", [])
+            if row["custom_id"] == "auto":  # it may call, and says no half of a call
+                continue
+            expect(choice["message"]["content"] is None and len(calls) == 1 and calls[0]["function"]["name"] == "rain", f"{row['custom_id']}: {choice}")
+            expect(json.loads(calls[0]["function"]["arguments"])["city"] in ("Kiel", "Ulm"), f"{calls}")
+            named = row["body"]["tool_choice"] == NAMED
+            expect(choice["finish_reason"] == ("stop" if named else "tool_calls"), f"{row['custom_id']}: {choice['finish_reason']}")
+    return f"{len(rows)} lines"
+
+
 def test_errors_file(work):
     """Bad rows go to a file of their own; neither file is there before the job is finished, and both resume."""
     rows = [completion("good-0"), chat("bad-1", temperature=9e9), completion("good-2"), completion("bad-3", [99999]), completion("good-4")]
@@ -227,5 +258,5 @@ def test_defaults(work):
     return "taken, named, compared when the job goes on"
 
 
-TESTS = [("a file of 1,000 lines with every field", test_thousand), ("fields", test_fields), ("lists of prompts", test_prompt_lists), ("tools", test_tools), ("errors in a file of their own", test_errors_file),
+TESTS = [("a file of 1,000 lines with every field", test_thousand), ("fields", test_fields), ("lists of prompts", test_prompt_lists), ("tools", test_tools), ("tool_choice", test_tool_choices), ("errors in a file of their own", test_errors_file),
          ("sampling.defaults", test_defaults)]

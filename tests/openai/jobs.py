@@ -62,13 +62,13 @@ def moerun(*arguments, code=0):
 
 
 def templated(work, name="model"):
-    """A copy of the tiny model with a chat template that shows tools."""
+    """A copy of the tiny model with a chat template that shows tools, and how they are called."""
     model = work / name
     model.mkdir()
     for file in MODEL.iterdir():
         os.symlink(file, model / file.name)
     (model / "chat_template.jinja").write_text(
-        "{%- if tools %}{{ tools | tojson }}\n{% endif %}{%- for message in messages %}[{{ message.role }}] {{ message.content }}"
+        "{%- if tools %}{{ tools | tojson }} as <tool_call>{\"name\": …}</tool_call>\n{% endif %}{%- for message in messages %}[{{ message.role }}] {{ message.content }}"
         "{%- for call in message.tool_calls or [] %}{% for key, value in call.function.arguments | items %}{{ key }}={{ value }};{% endfor %}{% endfor %}\n{% endfor %}")
     return model
 
