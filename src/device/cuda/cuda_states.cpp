@@ -14,7 +14,7 @@ std::array<Tensor, 2> parts_of(const DeltaState& state, int32_t slot) {
 
 }  // namespace
 
-char* StateMoves::host_slot(int32_t slot, size_t bytes) {
+char* SlotCopies::host_slot(int32_t slot, size_t bytes) {
   const auto index = static_cast<size_t>(slot);
   if (index >= host_.size()) host_.resize(index + 1);
   if (!host_[index]) try {
@@ -27,7 +27,7 @@ char* StateMoves::host_slot(int32_t slot, size_t bytes) {
   return host_[index]->data();
 }
 
-void StateMoves::swap(std::span<const DeltaState> states, std::span<const int32_t> pairs, Device::Swap way) {
+void SlotCopies::swap(std::span<const DeltaState> states, std::span<const int32_t> pairs, Device::Swap way) {
   size_t bytes = 0;
   for (const DeltaState& state : states)
     for (const Tensor& part : parts_of(state, 0)) bytes += part.bytes();
@@ -44,7 +44,7 @@ void StateMoves::swap(std::span<const DeltaState> states, std::span<const int32_
   }
 }
 
-void StateMoves::copy(std::span<const DeltaState> states, std::span<const int32_t> pairs) {
+void SlotCopies::copy(std::span<const DeltaState> states, std::span<const int32_t> pairs) {
   for (size_t i = 0; i < pairs.size(); i += 2)
     for (const DeltaState& state : states) {
       const auto from = parts_of(state, pairs[i]), to = parts_of(state, pairs[i + 1]);

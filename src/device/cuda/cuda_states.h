@@ -11,9 +11,9 @@ namespace moerun {
 /// Moves the states of gated delta nets: between slots, and to pinned memory of the host and back. A layer's
 /// part of a slot is megabytes, so the copy engines take each part by itself. Thread contract: the engine
 /// thread.
-class StateMoves {
+class SlotCopies {
  public:
-  explicit StateMoves(cudaStream_t stream) : stream_(stream) {}
+  explicit SlotCopies(cudaStream_t stream) : stream_(stream) {}
 
   /// As Device::swap_states. Host memory of a slot is taken when it is first used. Throws Error where the
   /// host has none left.

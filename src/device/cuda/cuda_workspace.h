@@ -47,7 +47,7 @@ struct CudaWorkspace {
   Sampler sampler;
   SwapSpace swap_space;
   RowCopies row_copies;
-  StateMoves states;
+  SlotCopies states;
   DecodeWorkspace decode;
 
   // linear_tree: the parts' products [parts, rows, out_features], as many rows at a time as fit.
