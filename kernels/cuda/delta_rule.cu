@@ -116,6 +116,20 @@ __device__ void load_keys(const RuleParams& params, RuleShared& shared, int32_t 
   }
 }
 
+/// Asks for what the next chunk's keys, queries and values will be, so that they come from L2.
+template <class T>
+__device__ void ask_for(const RuleParams& params, int32_t head, int32_t first_column, int32_t token,
+                        int32_t end) {
+  const DeltaPlaces& places = params.places;
+  const int32_t own = token + static_cast<int32_t>(threadIdx.x) % kChunk;
+  if (own >= end) return;
+  const T* const row = static_cast<const T*>(params.qkv) + static_cast<int64_t>(own) * places.channels;
+  const T* const key = row + head / places.group * places.key_dim + (threadIdx.x < kChunk ? 0 : places.keys);
+  prefetch_l2(key);
+  if (places.key_dim > 64) prefetch_l2(key + 64);
+  if (threadIdx.x < kChunk) prefetch_l2(row + 2 * places.keys + head * places.value_dim + first_column);
+}
+
 /// By one warp, a lane two positions: a scan over lanes. Positions past `count` neither decay nor write.
 __device__ void load_gates(const RuleParams& params, RuleShared& shared, int32_t head, int64_t token,
                            int32_t count) {
@@ -152,31 +166,32 @@ __device__ void multiply_positions(RuleShared& shared, int m) {
   const int lane = threadIdx.x % kWarpSize, g = lane / 4, t = lane % 4;
   const float* const rows = kSystem ? shared.keys : shared.queries;
   float* const out = kSystem ? shared.system : shared.weights;
-  for (int block = 0; block <= m; ++block) {
-    Tile sums[2] = {};
+  Tile sums[2 * kBlocks] = {};
 #pragma unroll 4
-    for (int step = 0; step < kDim / 8; ++step) {
-      const float2 low = pair_at(rows + key_at(m * kBlock + g, step * 8 + 2 * t)),
-                   high = pair_at(rows + key_at(m * kBlock + 8 + g, step * 8 + 2 * t));
-      const Tile a = {low.x, low.y, high.x, high.y};
+  for (int step = 0; step < kDim / 8; ++step) {
+    const float2 low = pair_at(rows + key_at(m * kBlock + g, step * 8 + 2 * t)),
+                 high = pair_at(rows + key_at(m * kBlock + 8 + g, step * 8 + 2 * t));
+    const Tile a = {low.x, low.y, high.x, high.y};
 #pragma unroll
-      for (int n = 0; n < 2; ++n) {
-        const float2 b = pair_at(shared.keys + key_at(block * kBlock + n * 8 + g, step * 8 + 2 * t));
-        multiply(sums[n], a, b.x, b.y);
-      }
+    for (int n = 0; n < 2 * kBlocks; ++n) {
+      if (n / 2 > m) break;
+      const float2 b = pair_at(shared.keys + key_at(n * 8 + g, step * 8 + 2 * t));
+      multiply(sums[n], a, b.x, b.y);
     }
+  }
 #pragma unroll
-    for (int n = 0; n < 2; ++n)
+  for (int n = 0; n < 2 * kBlocks; ++n) {
+    if (n / 2 > m) break;
 #pragma unroll
-      for (int e = 0; e < 4; ++e) {
-        const int i = m * kBlock + e / 2 * 8 + g, j = block * kBlock + n * 8 + 2 * t + e % 2;
-        float value = 0;
-        if (kSystem ? j < i : j <= i) {
-          value = expf(shared.decays[i] - shared.decays[j]) * sums[n][e];
-          if (kSystem) value *= -shared.betas[i];
-        }
-        out[i * kStride + j] = tf32(value);
+    for (int e = 0; e < 4; ++e) {
+      const int i = m * kBlock + e / 2 * 8 + g, j = n * 8 + 2 * t + e % 2;
+      float value = 0;
+      if (kSystem ? j < i : j <= i) {
+        value = expf(shared.decays[i] - shared.decays[j]) * sums[n][e];
+        if (kSystem) value *= -shared.betas[i];
       }
+      out[i * kStride + j] = tf32(value);
+    }
   }
 }
 
@@ -393,6 +408,7 @@ __global__ void __launch_bounds__(kThreads, 2) delta_rule_kernel(const __grid_co
     columns.load_values(values);
     load_keys<T>(params, shared, head, token, count);
     if (warp == 0) load_gates(params, shared, head, token, count);
+    ask_for<T>(params, head, column - warp * 16, token + kChunk, span.end);
     __syncthreads();
     multiply_positions<true>(shared, warp);
     multiply_positions<false>(shared, kWarps - 1 - warp);

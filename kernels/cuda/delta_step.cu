@@ -1,6 +1,6 @@
-// The recurrent step of the gated delta rule, for sequences that decode. A block has one head's state, each
-// thread 16 of its rows for four columns: the state is read once and written once, and all its loads are
-// under way at the same time.
+// The recurrent step of the gated delta rule, for sequences that decode. A block has half of the columns of
+// one head's state, each thread eight of its rows for four columns: the state is read once and written once,
+// all its loads are under way at the same time, and there are four blocks on a multiprocessor.
 #include "kernels/cuda/delta_net.cuh"
 #include "kernels/cuda/delta_net.h"
 #include "kernels/cuda/hopper.cuh"
@@ -10,7 +10,9 @@ namespace {
 
 using namespace cuda;
 
-constexpr int kWarps = 8, kThreads = kWarps * kWarpSize, kRows = kMaxDeltaDim / kWarps;
+constexpr int kThreads = 256, kColumns = kMaxDeltaDim / 2;
+constexpr int kLanes = kColumns / 4, kGroups = kThreads / kLanes;  // of threads that have the same rows
+constexpr int kRows = kMaxDeltaDim / kGroups;
 static_assert(kMaxDeltaDim == 4 * kWarpSize);
 
 struct StepParams {
@@ -24,7 +26,7 @@ struct StepParams {
 
 struct StepShared {
   alignas(16) float keys[kMaxDeltaDim], queries[kMaxDeltaDim];
-  alignas(16) float of_keys[kWarps][kMaxDeltaDim], of_queries[kWarps][kMaxDeltaDim];
+  alignas(16) float of_keys[kGroups][kColumns], of_queries[kGroups][kColumns];
   float product;  // of query and key
 };
 
@@ -46,11 +48,11 @@ __device__ void add_scaled(float4& sum, float by, const float4& v) {
   sum.z = fmaf(by, v.z, sum.z), sum.w = fmaf(by, v.w, sum.w);
 }
 
-/// The warps' parts, ascending.
-__device__ float4 sum_of(const float (&parts)[kWarps][kMaxDeltaDim], int lane) {
+/// The groups' parts, ascending.
+__device__ float4 sum_of(const float (&parts)[kGroups][kColumns], int lane) {
   float4 sum{};
 #pragma unroll
-  for (int w = 0; w < kWarps; ++w) add_scaled(sum, 1, reinterpret_cast<const float4*>(parts[w])[lane]);
+  for (int g = 0; g < kGroups; ++g) add_scaled(sum, 1, reinterpret_cast<const float4*>(parts[g])[lane]);
   return sum;
 }
 
@@ -71,63 +73,67 @@ __device__ void load_keys(const DeltaPlaces& places, const T* row, int32_t head,
   if (lane == 0) shared.product = product;
 }
 
-template <class T>
-__global__ void __launch_bounds__(kThreads, 2) delta_step_kernel(const __grid_constant__ StepParams params) {
+/// kWhole: keys and values of kMaxDeltaDim elements.
+template <class T, bool kWhole>
+__global__ void __launch_bounds__(kThreads, 4) delta_step_kernel(const __grid_constant__ StepParams params) {
   __shared__ StepShared shared;
   dependency_wait();
   dependents_launch();
   const DeltaPlaces& places = params.places;
-  const int lane = threadIdx.x % kWarpSize, warp = threadIdx.x / kWarpSize;
-  const auto head = static_cast<int32_t>(blockIdx.x);
+  const int lane = threadIdx.x % kLanes, group = threadIdx.x / kLanes;
+  const auto head = static_cast<int32_t>(blockIdx.x / 2);
+  const int column = static_cast<int>(blockIdx.x % 2) * kColumns + 4 * lane;
   const DeltaSequences::Span span =
       params.sequences.span(params.sequences.num_prefill_seqs + static_cast<int32_t>(blockIdx.y));
-  const bool mine = 4 * lane < places.value_dim;
+  const int32_t key_dim = kWhole ? kMaxDeltaDim : places.key_dim;
+  const int32_t value_dim = kWhole ? kMaxDeltaDim : places.value_dim;
+  const bool mine = kWhole || column < value_dim;
   float* const memory =
       params.memory +
-      (static_cast<int64_t>(span.slot) * places.num_value_heads + head) * places.key_dim * places.value_dim +
-      4 * lane;
+      ((static_cast<int64_t>(span.slot) * places.num_value_heads + head) * key_dim + group * kRows) *
+          value_dim +
+      column;
   float4 state[kRows];
 #pragma unroll
   for (int i = 0; i < kRows; ++i) {
-    const int row = warp * kRows + i;
+    const int row = group * kRows + i;
     state[i] = float4{};
-    if (mine && row < places.key_dim && span.start > 0)
-      state[i] = __ldcs(reinterpret_cast<const float4*>(memory + row * places.value_dim));
+    if (mine && (kWhole || row < key_dim) && span.start > 0)
+      state[i] = __ldcs(reinterpret_cast<const float4*>(memory + i * value_dim));
   }
   const int64_t token = span.begin;
   const T* const row = static_cast<const T*>(params.qkv) + token * places.channels;
-  if (warp == 0) load_keys(places, row, head, shared);
+  if (threadIdx.x < kWarpSize) load_keys(places, row, head, shared);
   const float* const gates = params.gates + token * 2 * places.num_value_heads + head;
   const float decay = expf(gates[0]), beta = gates[places.num_value_heads];
   float4 value{};
-  if (mine) value = load4(row + 2 * places.keys + head * places.value_dim + 4 * lane);
+  if (mine) value = load4(row + 2 * places.keys + head * value_dim + column);
   __syncthreads();
 
   float4 of_keys{}, of_queries{};
 #pragma unroll
   for (int i = 0; i < kRows; ++i) {
     scale(state[i], decay);
-    add_scaled(of_keys, shared.keys[warp * kRows + i], state[i]);
-    add_scaled(of_queries, shared.queries[warp * kRows + i], state[i]);
+    add_scaled(of_keys, shared.keys[group * kRows + i], state[i]);
+    add_scaled(of_queries, shared.queries[group * kRows + i], state[i]);
   }
-  reinterpret_cast<float4*>(shared.of_keys[warp])[lane] = of_keys;
-  reinterpret_cast<float4*>(shared.of_queries[warp])[lane] = of_queries;
+  reinterpret_cast<float4*>(shared.of_keys[group])[lane] = of_keys;
+  reinterpret_cast<float4*>(shared.of_queries[group])[lane] = of_queries;
   __syncthreads();
   float4 written = value;
   add_scaled(written, -1, sum_of(shared.of_keys, lane));
   scale(written, beta);
 #pragma unroll
   for (int i = 0; i < kRows; ++i) {
-    const int at = warp * kRows + i;
+    const int at = group * kRows + i;
     add_scaled(state[i], shared.keys[at], written);
-    if (mine && at < places.key_dim)
-      __stcs(reinterpret_cast<float4*>(memory + at * places.value_dim), state[i]);
+    if (mine && (kWhole || at < key_dim)) __stcs(reinterpret_cast<float4*>(memory + i * value_dim), state[i]);
   }
-  if (warp > 0 || !mine) return;
+  if (group > 0 || !mine) return;
   float4 out = sum_of(shared.of_queries, lane);
   add_scaled(out, shared.product, written);  // the query's product with what was written
   *reinterpret_cast<uint2*>(static_cast<T*>(params.out) +
-                            (token * places.num_value_heads + head) * places.value_dim + 4 * lane) =
+                            (token * places.num_value_heads + head) * value_dim + column) =
       make_uint2(pack_floats<T>(out.x, out.y), pack_floats<T>(out.z, out.w));
 }
 
@@ -144,9 +150,12 @@ void launch_delta_steps(DType dtype, const DevicePlan& plan, const DeltaRuleArgs
                           .gates = static_cast<const float*>(args.gates.data),
                           .memory = static_cast<float*>(args.state.memory.data),
                           .out = args.out.data};
-  const dim3 grid(static_cast<unsigned>(params.places.num_value_heads), static_cast<unsigned>(num_seqs));
-  with_element(
-      dtype, [&]<class T>(T) { launch_dependent(delta_step_kernel<T>, grid, kThreads, 0, stream, params); });
+  const dim3 grid(static_cast<unsigned>(2 * params.places.num_value_heads), static_cast<unsigned>(num_seqs));
+  const bool whole = params.places.key_dim == kMaxDeltaDim && params.places.value_dim == kMaxDeltaDim;
+  with_element(dtype, [&]<class T>(T) {
+    const auto kernel = whole ? delta_step_kernel<T, true> : delta_step_kernel<T, false>;
+    launch_dependent(kernel, grid, kThreads, 0, stream, params);
+  });
 }
 
 }  // namespace moerun
