@@ -144,6 +144,9 @@ struct DevicePlan {
 struct KvLayer {
   Tensor k, v;
   int32_t num_kv_heads = 0, block_size = 0, head_dim = 0;
+  /// Of a cache in e4m3: keys and values are divided by these (float32, rounded to nearest) before they are
+  /// rounded, and attention multiplies its scores and its sums by them. 1 for other caches.
+  float k_scale = 1, v_scale = 1;
 };
 
 /// The states of a layer with a gated delta net.

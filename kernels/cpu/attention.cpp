@@ -66,7 +66,7 @@ MOERUN_CLONES void attend(const AttentionArgs& args, const float* q, const int32
       for (int64_t j = 0; j < d; ++j) out[j] = __builtin_fmaf(p, v[i * d + j], out[j]);
     }
   }
-  const float scale = 1.0F / sum;
+  const float scale = 1.0F / sum * args.v_scale;
 #pragma omp simd
   for (int64_t j = 0; j < d; ++j) out[j] *= scale;
 }

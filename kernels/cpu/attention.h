@@ -14,6 +14,7 @@ struct AttentionArgs {
   float* out = nullptr;                   ///< [n, heads·head_dim]
   int64_t num_seqs = 0, max_blocks = 0, heads = 0, kv_heads = 0, head_dim = 0, block_size = 0;
   float scale = 0;
+  float v_scale = 1;  ///< what the sums are multiplied by
 };
 
 /// Causal attention over paged keys and values. Each query row by itself: the largest score first, then one

@@ -62,8 +62,8 @@ void rope_cache(const RopeCacheArgs& args) {
       const float* const value = row + (before_keys + args.kv_heads + i) * d;
       head(before_keys + i, args.k_norm, i, scales ? scales + 1 : nullptr, key.data());
       for (int64_t j = 0; j < d; ++j) {
-        store_float(args.k_cache, cache, place + j, key[static_cast<size_t>(j)]);
-        store_float(args.v_cache, cache, place + j, value[j]);
+        store_float(args.k_cache, cache, place + j, key[static_cast<size_t>(j)] / args.k_scale);
+        store_float(args.v_cache, cache, place + j, value[j] / args.v_scale);
       }
     }
   }

@@ -15,6 +15,7 @@ struct RopeCacheArgs {
   /// [blocks, kv_heads, block_size, head_dim] floats, or with `fp8` e4m3
   void *k_cache = nullptr, *v_cache = nullptr;
   bool fp8 = false;
+  float k_scale = 1, v_scale = 1;  ///< keys and values are divided by these before they are written
   int64_t n = 0, heads = 0, kv_heads = 0, head_dim = 0, block_size = 0;
   int64_t rotated = 0;       ///< elements of a head, the first ones
   bool interleaved = false;  ///< pairs (2i, 2i + 1), not (i, i + rotated/2)

@@ -173,7 +173,7 @@ __global__ void __launch_bounds__(kThreads, kTiles > 1 || kDim > 128  ? 2
                              group - 8 * tile, lane, shared.queries[tile]);
   __syncthreads();
 
-  const float scale = args.scale * kLog2E;
+  const float scale = args.scale * kv.k_scale * kLog2E;
   const auto row_of = [&](int32_t key) {
     return cache_row(kv, shared.blocks[key / kv.block_size - first_block], key % kv.block_size, kv_head);
   };
@@ -276,7 +276,7 @@ __global__ void __launch_bounds__(kThreads, kTiles > 1 || kDim > 128  ? 2
   }
   if (!real) return;
   auto* const out = reinterpret_cast<uint2*>(static_cast<T*>(args.out.data) + (query_row + head) * kDim);
-  const float inverse = 1 / combined.total;
+  const float inverse = 1 / combined.total * kv.v_scale;
 #pragma unroll
   for (int i = 0; i < kPieces; ++i) {
     const float4& v = combined.sums[i];

@@ -141,7 +141,7 @@ __device__ void consume(const PrefillParams& params, PrefillShared<C, kDim>& sha
   const AttentionArgs& args = params.args;
   const int32_t group = args.num_heads / args.kv.num_kv_heads;
   const int thread = threadIdx.x % kGroupThreads, warp = thread / kWarpSize, lane = thread % kWarpSize;
-  const float scale = args.scale * kLog2E;
+  const float scale = args.scale * args.kv.k_scale * kLog2E;
   const int32_t row = consumer * 64 + warp * 16 + lane / 4;
   const int32_t tokens[2] = {row / group, (row + 8) / group};  // within the tile
   const uint64_t queries0 = wgmma_descriptor(smem_address(shared.queries) + consumer * 64 * kRowBytes);
@@ -212,7 +212,7 @@ __device__ void consume(const PrefillParams& params, PrefillShared<C, kDim>& sha
       float total = softmax.total[h];
       total += __shfl_xor_sync(kFullMask, total, 1);
       total += __shfl_xor_sync(kFullMask, total, 2);
-      const float inverse = 1 / total;
+      const float inverse = 1 / total * args.kv.v_scale;
       T* const out = static_cast<T*>(args.out.data) +
                      (static_cast<int64_t>(tile.first_token + tokens[h]) * args.num_heads +
                       tile.kv_head * group + (row + 8 * h - tokens[h] * group)) *

@@ -6,18 +6,20 @@
 
 namespace moerun::cuda {
 
-/// Divides by one scale: float32 quotients, rounded to nearest. By Markstein's theorem a residual gives a
-/// quotient within one unit of the last place its correct rounding, where the reciprocal is rounded
-/// correctly; activation_scale keeps both far from underflow. Infinite and NaN values come out as NaN.
+/// x / scale for rounding to e4m3, where scale is that of a group with x (activation_scale): the quotient by
+/// the reciprocal, brought near its correct rounding by its residual. It may be a unit of the last place off
+/// and still gives the same e4m3 as the quotient rounded to nearest: values have 11 bits at most, so it is
+/// near a border between two values of e4m3 in few cases, and tests/unit/fp8_test.cpp tries them all.
+/// Infinite and NaN values come out as NaN.
 class Fp8Divider {
  public:
   __device__ explicit Fp8Divider(float scale) : scale_(scale), reciprocal_(1.0f / scale) {}
-  __device__ float operator()(float x) const { return improved(x, improved(x, x * reciprocal_)); }
-
- private:
-  __device__ float improved(float x, float quotient) const {
+  __device__ float operator()(float x) const {
+    const float quotient = x * reciprocal_;
     return fmaf(fmaf(-scale_, quotient, x), reciprocal_, quotient);
   }
+
+ private:
   float scale_, reciprocal_;
 };
 

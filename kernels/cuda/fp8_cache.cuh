@@ -49,10 +49,18 @@ __device__ __forceinline__ void widen(uint4 bytes, uint4 (&out)[2]) {
   if ((bytes.x & kE4m3Nan) == kE4m3Nan) out[0].x = 0x7fff7fffu;
 }
 
-/// Part of a row to a cache in e4m3.
+/// Part of a row, divided by `scale`, to a cache in e4m3.
 template <int kCount>
-__device__ __forceinline__ void store_rounded(const float (&v)[kCount], bool row_has_nan, E4m3* to) {
+__device__ __forceinline__ void store_rounded(const float (&row)[kCount], float scale, bool row_has_nan,
+                                              E4m3* to) {
   static_assert(kCount == 2 || kCount == 4 || kCount == 8);
+  float v[kCount];
+#pragma unroll
+  for (int i = 0; i < kCount; ++i) v[i] = row[i];
+  if (scale != 1) {  // the same for all threads
+#pragma unroll
+    for (int i = 0; i < kCount; ++i) v[i] = __fdiv_rn(v[i], scale);
+  }
   if constexpr (kCount == 8)
     *reinterpret_cast<uint2*>(to) =
         row_has_nan ? make_uint2(kE4m3Nan * 0x01010101u, kE4m3Nan * 0x01010101u)

@@ -123,9 +123,10 @@ __global__ void __launch_bounds__(kThreads) rope_cache_kernel(const __grid_const
     if (!query) {
       const unsigned lanes = kFullMask >> (kWarpSize - kLanes) << threadIdx.x % kWarpSize / kLanes * kLanes;
       const bool nan = __any_sync(lanes, has_nan(low) || has_nan(high));
+      const float scale = value ? args.kv.v_scale : args.kv.k_scale;
       E4m3* const out = static_cast<E4m3*>(to) + row * kDim + i;
-      store_rounded(low, nan, out);
-      store_rounded(high, nan, out + kHalf);
+      store_rounded(low, scale, nan, out);
+      store_rounded(high, scale, nan, out + kHalf);
       return;
     }
   }

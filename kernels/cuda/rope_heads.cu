@@ -130,7 +130,8 @@ __global__ void __launch_bounds__(kThreads) rope_heads_kernel(const __grid_const
   if constexpr (std::is_same_v<C, E4m3>) {
     if (!query) {
       const bool nan = __any_sync(kFullMask, has_nan(v));
-      return store_rounded(v, nan, static_cast<E4m3*>(to) + row * kDim + lane * kEach);
+      const float scale = value ? args.kv.v_scale : args.kv.k_scale;
+      return store_rounded(v, scale, nan, static_cast<E4m3*>(to) + row * kDim + lane * kEach);
     }
   }
   store<T, kEach>(v, static_cast<T*>(to) + row * kDim + lane * kEach);

@@ -215,6 +215,8 @@ class CpuDevice : public Device {
                      .k_cache = args.kv.k.data,
                      .v_cache = args.kv.v.data,
                      .fp8 = is_fp8(args.kv),
+                     .k_scale = args.kv.k_scale,
+                     .v_scale = args.kv.v_scale,
                      .n = plan.num_tokens,
                      .heads = args.num_heads,
                      .kv_heads = args.kv.num_kv_heads,
@@ -255,7 +257,8 @@ class CpuDevice : public Device {
                     .kv_heads = args.kv.num_kv_heads,
                     .head_dim = args.kv.head_dim,
                     .block_size = args.kv.block_size,
-                    .scale = args.scale});
+                    .scale = args.scale * args.kv.k_scale,
+                    .v_scale = args.kv.v_scale});
   }
 
   void gate_heads(const GateHeadsArgs& args) override {

@@ -141,6 +141,21 @@ void read_group(Fields& group, Quantization& out) {
   group.refuse_unknown({});
 }
 
+/// One scale a layer for keys and one for values, which the checkpoint brings (key_value_scales.h).
+void read_key_value_scheme(Fields& fields) {
+  const Json* const scheme = fields.find("kv_cache_scheme");
+  if (!scheme || scheme->is_null()) return;
+  if (!scheme->is_object())
+    return fields.fault("kv_cache_scheme must be null or say how keys and values are quantised");
+  Fields inner = fields.inner("kv_cache_scheme", *scheme);
+  constexpr const char* kOneScale = "keys and values have one scale a layer, known beforehand";
+  inner.expect("dynamic", false, kOneScale);
+  inner.expect("strategy", "tensor", kOneScale);
+  inner.expect("group_size", nullptr, kOneScale);
+  inner.expect("block_structure", nullptr, kOneScale);
+  expect_e4m3(inner);
+}
+
 std::vector<std::string> read_compressed(Fields& fields, Quantization& out) {
   require_value(fields, "format", "float-quantized");
   out.scales = ".weight_scale";
@@ -151,7 +166,7 @@ std::vector<std::string> read_compressed(Fields& fields, Quantization& out) {
     Fields group = fields.inner("config_groups", *groups->begin());
     read_group(group, out);
   }
-  fields.expect("kv_cache_scheme", nullptr, "quantised keys and values are not read");
+  read_key_value_scheme(fields);
   for (const char* const none : {"sparsity_config", "transform_config"})
     fields.expect(none, Json::object(), kRead);
   std::vector<std::string> patterns = read_modules(fields, "ignore", out);

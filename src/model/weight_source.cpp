@@ -82,6 +82,13 @@ std::vector<std::string> check_tensors(const ModelConfig& config, const Checkpoi
       check_tensor(spec, checkpoint, faults);
     if (const std::string note = untied(spec, checkpoint); !note.empty()) notes.push_back(note);
   }
+  StoredKeyValueScales scales = find_key_value_scales(config, checkpoint);
+  known.insert(scales.names.begin(), scales.names.end());
+  faults.insert(faults.end(), scales.faults.begin(), scales.faults.end());
+  if (!scales.names.empty())
+    notes.emplace_back(
+        "the checkpoint has scales of keys and values (k_scale, v_scale): they are used where "
+        "memory.kv_cache_dtype is fp8, and are of no account where it is not");
   std::map<std::string, size_t> passed_over;  // prefix → tensors
   for (const auto& [name, stored] : checkpoint.tensors()) {
     if (known.contains(name) || name.ends_with(".rotary_emb.inv_freq")) continue;

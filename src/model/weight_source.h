@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "io/safetensors.h"
+#include "model/key_value_scales.h"
 #include "model/tensor_spec.h"
 #include "moerun/device.h"
 #include "moerun/model_config.h"
@@ -21,6 +22,11 @@ class WeightSource {
   virtual ~WeightSource() = default;
   /// The whole tensor as [rows, cols]; vectors are [1, cols]. Throws Error when it is absent.
   virtual HostMatrix get(const TensorSpec& spec) const = 0;
+  /// [layers], or empty: all are 1.
+  virtual std::vector<KeyValueScale> key_value_scales(const ModelConfig& config) const {
+    (void)config;
+    return {};
+  }
 };
 
 class CheckpointWeights : public WeightSource {
@@ -28,6 +34,9 @@ class CheckpointWeights : public WeightSource {
   /// `checkpoint` must outlive it, and has passed check_tensors.
   explicit CheckpointWeights(const Checkpoint& checkpoint) : checkpoint_(checkpoint) {}
   HostMatrix get(const TensorSpec& spec) const override;
+  std::vector<KeyValueScale> key_value_scales(const ModelConfig& config) const override {
+    return find_key_value_scales(config, checkpoint_).of_layer;
+  }
 
  private:
   const Checkpoint& checkpoint_;

@@ -253,6 +253,8 @@ Weights load_weights(Device& device, const ModelConfig& config, const ModelShard
   Weights weights;
   weights.layers.resize(static_cast<size_t>(config.num_hidden_layers));
   for (size_t i = 0; i < weights.layers.size(); ++i) weights.layers[i].sparse = config.sparse[i];
+  const std::vector<KeyValueScale> scales = source.key_value_scales(config);
+  for (size_t i = 0; i < scales.size(); ++i) weights.layers[i].kv_scale = scales[i];
   Loader loader(device, config, shard, weights);
   for (const TensorSpec& spec : tensors_of(config, device.dtype())) {
     loader.make_room(spec);

@@ -31,6 +31,7 @@ struct LayerWeights {
   Matrix qkv;                              ///< [q heads | k heads | v heads of this rank, hidden]
   Tensor qkv_bias;                         ///< [1, the same]
   Tensor q_norm, k_norm;                   ///< [1, head_dim], or of all of this rank's heads
+  KeyValueScale kv_scale;                  ///< of keys and values in e4m3
   DeltaWeights delta;                      ///< of a layer with a gated delta net, which has no qkv
   Matrix output;                           ///< [hidden, q heads of this rank, or value heads]
   Tensor output_bias;                      ///< [1, hidden]

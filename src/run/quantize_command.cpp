@@ -127,6 +127,9 @@ class Quantiser {
     if (config_.quantization.is_fp8()) throw BadInput(fmt::format("{}: is quantised already", in_.string()));
     std::vector<std::string> notes = checkpoint_.notes();
     for (std::string& note : check_tensors(config_, checkpoint_)) notes.push_back(std::move(note));
+    if (!find_key_value_scales(config_, checkpoint_).names.empty())
+      throw BadInput(
+          fmt::format("{}: scales of keys and values (k_scale, v_scale) are not taken along", in_.string()));
     for (const std::string& note : notes) fmt::print(stderr, "moerun: {}\n", note);
     std::error_code ignored;
     if (fs::symlink_status(out, ignored).type() != fs::file_type::not_found)

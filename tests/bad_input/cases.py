@@ -9,7 +9,7 @@ import openai_cases
 import structured
 from folders import (
     BLOCKS, CHANNELS, COPIED, DELTA_NETS, DUMMY, FIRST_SHARD, FP8, INDEX, LAST_SHARD, MODEL, NORM, SHARD, chat, checkpoint_with, configured, cut_h5,
-    cut_to, delta_nets_with, drop, edited_model, extra_shard, h5_with, header_with, in_fp8, model_with, openai, overlapping, promise, replaced,
+    cut_to, delta_nets_with, drop, edited_model, extra_numbers, extra_shard, h5_with, header_with, in_fp8, model_with, openai, overlapping, promise, replaced,
     rubbish_in_h5, unwritable)
 
 GOOD = '{"id": "a", "prompt": "Once upon a time"}\n'
@@ -346,6 +346,17 @@ CASES = [
          prepare=checkpoint_with(header_with(NORM, data_offsets=[1 << 40, (1 << 40) + 512])), arguments=COPIED),
     Case("a tensor that is in two shards", [f"model/{LAST_SHARD}: tensor {NORM} is in model/extra.safetensors too"],
          prepare=extra_shard, arguments=COPIED),
+    Case("a scale of keys without those of values and of other layers",
+         [f"tensor model.layers.{layer}.self_attn.{which}_scale is missing from the checkpoint, which has such scales of other keys or values"
+          for layer, which in ((0, "v"), (1, "k"), (1, "v"))], prepare=extra_numbers({"model.layers.0.self_attn.k_scale": [0.5]}), arguments=COPIED),
+    Case("scales of keys and values that are none",
+         ["model/extra.safetensors: tensor model.layers.0.self_attn.k_proj.k_scale must be one number",
+          "model/extra.safetensors: tensor model.layers.0.self_attn.v_proj.v_scale has the scale 0: scales are finite and more than 0",
+          "model/extra.safetensors: tensor model.layers.1.self_attn.attn.k_scale has the scale inf",
+          "model/extra.safetensors: tensor model.layers.1.self_attn.v_scale is there as model.layers.1.self_attn.attn.v_scale too"],
+         prepare=extra_numbers({"model.layers.0.self_attn.k_proj.k_scale": [1, 2], "model.layers.0.self_attn.v_proj.v_scale": [0],
+                                "model.layers.1.self_attn.attn.k_scale": [float("inf")], "model.layers.1.self_attn.v_scale": [1],
+                                "model.layers.1.self_attn.attn.v_scale": [1]}), arguments=COPIED),
     Case("tensors that overlap", [f"model/{LAST_SHARD}: tensors ", " overlap"], prepare=checkpoint_with(overlapping), arguments=COPIED),
     Case("bytes of no tensor", [f"model/{LAST_SHARD}: bytes 6", "of its data belong to no tensor"],
          prepare=checkpoint_with(lambda path: path.write_bytes(path.read_bytes() + bytes(10))), arguments=COPIED),

@@ -125,6 +125,24 @@ def extra_shard(folder):
     (folder / "model" / INDEX).write_text(json.dumps(index))
 
 
+def extra_numbers(numbers):
+    """./model with a shard more: tensors of one float32 each, or as many as are given."""
+    def prepare(folder):
+        checkpoint_with(lambda path: None)(folder)
+        header, data = {}, b""
+        for name, values in numbers.items():
+            raw = struct.pack(f"<{len(values)}f", *values)
+            header[name] = {"dtype": "F32", "shape": [len(values)], "data_offsets": [len(data), len(data) + len(raw)]}
+            data += raw
+        text = json.dumps(header).encode()
+        (folder / "model/extra.safetensors").write_bytes(struct.pack("<Q", len(text)) + text + data)
+        index = json.loads((MODEL / INDEX).read_text())
+        index["weight_map"] |= {name: "extra.safetensors" for name in numbers}
+        (folder / "model" / INDEX).unlink()
+        (folder / "model" / INDEX).write_text(json.dumps(index))
+    return prepare
+
+
 def edited_model(edit):
     """Makes ./model: the tiny model, after `edit` of that folder. (Its weights are links until they are replaced.)"""
     def prepare(folder):

@@ -65,6 +65,11 @@ class Decoder:
     def weight(self, name):
         return floats(self.tensors[name])
 
+    def scale(self, p, which):
+        """Of keys or values."""
+        stored = self.tensors.get(f"{p}{which}_proj.{which}_scale")
+        return np.float32(1) if stored is None else floats(stored).reshape(-1)[0]
+
     def apply(self, module, x):
         if module not in self.linear:
             self.linear[module] = Linear(self.tensors, module)
@@ -91,7 +96,7 @@ class Decoder:
                 heads[name + "_proj"] = norm(heads[name + "_proj"], self.weight(p + f"{name}_norm.weight"), c["rms_norm_eps"])
         q, k, v = self.rotated(heads["q_proj"]), self.rotated(heads["k_proj"]), heads["v_proj"]
         if self.fp8_keys_and_values:
-            k, v = from_e4m3(to_e4m3(k)), from_e4m3(to_e4m3(v))
+            k, v = (from_e4m3(to_e4m3(x / s)) * s for x, s in ((k, self.scale(p, "k")), (v, self.scale(p, "v"))))
         k, v = (np.repeat(t, q_heads // kv_heads, axis=1) for t in (k, v))
         scores = np.einsum("ihd,jhd->hij", q, k) / np.float32(d**0.5)
         scores = np.where(np.tri(n, dtype=bool), scores, -np.inf)

@@ -17,6 +17,7 @@ constexpr int32_t kBlock = 64, kBlocks = 8, kTokens = 150, kPositions = 512;
 struct Case {
   int32_t heads, kv_heads, head_dim, rotated;
   bool norm, interleaved;
+  float k_scale = 1, v_scale = 1;
 };
 
 /// One prompt whose blocks are in falling order.
@@ -57,7 +58,7 @@ class Written {
              .interleaved = c.interleaved,
              .q = side.poisoned(kTokens, c.heads * c.head_dim),
              .kv = {side.put_e4m3(empty, rows, c.head_dim), side.put_e4m3(empty, rows, c.head_dim),
-                    c.kv_heads, kBlock, c.head_dim},
+                    c.kv_heads, kBlock, c.head_dim, c.k_scale, c.v_scale},
              .num_heads = c.heads,
              .eps = 1e-6F};
   }
@@ -112,7 +113,8 @@ TEST_CASE("gpu: keys and values are rounded to e4m3 as the CPU twin rounds them"
     for (const Case& c :
          {Case{8, 2, 128, 128, true, false}, Case{8, 2, 128, 128, false, false},
           Case{6, 3, 64, 64, true, false}, Case{8, 2, 128, 64, true, false}, Case{4, 4, 64, 64, false, true},
-          Case{8, 1, 256, 64, true, false}, Case{6, 2, 256, 256, true, false}}) {
+          Case{8, 1, 256, 64, true, false}, Case{6, 2, 256, 256, true, false},
+          Case{8, 2, 128, 128, true, false, 0.37F, 0.021F}, Case{4, 4, 64, 64, false, true, 1.7F, 3.3F}}) {
       CAPTURE(c.heads, c.head_dim, c.rotated, c.norm, c.interleaved);
       const std::mt19937_64 same = random;
       Written cpu(pair.cpu, c, same, dtype), gpu(pair.gpu, c, same, dtype);

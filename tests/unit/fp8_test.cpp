@@ -88,6 +88,26 @@ Tensor upload(Device& device, const Floats& values, int64_t rows) {
 
 }  // namespace
 
+// kernels/cuda/fp8.cuh divides so. Powers of two change neither quotient, so mantissas and the distance of
+// exponents are all that there is.
+TEST_CASE("a quotient near the right one becomes the same e4m3") {
+  const int bits = GENERATE(8, 11);  // of bfloat16 and of float16
+  const int first = 1 << (bits - 1), end = 1 << bits;
+  int64_t tried = 0, different = 0;
+  for (int largest = first; largest < end; ++largest) {
+    const float scale = activation_scale(static_cast<float>(largest)), reciprocal = 1 / scale;
+    for (int mantissa = first; mantissa < end; ++mantissa) {
+      for (int down = mantissa > largest ? 1 : 0; down < 20; ++down, ++tried) {
+        const float x = std::ldexp(static_cast<float>(mantissa), -down), quotient = x * reciprocal;
+        const float near = std::fma(std::fma(-scale, quotient, x), reciprocal, quotient);
+        different += float_to_e4m3(near) != float_to_e4m3(x / scale);
+      }
+    }
+  }
+  CHECK(different == 0);
+  CHECK(tried > int64_t{19} * (end - first) * (end - first));
+}
+
 TEST_CASE("e4m3 goes to float32 and back, rounds to the nearest and saturates", "[fp8]") {
   for (uint32_t bits = 0; bits < 256; ++bits) {
     const float value = e4m3_to_float(static_cast<uint8_t>(bits));

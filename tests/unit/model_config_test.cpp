@@ -372,7 +372,10 @@ TEST_CASE("config: FP8 as it is published, module by module", "[model]") {
   // compressed-tensors: a scale a row, and patterns.
   config["quantization_config"] = Json::parse(R"({
     "quant_method": "compressed-tensors", "format": "float-quantized", "quantization_status": "compressed",
-    "ignore": ["lm_head", "re:.*mlp\\.gate$", "re:model\\.layers\\.1\\."], "kv_cache_scheme": null,
+    "ignore": ["lm_head", "re:.*mlp\\.gate$", "re:model\\.layers\\.1\\."],
+    "kv_cache_scheme": {"dynamic": false, "num_bits": 8, "strategy": "tensor", "symmetric": true, "type": "float",
+                        "group_size": null, "block_structure": null, "actorder": null, "observer": "minmax",
+                        "observer_kwargs": {}},
     "config_groups": {"group_0": {"targets": ["Linear"], "output_activations": null,
       "weights": {"dynamic": false, "num_bits": 8, "strategy": "channel", "symmetric": true, "type": "float",
                   "observer": "minmax", "observer_kwargs": {}, "group_size": null, "block_structure": null},

@@ -62,6 +62,8 @@ void AttentionBlock::run(const Step& step, const LayerWeights& layer, const KvLa
   if (!whole) parts_.tp->all_gather(step.normed, step.hidden);
 
   device.linear(x.first(n), layer.qkv, layer.qkv_bias.data ? &layer.qkv_bias : nullptr, qkv_.first(n));
+  KvLayer kept = kv;
+  if (kv.k.dtype == DType::e4m3) kept.k_scale = layer.kv_scale.key, kept.v_scale = layer.kv_scale.value;
   device.rope_and_cache(step.plan, {.qkv = qkv_.first(n),
                                     .gated = config.attention_gate,
                                     .q_norm = layer.q_norm,
@@ -71,11 +73,11 @@ void AttentionBlock::run(const Step& step, const LayerWeights& layer, const KvLa
                                     .sin = sin_,
                                     .interleaved = config.rope.interleaved,
                                     .q = q_.first(n),
-                                    .kv = kv,
+                                    .kv = kept,
                                     .num_heads = num_heads,
                                     .eps = parts_.eps()});
   device.attention(step.plan, {.q = q_.first(n),
-                               .kv = kv,
+                               .kv = kept,
                                .out = heads_.first(n),
                                .num_heads = num_heads,
                                .scale = 1.0F / std::sqrt(static_cast<float>(config.head_dim))});
