@@ -105,8 +105,7 @@ StepLimits limits_of(const RunPlan& run, const ModelShard& shard, const MemoryPl
           .moe_intermediate_size = config.moe_intermediate_size,
           .num_expert_groups = config.router.num_groups,
           .fp8_keys_and_values = run.key_value_dtype() == DType::e4m3,
-          .num_delta_layers = std::count(config.delta_layers.begin(), config.delta_layers.end(), true),
-          .gated_attention = config.attention_gate};
+          .num_delta_layers = std::count(config.delta_layers.begin(), config.delta_layers.end(), true)};
 }
 
 /// Whether all ranks of each engine are on one host; true where hosts are not known.
