@@ -18,10 +18,15 @@ std::vector<int32_t> best(const std::vector<float>& logits, int64_t count) {
   std::vector<int32_t> order(logits.size());
   std::iota(order.begin(), order.end(), 0);
   count = std::min<int64_t>(count, static_cast<int64_t>(order.size()));
-  std::partial_sort(order.begin(), order.begin() + count, order.end(), [&](int32_t a, int32_t b) {
+  const auto is_better = [&](int32_t a, int32_t b) {
     const float x = logits[static_cast<size_t>(a)], y = logits[static_cast<size_t>(b)];
     return x != y ? x > y : a < b;
-  });
+  };
+  // Of all of a large vocabulary a sort takes a third of the time that a heap does.
+  if (count == static_cast<int64_t>(order.size()))
+    std::sort(order.begin(), order.end(), is_better);
+  else
+    std::partial_sort(order.begin(), order.begin() + count, order.end(), is_better);
   order.resize(static_cast<size_t>(count));
   return order;
 }
