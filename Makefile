@@ -164,13 +164,13 @@ SUITES   := unit
 PACKAGES := packages
 -include $(sort $(wildcard tests/*/*.mk))
 
-# Two suites at a time, since most wait half of their time, and the longest first; what one says is shown when it is over.
+# Three suites at a time, since most wait half of their time, and the longest first; what one says is shown when it is over.
 LONGEST := golden lm-eval-quick
 test:                         ## set up, build, run every suite, and end with `N passed, M failed`
 	@.ci/setup $(PACKAGES)
 	@rm -rf $(BUILD)/test-results
 	@$(MAKE) $(JOBS) --no-print-directory all $(BUILD)/tests/unit
-	@MAKEFLAGS="$(filter-out -j% --jobserver%,$(MAKEFLAGS))" $(MAKE) -k -j2 -O --no-print-directory $(patsubst %,test-%,$(LONGEST) $(filter-out $(LONGEST),$(SUITES))) || true
+	@MAKEFLAGS="$(filter-out -j% --jobserver%,$(MAKEFLAGS))" $(MAKE) -k -j3 -O --no-print-directory $(patsubst %,test-%,$(LONGEST) $(filter-out $(LONGEST),$(SUITES))) || true
 	@$(MAKE) --no-print-directory test-seams || true
 	@tests/run-suite --total
 
